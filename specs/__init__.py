@@ -1,0 +1,26 @@
+"""The two OpenAPI documents, found and read."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+AGGREGATOR = "aggregator"
+CLIENT = "client"
+
+
+def path(name: str) -> Path:
+    """Where the document `aggregator` or `client` is."""
+    return Path(__file__).parent / f"{name}.yaml"
+
+
+def read(name: str) -> dict[str, Any]:
+    """The document as it is written, references unresolved."""
+    document: dict[str, Any] = yaml.safe_load(path(name).read_text(encoding="utf-8"))
+    return document
+
+
+def base_path(name: str) -> str:
+    """The path that the document's server URL gives to all of its operations."""
+    url: str = read(name)["servers"][0]["url"]
+    return url.rstrip("/")
