@@ -1,0 +1,1 @@
+"""The DynamoDB tables, the repositories over them, and the record types."""

@@ -1,0 +1,106 @@
+"""Deliveries: how the posting of a request's result goes, kept on the request's own item."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from persistence.due import OPEN, UNDELIVERED, shard_of
+from persistence.items import Items
+from persistence.records import DeliveryStatus, Request
+from persistence.requests import Requests
+from persistence.times import to_text
+
+_DONE_WITH = "#revision = :revision AND #delivery.#status = :pending"
+
+
+class Deliveries:
+    """The repository of deliveries. `retention` (seconds) is how long a request is kept after its delivery ended.
+
+    Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
+    """
+
+    def __init__(self, items: Items[Request], requests: Requests, *, retention: float) -> None:
+        self._items = items
+        self._requests = requests
+        self._retention = timedelta(seconds=retention)
+
+    def succeeded(self, request: Request) -> None:
+        """The callback URL acknowledged the result: nothing more is due.
+
+        Raises Conflict when that was known, or when the request was retried meanwhile.
+        """
+        self._items.change(
+            request.request_id,
+            [
+                "#delivery.#status = :status",
+                "#delivery.#attempts = #delivery.#attempts + :one",
+                "#expiresAt = :expires",
+            ],
+            self._values(request) | {"status": DeliveryStatus.SUCCEEDED.value, "expires": self._expires_at()},
+            condition=_DONE_WITH,
+            conflict="has been delivered already, or was retried",
+            remove=["#delivery.#nextAttemptAt", "#delivery.#lastError", "#dueShard", "#dueAt"],
+        )
+
+    def attempt_failed(self, request: Request, error: str, next_attempt_at: datetime | None) -> None:
+        """Count a failed attempt; with no next one the delivery has FAILED and waits to be asked for again.
+
+        Raises Conflict when this attempt was counted before, or belongs to an earlier round.
+        """
+        changes = ["#delivery.#attempts = #delivery.#attempts + :one", "#delivery.#lastError = :error"]
+        remove = []
+        values: dict[str, Any] = {
+            "error": error,
+            "attempts": request.delivery.attempts,
+            "round": request.delivery.round,
+        }
+        if next_attempt_at:
+            changes += ["#delivery.#nextAttemptAt = :next", "#dueAt = :due"]
+            values |= {"next": to_text(next_attempt_at), "due": self._items.due_soon(next_attempt_at)}
+        else:
+            changes += ["#delivery.#status = :status", "#dueShard = :shard", "#dueAt = :now", "#expiresAt = :expires"]
+            values |= {"status": DeliveryStatus.FAILED.value, "expires": self._expires_at()}
+            values["shard"] = shard_of(UNDELIVERED, request.request_id)
+            remove = ["#delivery.#nextAttemptAt"]
+        self._items.change(
+            request.request_id,
+            changes,
+            self._values(request) | values,
+            condition=f"{_DONE_WITH} AND #delivery.#attempts = :attempts AND #delivery.#round = :round",
+            conflict="has been delivered already, or this attempt was counted before",
+            remove=remove,
+        )
+
+    def start_anew(self, request_id: str) -> Request:
+        """Deliver the result of an ended request again, from the start of the schedule.
+
+        Raises NotFound, and Conflict while the request is open.
+        """
+        now = self._items.clock()
+        self._items.change(
+            request_id,
+            [
+                "#delivery.#status = :pending",
+                "#delivery.#attempts = :zero",
+                "#delivery.#round = #delivery.#round + :one",
+                "#dueShard = :shard",
+                "#dueAt = :due",
+            ],
+            {
+                "pending": DeliveryStatus.PENDING.value,
+                "zero": 0,
+                "shard": shard_of(OPEN, request_id),
+                "due": self._items.due_soon(now),
+            },
+            condition="#openJobs = :zero",
+            conflict="is open: there is no result to deliver yet",
+            remove=["#delivery.#nextAttemptAt", "#delivery.#lastError", "#expiresAt"],
+        )
+        request = self._items.get(request_id)
+        self._requests.keep_results(request, deadline=to_text(now))
+        return request
+
+    def _values(self, request: Request) -> dict[str, Any]:
+        return {"revision": request.revision, "pending": DeliveryStatus.PENDING.value}
+
+    def _expires_at(self) -> int:
+        return int((self._items.clock() + self._retention).timestamp())

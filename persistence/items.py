@@ -1,0 +1,117 @@
+"""Items that are records: read, written first, and changed by condition, in the one way that every repository uses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from persistence.due import OPEN, shard_of
+from persistence.dynamodb import ConditionFailed, Item, Table
+from persistence.errors import Conflict, NotFound
+from persistence.times import Clock, to_text, utc_now
+
+
+class Versioned(Protocol):
+    """A record that says which request it is of and counts its writes."""
+
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
+
+    @property
+    def version(self) -> int:
+        """How often the record was written."""
+
+
+Record = TypeVar("Record", bound=Versioned)
+
+
+class Items(Generic[Record]):
+    """The items of one kind in a table: one for each request, under (requestId, kind).
+
+    `parse` makes the record of an item. `heal_after` (seconds) is how long a step that was written down may wait for
+    its place on the queue before the reconciler looks at the record.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        kind: str,
+        parse: Callable[[Item], Record],
+        *,
+        heal_after: float = 10,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._table = table
+        self._kind = kind
+        self._parse = parse
+        self._heal_after = timedelta(seconds=heal_after)
+        self.clock = clock
+
+    def get(self, request_id: str) -> Record:
+        """The request as it is now. Raises NotFound."""
+        item = self._table.get(self._key(request_id))
+        # DynamoDB deletes what has expired only within days, so an expired item counts as gone.
+        if item is None or item.get("expiresAt", float("inf")) <= self.clock().timestamp():
+            raise NotFound(f"no request {request_id}")
+        return self._parse(item)
+
+    def put_new(self, request_id: str, facts: Item) -> Record:
+        """Write the first version of a request, due soon. Raises ConditionFailed when there is one already."""
+        now = self.clock()
+        item = {
+            **self._key(request_id),
+            **facts,
+            "version": 1,
+            "createdAt": to_text(now),
+            "updatedAt": to_text(now),
+            "dueShard": shard_of(OPEN, request_id),
+            "dueAt": self.due_soon(now),
+        }
+        condition = "attribute_not_exists(#pk) OR #expiresAt <= :now"
+        self._table.put(item, condition=condition, values={"now": int(now.timestamp())})
+        return self._parse(item)
+
+    def change(
+        self,
+        request_id: str,
+        changes: Sequence[str],
+        values: Mapping[str, Any],
+        *,
+        condition: str,
+        conflict: str,
+        remove: Sequence[str] = (),
+        add: Sequence[str] = (),
+    ) -> Item:
+        """Change the item in one write if the condition holds; the values `:now` and `:one` are given.
+
+        Returns the changed attributes only (`UPDATED_NEW`).
+        Raises NotFound, and Conflict with the given words when the condition does not hold.
+        """
+        update = "SET " + ", ".join([*changes, "#updatedAt = :now"])
+        update += (" REMOVE " + ", ".join(remove)) if remove else ""
+        update += " ADD " + ", ".join([*add, "#version :one"])
+        values = {"now": to_text(self.clock()), "one": 1, **values}
+        try:
+            return self._table.update(
+                self._key(request_id), update, condition=condition, values=values, returned="UPDATED_NEW"
+            )
+        except ConditionFailed:
+            self.get(request_id)
+            raise Conflict(f"the request {request_id} {conflict}") from None
+
+    def look_again(self, record: Record, at: datetime) -> None:
+        """Move the time at which the reconciler looks next; nothing happens if the record changed meanwhile."""
+        values = {"due": to_text(at), "version": record.version}
+        try:
+            self._table.update(
+                self._key(record.request_id), "SET #dueAt = :due", condition="#version = :version", values=values
+            )
+        except ConditionFailed:
+            return
+
+    def due_soon(self, moment: datetime) -> str:
+        """When the reconciler must look at a step that should be taken at the given moment."""
+        return to_text(moment + self._heal_after)
+
+    def _key(self, request_id: str) -> dict[str, str]:
+        return {"pk": request_id, "sk": self._kind}

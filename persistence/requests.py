@@ -1,0 +1,222 @@
+"""Requests and their jobs: created, ended, tried again, cancelled, each by one conditional write."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from persistence.due import OPEN, shard_of
+from persistence.dynamodb import ConditionFailed, Item
+from persistence.errors import Conflict
+from persistence.items import Items
+from persistence.records import CloseReason, DeliveryStatus, Job, JobStatus, Request, RequestStatus
+from persistence.results import Results
+from persistence.times import from_text, to_text
+
+# The parts of a result outlive the deadline by this and the retention: by then every delivery has long ended.
+DELIVERY_ALLOWANCE = timedelta(days=7)
+
+_STILL_OPEN = "#openJobs > :zero AND #jobs[{index}].#status = :init"
+
+
+class Requests:
+    """The repository of requests. `retention` (seconds) is how long an ended one is kept.
+
+    Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
+    """
+
+    def __init__(self, items: Items[Request], results: Results, *, retention: float) -> None:
+        self._items = items
+        self._results = results
+        self._retention = timedelta(seconds=retention)
+        self.get = items.get
+        self.look_again = items.look_again
+
+    def create(
+        self,
+        request_id: str,
+        providers: Sequence[tuple[str, str]],
+        callback_url: str,
+        *,
+        deadline: datetime,
+        content: Any,
+    ) -> tuple[Request, bool]:
+        """Write a new request down, with one INIT job for each (provider, url).
+
+        Returns the request and whether it is new: the same id and `content` (what the caller sent, any JSON value)
+        are the same request. Raises Conflict for the same id with other content.
+        """
+        fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        facts = {
+            "jobs": [_new_job(provider, url) for provider, url in providers],
+            "callbackUrl": callback_url,
+            "openJobs": len(providers),
+            "doneJobs": 0,
+            "deadline": to_text(deadline),
+            "delivery": _new_delivery(1),
+            "revision": 1,
+            "fingerprint": fingerprint,
+        }
+        try:
+            return self._items.put_new(request_id, facts), True
+        except ConditionFailed:
+            request = self.get(request_id)
+            if request.fingerprint != fingerprint:
+                raise Conflict(f"the request {request_id} exists with other content") from None
+            return request, False
+
+    def load_results(self, request: Request) -> dict[str, bytes]:
+        """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
+        return {job.provider: self._results.load(request.request_id, job.result) for job in request.jobs if job.result}
+
+    def finish_job(self, request: Request, job: Job, result: bytes | None, *, attempts: int = 1) -> bool:
+        """End a job as DONE with its result (JSON text, if there is one), adding `attempts` to its count.
+
+        Returns whether this write ended the request; of all writers exactly one is told so.
+        Raises Conflict, with nothing changed, when the job or the request has ended already.
+        """
+        if result is None:
+            return self._end_job(request, job, JobStatus.DONE, [], {}, attempts)
+        place = self._results.store(request.request_id, result, expires_at=self._parts_expire_at(request.deadline))
+        change = f"#jobs[{job.index}].#result = :result"
+        try:
+            return self._end_job(request, job, JobStatus.DONE, [change], {"result": place}, attempts)
+        except Conflict:
+            self._results.discard(request.request_id, place)
+            raise
+
+    def fail_job(self, request: Request, job: Job, error: str, *, attempts: int = 1) -> bool:
+        """End a job as FAILED with the reason. Returns and raises as `finish_job` does."""
+        change = f"#jobs[{job.index}].#lastError = :error"
+        return self._end_job(request, job, JobStatus.FAILED, [change], {"error": error}, attempts)
+
+    def record_failure(self, request: Request, job: Job, error: str, next_attempt_at: datetime) -> None:
+        """Count a failed attempt of a job that will be tried again.
+
+        Raises Conflict when the job has ended, or when this attempt was counted before.
+        """
+        at = f"#jobs[{job.index}]"
+        changes = [f"{at}.#attempts = :counted", f"{at}.#lastError = :error"]
+        self._put_off(request, job, next_attempt_at, changes, {"counted": job.attempts + 1, "error": error})
+
+    def postpone_job(self, request: Request, job: Job, next_attempt_at: datetime) -> None:
+        """Let a job wait (for a breaker, for a free place) without counting an attempt.
+
+        Raises Conflict as `record_failure` does.
+        """
+        self._put_off(request, job, next_attempt_at, [], {})
+
+    def close(self, request_id: str, reason: CloseReason) -> None:
+        """End an open request: its open jobs end CANCELLED, or FAILED at the deadline, by this one write.
+
+        Raises NotFound, and Conflict when the request has ended already.
+        """
+        now = self._items.clock()
+        values = {
+            "zero": 0,
+            "closed": {"reason": reason.value, "at": to_text(now)},
+            "due": self._items.due_soon(now),
+        }
+        changes = ["#closed = :closed", "#openJobs = :zero", "#dueAt = :due"]
+        self._items.change(request_id, changes, values, condition="#openJobs > :zero", conflict="has ended already")
+
+    def retry(self, request_id: str, *, deadline: datetime) -> Request:
+        """Open a PARTIAL or FAILED request again, with a new deadline, for its failed jobs only.
+
+        Raises NotFound, and Conflict when the request is open, complete or cancelled.
+        """
+        request = self.get(request_id)
+        if request.status not in (RequestStatus.PARTIAL, RequestStatus.FAILED):
+            raise Conflict(f"the request {request_id} is {request.status}; only PARTIAL and FAILED ones are retried")
+        failed = [job for job in request.jobs if job.status is JobStatus.FAILED]
+        changes = [f"#jobs[{job.index}] = :job{job.index}" for job in failed]
+        changes += ["#openJobs = :open", "#deadline = :deadline", "#delivery = :delivery"]
+        changes += ["#dueShard = :shard", "#dueAt = :due"]
+        values: dict[str, Any] = {f"job{job.index}": _new_job(job.provider, job.url) for job in failed}
+        values |= {
+            "open": len(failed),
+            "deadline": to_text(deadline),
+            "delivery": _new_delivery(request.delivery.round + 1),
+            "shard": shard_of(OPEN, request_id),
+            "due": self._items.due_soon(self._items.clock()),
+            "seen": request.version,
+        }
+        self.keep_results(request, deadline=to_text(deadline))
+        self._items.change(
+            request_id,
+            changes,
+            values,
+            condition="#version = :seen",
+            conflict="was changed at the same moment; look at it and try again",
+            remove=["#closed", "#expiresAt"],
+            add=["#revision :one"],
+        )
+        return self.get(request_id)
+
+    def keep_results(self, request: Request, *, deadline: str) -> None:
+        """Let the results live as long as a request with that deadline needs them."""
+        for job in request.jobs:
+            if job.result:
+                self._results.keep_until(request.request_id, job.result, self._parts_expire_at(deadline))
+
+    def _end_job(
+        self, request: Request, job: Job, status: JobStatus, changes: list[str], values: dict[str, Any], attempts: int
+    ) -> bool:
+        at = f"#jobs[{job.index}]"
+        changed = self._items.change(
+            request.request_id,
+            [
+                f"{at}.#status = :status",
+                f"{at}.#attempts = {at}.#attempts + :attempts",
+                f"{at}.#endedAt = :now",
+                "#dueAt = :due",
+                *changes,
+            ],
+            values
+            | {
+                "status": status.value,
+                "attempts": attempts,
+                "due": self._items.due_soon(self._items.clock()),
+                "done": int(status is JobStatus.DONE),
+                "minus": -1,
+                "init": JobStatus.INIT.value,
+                "zero": 0,
+            },
+            condition=_STILL_OPEN.format(index=job.index),
+            conflict=f"has ended already, or its job for {job.provider} has",
+            remove=[f"{at}.#nextAttemptAt"],
+            add=["#openJobs :minus", "#doneJobs :done"],
+        )
+        return bool(changed["openJobs"] == 0)
+
+    def _put_off(
+        self, request: Request, job: Job, next_attempt_at: datetime, changes: list[str], values: dict[str, Any]
+    ) -> None:
+        # The due time stays: it was set for an earlier step, so it is early rather than late.
+        at = f"#jobs[{job.index}]"
+        self._items.change(
+            request.request_id,
+            [f"{at}.#nextAttemptAt = :next", *changes],
+            values
+            | {
+                "next": to_text(next_attempt_at),
+                "attempts": job.attempts,
+                "revision": request.revision,
+                "init": JobStatus.INIT.value,
+                "zero": 0,
+            },
+            condition=f"{_STILL_OPEN.format(index=job.index)} AND {at}.#attempts = :attempts AND #revision = :revision",
+            conflict=f"has ended already, or this attempt at {job.provider} was counted before",
+        )
+
+    def _parts_expire_at(self, deadline: str) -> int:
+        return int((from_text(deadline) + DELIVERY_ALLOWANCE + self._retention).timestamp())
+
+
+def _new_job(provider: str, url: str) -> Item:
+    return {"provider": provider, "url": url, "status": JobStatus.INIT.value, "attempts": 0}
+
+
+def _new_delivery(number: int) -> Item:
+    return {"status": DeliveryStatus.PENDING.value, "attempts": 0, "round": number}

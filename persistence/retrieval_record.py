@@ -1,0 +1,86 @@
+"""The record type of the client: a person's request, its submission to the aggregator, and what came of it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from persistence.dynamodb import Item
+from persistence.records import RequestStatus
+
+KIND = "retrieval"
+
+
+class SubmissionStatus(StrEnum):
+    """Whether the aggregator has the request: on its way, accepted, or refused for good."""
+
+    PENDING = "PENDING"
+    ACCEPTED = "ACCEPTED"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The handing over of a request to the aggregator."""
+
+    status: SubmissionStatus
+    attempts: int
+    next_attempt_at: str | None
+    last_error: str | None
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """One request of a person, as the client knows it."""
+
+    request_id: str
+    providers: tuple[str, ...]
+    deadline: str
+    submission: Submission
+    cancel_requested_at: str | None
+    cancelled_at: str | None
+    outcome: Item | None
+    """What the callback said, each job's result replaced by the place where it is kept; None until then."""
+    created_at: str
+    updated_at: str
+    version: int
+    newest_key: str
+
+    @property
+    def status(self) -> RequestStatus:
+        """How far the request is."""
+        if self.outcome:
+            return RequestStatus(self.outcome["status"])
+        if self.cancelled_at:
+            return RequestStatus.CANCELLED
+        return RequestStatus.FAILED if self.submission.status is SubmissionStatus.REFUSED else RequestStatus.OPEN
+
+    @property
+    def ended_at(self) -> str | None:
+        """When it ended, if it has."""
+        if self.outcome:
+            return str(self.outcome["endedAt"])
+        if self.submission.status is SubmissionStatus.REFUSED:
+            return self.updated_at
+        return self.cancelled_at
+
+
+def retrieval_from_item(item: Item) -> Retrieval:
+    """The retrieval that an item of the client's table says."""
+    submission = item["submission"]
+    return Retrieval(
+        request_id=item["pk"],
+        providers=tuple(item["providers"]),
+        deadline=item["deadline"],
+        submission=Submission(
+            SubmissionStatus(submission["status"]),
+            submission["attempts"],
+            submission.get("nextAttemptAt"),
+            submission.get("lastError"),
+        ),
+        cancel_requested_at=item.get("cancelRequestedAt"),
+        cancelled_at=item.get("cancelledAt"),
+        outcome=item.get("outcome"),
+        created_at=item["createdAt"],
+        updated_at=item["updatedAt"],
+        version=item["version"],
+        newest_key=item["newestKey"],
+    )

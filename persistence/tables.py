@@ -1,0 +1,91 @@
+"""The two tables: their keys, their sparse index, their TTL; created idempotently."""
+
+import time
+from typing import Any
+
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+
+DUE_INDEX = "due"
+NEWEST_INDEX = "newest"
+
+_TEXT_KEYS = {"pk": "HASH", "sk": "RANGE"}
+_INDEX_KEYS = {
+    DUE_INDEX: {"dueShard": "HASH", "dueAt": "RANGE"},
+    NEWEST_INDEX: {"newestShard": "HASH", "newestKey": "RANGE"},
+}
+
+
+def table_names(prefix: str) -> dict[str, tuple[str, ...]]:
+    """Each table's name and the indexes it has."""
+    return {aggregator_table(prefix): (DUE_INDEX,), client_table(prefix): (DUE_INDEX, NEWEST_INDEX)}
+
+
+def aggregator_table(prefix: str) -> str:
+    """The name of the aggregator's table."""
+    return f"{prefix}-aggregator"
+
+
+def client_table(prefix: str) -> str:
+    """The name of the client's table."""
+    return f"{prefix}-client"
+
+
+def create_tables(client: BaseClient, prefix: str, *, timeout: float = 120) -> list[str]:
+    """Create what is missing, wait until all is active (at most `timeout` seconds), set the TTL.
+
+    Returns the names of the tables that were created now. Raises TimeoutError.
+    """
+    created = [name for name, indexes in table_names(prefix).items() if _create(client, name, indexes)]
+    deadline = time.monotonic() + timeout
+    for name in table_names(prefix):
+        while not _is_active(client, name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the table {name} is not active after {timeout:g} s")
+            time.sleep(0.2)
+        _set_ttl(client, name)
+    return created
+
+
+def _create(client: Any, name: str, indexes: tuple[str, ...]) -> bool:
+    keys = dict(_TEXT_KEYS)
+    for index in indexes:
+        keys |= _INDEX_KEYS[index]
+    try:
+        client.create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+            KeySchema=_key_schema(_TEXT_KEYS),
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": index,
+                    "KeySchema": _key_schema(_INDEX_KEYS[index]),
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+                for index in indexes
+            ],
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceInUseException":
+            return False
+        raise
+    return True
+
+
+def _key_schema(keys: dict[str, str]) -> list[dict[str, str]]:
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()]
+
+
+def _is_active(client: Any, name: str) -> bool:
+    table = client.describe_table(TableName=name)["Table"]
+    indexes = table.get("GlobalSecondaryIndexes", [])
+    return table["TableStatus"] == "ACTIVE" and all(i.get("IndexStatus", "ACTIVE") == "ACTIVE" for i in indexes)
+
+
+def _set_ttl(client: Any, name: str) -> None:
+    status = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]["TimeToLiveStatus"]
+    if status in ("DISABLED", "DISABLING"):
+        client.update_time_to_live(
+            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expiresAt"}
+        )
