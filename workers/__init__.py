@@ -1,0 +1,1 @@
+"""What happens behind the APIs: fetch, submit, deliver, reconcile, and the RQ worker that runs them."""

@@ -1,0 +1,117 @@
+"""Deliver: one attempt to post an ended request's result, signed, to its callback URL (Standard Webhooks)."""
+
+import logging
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+import orjson
+
+from persistence.deliveries import Deliveries
+from persistence.documents import result_document
+from persistence.errors import Conflict, NotFound
+from persistence.records import DeliveryStatus, Request, seconds_until
+from persistence.requests import Requests
+from persistence.times import Clock, utc_now
+from workers.backoff import retry_after, scheduled_delay
+from workers.http import Answer, Http, HttpError, Timeouts
+from workers.queue import Queue, deliver_step
+from workers.signing import Signer
+
+log = logging.getLogger(__name__)
+
+_GONE = 410
+# What a receiver says in its answer is of no use beyond the start.
+_ANSWER_LIMIT = 65_536
+
+
+class Deliver:
+    """Delivers results. `schedule` is the seconds before each attempt, `timeout` the seconds a receiver has."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        deliveries: Deliveries,
+        queue: Queue,
+        signer: Signer,
+        http: Http,
+        *,
+        schedule: Sequence[float],
+        timeout: float,
+        rng: random.Random,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._requests = requests
+        self._deliveries = deliveries
+        self._queue = queue
+        self._signer = signer
+        self._http = http
+        self._schedule = schedule
+        self._timeouts = Timeouts(timeout, timeout, timeout)
+        self._rng = rng
+        self._clock = clock
+
+    def __call__(self, request_id: str) -> float | None:
+        """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
+
+        Raises `persistence.dynamodb.Unavailable`.
+        """
+        try:
+            request = self._requests.get(request_id)
+        except NotFound:
+            return None
+        if not request.ended or request.delivery.status is not DeliveryStatus.PENDING:
+            return None
+        if wait := seconds_until(request.delivery.next_attempt_at, self._clock()):
+            return wait
+        try:
+            self._attempt(request)
+        except Conflict as conflict:
+            log.info("%s: %s", request_id, conflict)
+        return None
+
+    def _attempt(self, request: Request) -> None:
+        body = orjson.dumps(result_document(request, self._requests.load_results(request)))
+        headers = {
+            "Content-Type": "application/json",
+            **self._signer.headers(request.delivery.webhook_id, self._clock(), body),
+        }
+        try:
+            answer = self._http.send(
+                "POST",
+                request.callback_url,
+                headers=headers,
+                body=body,
+                timeouts=self._timeouts,
+                limit=_ANSWER_LIMIT,
+            )
+        except HttpError as error:
+            self._try_again(request, str(error), floor=0)
+            return
+        if answer.ok:
+            self._deliveries.succeeded(request)
+            log.info("%s: %s, delivered", request.request_id, request.status)
+        elif answer.status == _GONE:
+            self._give_up(request, str(answer))
+        else:
+            self._try_again(request, str(answer), floor=self._floor(answer))
+
+    def _floor(self, answer: Answer) -> float:
+        return retry_after(answer.headers, self._clock())
+
+    def _try_again(self, request: Request, error: str, *, floor: float) -> None:
+        failures = request.delivery.attempts + 1
+        if failures >= len(self._schedule):
+            self._give_up(request, error)
+            return
+        delay = scheduled_delay(self._schedule[failures], floor=floor, rng=self._rng)
+        next_attempt_at = self._clock() + timedelta(seconds=delay)
+        self._deliveries.attempt_failed(request, error, next_attempt_at)
+        log.info("%s: delivery %d failed, next in %.1f s: %s", request.request_id, failures, delay, error)
+        self._queue.put(deliver_step(request, attempts=failures, at=next_attempt_at))
+
+    def _give_up(self, request: Request, error: str) -> None:
+        self._deliveries.attempt_failed(request, error, None)
+        log.warning(
+            "%s: delivery FAILED after %d attempts: %s", request.request_id, request.delivery.attempts + 1, error
+        )

@@ -1,0 +1,91 @@
+"""The providers: known by name from a YAML file, each with its URL, timeouts, retry policy and limits."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from workers.backoff import RetryPolicy
+
+ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]
+Timeout = Annotated[float, Field(gt=0, le=3600)]
+
+_REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class ProvidersError(Exception):
+    """The providers' file is missing or wrong; the message is one line a person can act on."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class BreakerPolicy(_Section):
+    """After that many failures in a row, over all workers, a provider is left alone for `open_seconds`."""
+
+    failures: int = Field(20, ge=1)
+    open_seconds: float = Field(30, gt=0, le=86_400)
+
+
+class Provider(_Section):
+    """How one provider is asked. Times are seconds; `concurrency` counts over all worker processes."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+", max_length=2048)]
+    connect_timeout: Timeout = 3.05
+    read_timeout: Timeout = 30
+    total_timeout: Timeout = 60
+    retry: RetryPolicy = RetryPolicy()
+    concurrency: int = Field(50, ge=1, le=10_000)
+    breaker: BreakerPolicy = BreakerPolicy()
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, repr=False)
+
+
+class _File(_Section):
+    providers: dict[ProviderName, Provider] = Field(min_length=1)
+
+
+Providers = Mapping[str, Provider]
+
+
+def load_providers(path: Path, environment: Mapping[str, str]) -> Providers:
+    """The providers of a file; `${NAME}` and `${NAME:-default}` in it stand for environment variables.
+
+    Raises ProvidersError.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = _resolve(yaml.safe_load(text), environment)
+        return _File.model_validate(document).providers
+    except OSError as error:
+        raise ProvidersError(f"{path}: {error.strerror} (DATAHOG_PROVIDERS_FILE names it)") from None
+    except yaml.YAMLError as error:
+        raise ProvidersError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProvidersError(f"{path}: {place}: {first['msg']}") from None
+    except KeyError as error:
+        raise ProvidersError(f"{path}: the environment variable {error.args[0]} is not set") from None
+
+
+def _resolve(value: object, environment: Mapping[str, str]) -> object:
+    """The YAML value with references to the environment replaced; done after parsing, so values cannot add YAML."""
+    if isinstance(value, dict):
+        return {name: _resolve(item, environment) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, environment) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        return environment.get(name) or default if default is not None else environment[name]
+
+    return _REFERENCE.sub(replacement, value)

@@ -1,0 +1,128 @@
+"""Reconcile: looks at what is open and due, and puts on the queue what should be there and is not."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import redis
+
+from persistence.due import DueIndex
+from persistence.dynamodb import Unavailable
+from persistence.errors import Conflict, NotFound
+from persistence.records import CloseReason, DeliveryStatus, seconds_until
+from persistence.requests import Requests
+from persistence.retrievals import Retrievals
+from persistence.times import Clock, from_text, utc_now
+from workers.queue import Queue, deliver_step, fetch_steps, submit_step
+
+log = logging.getLogger(__name__)
+
+_BATCH = 500
+# How long after a look the next one at the same record is taken, if nothing else is due before: a share of its age,
+# so that what has been waiting for days costs little, within these bounds.
+_SOONEST, _LATEST = timedelta(seconds=30), timedelta(minutes=5)
+
+
+class Reconciler:
+    """The loop. Any number may run at once: putting a step on the queue twice is once, and every write is conditional.
+
+    `period` is the seconds between two looks, `heal_after` those that a step may be late before it counts as lost.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        retrievals: Retrievals,
+        request_index: DueIndex,
+        retrieval_index: DueIndex,
+        queue: Queue,
+        *,
+        period: float,
+        heal_after: float = 10,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._requests = requests
+        self._retrievals = retrievals
+        self._request_index = request_index
+        self._retrieval_index = retrieval_index
+        self._queue = queue
+        self._period = period
+        self._heal_after = timedelta(seconds=heal_after)
+        self._clock = clock
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Look, again and again, until `stop` is called."""
+        while not self._stop.is_set():
+            try:
+                found = self.look()
+                if found:
+                    log.info("put %d steps back on the queue", found)
+            except (Unavailable, redis.RedisError) as error:
+                log.warning("an engine is away: %s", error)
+            self._stop.wait(self._period)
+
+    def stop(self) -> None:
+        """End `run` after the look under way."""
+        self._stop.set()
+
+    def look(self) -> int:
+        """Look once at all that is due, and return how many steps were missing.
+
+        Raises Unavailable and redis.RedisError; what is due stays due.
+        """
+        return self._heal_all(self._request_index, self._heal_request) + self._heal_all(
+            self._retrieval_index, self._heal_retrieval
+        )
+
+    def _heal_all(self, index: DueIndex, heal: Callable[[str], int]) -> int:
+        put = 0
+        for record_id in index.due(self._clock(), limit=_BATCH):
+            try:
+                put += heal(record_id)
+            except (Unavailable, redis.RedisError):
+                raise
+            except Exception:
+                # A record that cannot be handled must not keep the others from being healed.
+                log.exception("%s: cannot be reconciled", record_id)
+        return put
+
+    def _heal_request(self, request_id: str) -> int:
+        now = self._clock()
+        try:
+            request = self._requests.get(request_id)
+            if not request.ended and not seconds_until(request.deadline, now):
+                log.info("%s: deadline reached", request_id)
+                self._requests.close(request_id, CloseReason.DEADLINE)
+                request = self._requests.get(request_id)
+        except (NotFound, Conflict):
+            return 0
+        if not request.ended:
+            steps = fetch_steps(request)
+        elif request.delivery.status is DeliveryStatus.PENDING:
+            steps = [deliver_step(request)]
+        else:
+            return 0
+        put = self._queue.put_missing(step for step in steps if step.at is None or step.at <= now)
+        moments = [self._next_look(request.created_at, now)]
+        moments += [step.at + self._heal_after for step in steps if step.at and step.at > now]
+        moments += [] if request.ended else [from_text(request.deadline)]
+        self._requests.look_again(request, min(moments))
+        return put
+
+    def _heal_retrieval(self, request_id: str) -> int:
+        now = self._clock()
+        try:
+            retrieval = self._retrievals.get(request_id)
+        except NotFound:
+            return 0
+        step = submit_step(retrieval)
+        if step.at and step.at > now:
+            self._retrievals.look_again(retrieval, step.at + self._heal_after)
+            return 0
+        self._retrievals.look_again(retrieval, self._next_look(retrieval.created_at, now))
+        return self._queue.put_missing([step])
+
+    def _next_look(self, created_at: str, now: datetime) -> datetime:
+        return now + min(max((now - from_text(created_at)) / 2, _SOONEST), _LATEST)

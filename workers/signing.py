@@ -1,0 +1,37 @@
+"""Signing and verifying callbacks as Standard Webhooks has it, with several secrets at once for rotation."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
+
+class BadSignature(Exception):
+    """The callback is forged, stale or altered."""
+
+
+class Signer:
+    """Signs with every secret (`whsec_...`), so that a receiver may know the old one or the new; verifies with any."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._webhooks = [Webhook(secret) for secret in secrets]
+
+    def headers(self, webhook_id: str, moment: datetime, body: bytes) -> dict[str, str]:
+        """The three headers that go with a body; the body must be sent as it is, byte for byte."""
+        text = body.decode()
+        signatures = [webhook.sign(webhook_id, moment, text) for webhook in self._webhooks]
+        return dict(zip(_HEADERS, (webhook_id, str(int(moment.timestamp())), " ".join(signatures)), strict=True))
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Raises BadSignature unless one of the secrets signed this body less than five minutes ago."""
+        given = {name: headers.get(name, "") for name in _HEADERS}
+        for webhook in self._webhooks:
+            try:
+                webhook.verify(body, given, json_parse=False)
+                return
+            # The library lets a malformed signature or body through as ValueError.
+            except (WebhookVerificationError, ValueError):
+                continue
+        raise BadSignature("the callback's signature is missing, wrong, or older than five minutes")

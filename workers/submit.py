@@ -1,0 +1,112 @@
+"""Submit: one attempt to bring the aggregator in line with what a person asked of the client: a request, or its end."""
+
+import logging
+import random
+from datetime import timedelta
+
+from persistence.errors import Conflict, NotFound
+from persistence.records import seconds_until
+from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.retrievals import Retrievals
+from persistence.times import Clock, from_text, utc_now
+from workers.backoff import RetryPolicy
+from workers.http import HttpError
+from workers.operations import Operations
+from workers.queue import Queue, submit_step
+
+log = logging.getLogger(__name__)
+
+# The aggregator is ours and one hop away: look often, and spread out.
+_POLICY = RetryPolicy(initial_delay=0.5, maximum_delay=30, jitter=0.5)
+# Refusals that no repetition changes; others (408, 429, 5xx) may pass.
+_FINAL = frozenset({400, 409, 413, 415, 422})
+
+
+class Submit:
+    """Submits to the aggregator. `client` gives the callback URL, `aggregator` is called."""
+
+    def __init__(
+        self,
+        retrievals: Retrievals,
+        queue: Queue,
+        client: Operations,
+        aggregator: Operations,
+        *,
+        rng: random.Random,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._retrievals = retrievals
+        self._queue = queue
+        self._client = client
+        self._aggregator = aggregator
+        self._rng = rng
+        self._clock = clock
+
+    def __call__(self, request_id: str) -> float | None:
+        """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
+
+        Raises `persistence.dynamodb.Unavailable`.
+        """
+        try:
+            retrieval = self._retrievals.get(request_id)
+        except NotFound:
+            return None
+        if retrieval.ended_at:
+            return None
+        if wait := seconds_until(retrieval.submission.next_attempt_at, self._clock()):
+            return wait
+        try:
+            if retrieval.cancel_requested_at:
+                self._cancel(retrieval)
+            elif retrieval.submission.status is SubmissionStatus.PENDING:
+                self._submit(retrieval)
+        except HttpError as error:
+            self._try_again(retrieval, str(error))
+        except Conflict:
+            # Somebody changed the record under way: what is to be done now is in there.
+            self._queue.put_missing([submit_step(self._retrievals.get(request_id))])
+        return None
+
+    def _submit(self, retrieval: Retrieval) -> None:
+        body = {
+            "requestId": retrieval.request_id,
+            "providers": list(retrieval.providers),
+            "callbackUrl": self._client.url("receiveCallback", {"requestId": retrieval.request_id}),
+            "deadline": retrieval.deadline,
+        }
+        if not seconds_until(retrieval.deadline, self._clock()):
+            self._refuse(retrieval, f"deadline reached; {retrieval.submission.last_error or 'never submitted'}")
+            return
+        reply = self._aggregator.call("createRequest", body=body)
+        if reply.ok:
+            log.info("%s: accepted by the aggregator", retrieval.request_id)
+            self._retrievals.accepted(retrieval)
+        elif reply.status in _FINAL:
+            self._refuse(retrieval, str(reply))
+        else:
+            self._try_again(retrieval, str(reply))
+
+    def _cancel(self, retrieval: Retrieval) -> None:
+        reply = self._aggregator.call("cancelRequest", requestId=retrieval.request_id)
+        if reply.ok or reply.status == 404:
+            log.info("%s: cancelled", retrieval.request_id)
+            self._retrievals.cancelled(retrieval)
+        elif reply.status == 409:
+            log.info("%s: ended before it could be cancelled", retrieval.request_id)
+            self._retrievals.cancel_came_late(retrieval)
+        else:
+            self._try_again(retrieval, str(reply))
+
+    def _refuse(self, retrieval: Retrieval, error: str) -> None:
+        log.warning("%s: refused by the aggregator: %s", retrieval.request_id, error)
+        self._retrievals.refused(retrieval, error)
+
+    def _try_again(self, retrieval: Retrieval, error: str) -> None:
+        now = self._clock()
+        failures = retrieval.submission.attempts + 1
+        remaining = (from_text(retrieval.deadline) - now).total_seconds()
+        # The deadline's own answer is given by the next attempt, so there always is one.
+        delay = _POLICY.delay(failures, remaining=remaining, rng=self._rng) or max(0.0, remaining) + 0.5
+        self._retrievals.submission_failed(retrieval, error, now + timedelta(seconds=delay))
+        log.info("%s: submission %d failed, next in %.1f s: %s", retrieval.request_id, failures, delay, error)
+        self._queue.put(submit_step(self._retrievals.get(retrieval.request_id)))
