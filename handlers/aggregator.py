@@ -1,0 +1,208 @@
+"""The operations of `specs/aggregator.yaml`."""
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from connexion import request as http_request
+from connexion.lifecycle import ConnexionResponse
+from starlette.concurrency import run_in_threadpool
+
+from handlers.answers import answer
+from handlers.problems import Problem
+from handlers.waiting import wait_until
+from persistence.deliveries import Deliveries
+from persistence.documents import Document, record_document, request_document, result_text
+from persistence.due import DueIndex
+from persistence.errors import Conflict
+from persistence.idempotency import IdempotencyKeys, KeyReused, KeyUnderWay
+from persistence.records import CloseReason, Job, JobStatus, Request, RequestStatus
+from persistence.requests import Requests
+from persistence.times import Clock, from_text, utc_now
+from workers.providers import Providers
+from workers.queue import Queue, deliver_step, fetch_steps
+
+_LONGEST_DEADLINE = timedelta(days=30)
+_MOST_REDELIVERED = 1000
+
+
+class Aggregator:
+    """One method for each operationId. `base_path` is the API's, `default_deadline` is in seconds."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        deliveries: Deliveries,
+        idempotency_keys: IdempotencyKeys,
+        index: DueIndex,
+        queue: Queue,
+        providers: Providers,
+        *,
+        base_path: str,
+        default_deadline: float,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._requests = requests
+        self._deliveries = deliveries
+        self._idempotency_keys = idempotency_keys
+        self._index = index
+        self._queue = queue
+        self._providers = providers
+        self._base_path = base_path
+        self._default_deadline = timedelta(seconds=default_deadline)
+        self._clock = clock
+
+    def list_providers(self) -> ConnexionResponse:
+        """Every provider that a request may name."""
+        providers = [{"name": name, "url": self._providers[name].url} for name in sorted(self._providers)]
+        return answer({"providers": providers})
+
+    def create_request(self, body: Document) -> ConnexionResponse:
+        """Write a request down and put its jobs on the queue, once for each Idempotency-Key."""
+        request_id = body.get("requestId") or uuid.uuid4().hex
+        key = http_request.headers.get("Idempotency-Key")
+        if key is None:
+            return _accepted(self._base_path, self._bare(self._create(request_id, body)[0]))
+        self._check(body)
+        try:
+            claim = self._idempotency_keys.claim(key, body, request_id)
+        except KeyReused as error:
+            raise Problem("idempotency-key-reused", str(error)) from None
+        except KeyUnderWay as error:
+            raise Problem("request-under-way", str(error), headers={"Retry-After": "1"}) from None
+        if claim.answer is not None:
+            return _accepted(self._base_path, claim.answer)
+        try:
+            request, _ = self._create(claim.request_id, body)
+        except (Conflict, Problem):
+            self._idempotency_keys.release(claim)
+            raise
+        document = self._bare(request)
+        self._idempotency_keys.answered(claim, document)
+        return _accepted(self._base_path, document)
+
+    async def get_request(self, request_id: str, wait: int, results: bool) -> ConnexionResponse:
+        """The request, when it has ended or the wait is over."""
+        request = await wait_until(lambda: self._requests.get(request_id), lambda r: r.ended, wait)
+        document = await run_in_threadpool(self._document, request, request_document, results)
+        return answer(document, headers={} if request.ended else {"Retry-After": "1"})
+
+    def cancel_request(self, request_id: str) -> ConnexionResponse:
+        """End an open request."""
+        try:
+            self._requests.close(request_id, CloseReason.CANCELLED)
+        except Conflict:
+            request = self._requests.get(request_id)
+            if request.status is not RequestStatus.CANCELLED:
+                raise
+        else:
+            request = self._requests.get(request_id)
+            self._queue.put(deliver_step(request))
+        return answer(self._document(request, request_document))
+
+    def redeliver_request(self, request_id: str) -> ConnexionResponse:
+        """Deliver an ended request's result again."""
+        request = self._deliveries.start_anew(request_id)
+        self._queue.put(deliver_step(request))
+        return _accepted(self._base_path, self._bare(request))
+
+    def retry_request(self, request_id: str) -> ConnexionResponse:
+        """Run the failed jobs of a PARTIAL or FAILED request again."""
+        request = self._requests.retry(request_id, deadline=self._clock() + self._default_deadline)
+        self._queue.put(*fetch_steps(request))
+        return _accepted(self._base_path, self._bare(request))
+
+    def redeliver_failed(self, body: Document) -> ConnexionResponse:
+        """Deliver again what could not be delivered since a time."""
+        found = self._index.undelivered(_moment(body["since"], "since"), limit=_MOST_REDELIVERED)
+        for request_id in found:
+            self._queue.put(deliver_step(self._deliveries.start_anew(request_id)))
+        return answer({"requestIds": found, "truncated": len(found) == _MOST_REDELIVERED}, 202)
+
+    def create_record(self, id_: str, body: Document) -> ConnexionResponse:
+        """The same as `create_request`, under the persistence layer's path."""
+        request, new = self._create(id_, body)
+        return answer(self._document(request, record_document), 201 if new else 200)
+
+    def get_record(self, id_: str) -> ConnexionResponse:
+        """The record, and whether all of its jobs have ended."""
+        return answer(self._document(self._requests.get(id_), record_document))
+
+    def update_job(self, id_: str, body: Document) -> ConnexionResponse:
+        """Set the outcome of one provider's job, as a worker does."""
+        request = self._requests.get(id_)
+        job = request.job(body["provider"])
+        if job is None:
+            known = [job.provider for job in request.jobs]
+            raise Problem("unknown-provider", f"the request {id_} has no job for {body['provider']}", known=known)
+        last = False
+        if job.status is not body["status"]:
+            last = self._end(request, job, body)
+        request = self._requests.get(id_)
+        if last:
+            self._queue.put(deliver_step(request))
+        return answer(self._document(request, record_document))
+
+    def _end(self, request: Request, job: Job, body: Document) -> bool:
+        if body["status"] == JobStatus.FAILED:
+            return self._requests.fail_job(request, job, body.get("error", "set to FAILED by hand"), attempts=0)
+        try:
+            result = result_text(body["result"]) if "result" in body else None
+        except ValueError as error:
+            raise Problem("unprocessable", f"the result cannot be kept as JSON: {error}") from None
+        return self._requests.finish_job(request, job, result, attempts=0)
+
+    def _create(self, request_id: str, body: Document) -> tuple[Request, bool]:
+        deadline = self._check(body)
+        providers = [(name, self._providers[name].url) for name in body["providers"]]
+        content = {name: body[name] for name in ("providers", "callbackUrl", "deadline") if name in body}
+        request, new = self._requests.create(
+            request_id, providers, body["callbackUrl"], deadline=deadline, content=content
+        )
+        if new:
+            self._queue.put(*fetch_steps(request))
+        return request, new
+
+    def _check(self, body: Document) -> datetime:
+        """The deadline that holds for the request. Raises Problem when it cannot be accepted."""
+        unknown = [name for name in body["providers"] if name not in self._providers]
+        if unknown:
+            raise unknown_provider(unknown, sorted(self._providers))
+        return deadline_of(body, self._clock(), self._default_deadline)
+
+    def _document(
+        self, request: Request, make: Callable[[Request, dict[str, bytes]], Document], results: bool = True
+    ) -> Document:
+        return make(request, self._requests.load_results(request) if results else {})
+
+    def _bare(self, request: Request) -> Document:
+        return self._document(request, request_document, results=False)
+
+
+def unknown_provider(unknown: list[str], known: list[str]) -> Problem:
+    """The refusal of a request that names providers nobody knows."""
+    return Problem(
+        "unknown-provider", f"unknown provider {', '.join(unknown)}; known are {', '.join(known)}", known=known
+    )
+
+
+def deadline_of(body: Document, now: datetime, default: timedelta) -> datetime:
+    """The deadline that a body names, or the default. Raises Problem for one that is past or too far away."""
+    if "deadline" not in body:
+        return now + default
+    deadline = _moment(body["deadline"], "deadline")
+    if not now < deadline <= now + _LONGEST_DEADLINE:
+        raise Problem("unprocessable", f"deadline: must be within the next {_LONGEST_DEADLINE.days} days")
+    return deadline
+
+
+def _moment(text: str, name: str) -> datetime:
+    try:
+        return from_text(text)
+    except ValueError as error:
+        raise Problem("unprocessable", f"{name}: {error}") from None
+
+
+def _accepted(base_path: str, document: Document) -> ConnexionResponse:
+    location = f"{base_path}/requests/{document['requestId']}"
+    return answer(document, 202, {"Location": location, "Retry-After": "1"})

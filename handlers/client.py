@@ -1,0 +1,162 @@
+"""The operations of `specs/client.yaml`."""
+
+import json
+import logging
+import threading
+import time
+import uuid
+from datetime import timedelta
+
+from connexion import request as http_request
+from connexion.lifecycle import ConnexionResponse
+from starlette.concurrency import run_in_threadpool
+
+from handlers.aggregator import deadline_of, unknown_provider
+from handlers.answers import answer, no_content
+from handlers.problems import Problem
+from handlers.waiting import wait_until
+from persistence.documents import Document, result_text, retrieval_document, retrieval_summary
+from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.retrievals import BadCursor, Retrievals
+from persistence.times import Clock, utc_now
+from workers.http import HttpError
+from workers.operations import Operations
+from workers.queue import Queue, submit_step
+from workers.signing import BadSignature, Signer
+
+log = logging.getLogger(__name__)
+
+
+class Client:
+    """One method for each operationId. `client` gives the callback URLs, `aggregator` is asked how far things are."""
+
+    def __init__(
+        self,
+        retrievals: Retrievals,
+        queue: Queue,
+        client: Operations,
+        aggregator: Operations,
+        signer: Signer,
+        *,
+        base_path: str,
+        default_deadline: float,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._retrievals = retrievals
+        self._queue = queue
+        self._client = client
+        self._aggregator = aggregator
+        self._signer = signer
+        self._base_path = base_path
+        self._default_deadline = timedelta(seconds=default_deadline)
+        self._clock = clock
+        self._known = KnownProviders(aggregator)
+
+    def create_request(self, body: Document) -> ConnexionResponse:
+        """Write a request down; a worker submits it."""
+        unknown, known = self._known.check(body["providers"])
+        if unknown:
+            raise unknown_provider(unknown, known)
+        deadline = deadline_of(body, self._clock(), self._default_deadline)
+        retrieval = self._retrievals.create(uuid.uuid4().hex, body["providers"], deadline=deadline)
+        self._queue.put(submit_step(retrieval))
+        location = f"{self._base_path}/requests/{retrieval.request_id}"
+        return answer(self._document(retrieval), 202, {"Location": location, "Retry-After": "1"})
+
+    def list_requests(self, limit: int, cursor: str | None = None) -> ConnexionResponse:
+        """The requests, newest first."""
+        try:
+            retrievals, next_cursor = self._retrievals.newest(limit=limit, cursor=cursor)
+        except BadCursor as error:
+            raise Problem("bad-request", f"cursor: {error}; start the list without one") from None
+        document: Document = {"requests": [retrieval_summary(retrieval) for retrieval in retrievals]}
+        return answer(document | ({"nextCursor": next_cursor} if next_cursor else {}))
+
+    async def get_request(self, request_id: str, wait: int) -> ConnexionResponse:
+        """The request, when it has ended or the wait is over."""
+        retrieval = await wait_until(lambda: self._retrievals.get(request_id), lambda r: bool(r.ended_at), wait)
+        document = await run_in_threadpool(self._document_with_results, retrieval)
+        return answer(document, headers={} if retrieval.ended_at else {"Retry-After": "1"})
+
+    def cancel_request(self, request_id: str) -> ConnexionResponse:
+        """Write the cancellation down; a worker takes it to the aggregator."""
+        retrieval = self._retrievals.get(request_id)
+        if retrieval.status == "CANCELLED":
+            return answer(self._document_with_results(retrieval))
+        retrieval = self._retrievals.request_cancel(request_id)
+        self._queue.put(submit_step(retrieval))
+        return answer(self._document(retrieval), 202, {"Retry-After": "1"})
+
+    async def receive_callback(self, request_id: str) -> ConnexionResponse:
+        """Take the result that the aggregator delivers; the same one again changes nothing."""
+        # Not the parsed body: the signature is over the bytes that were sent.
+        raw = await http_request.body()
+        await run_in_threadpool(self._receive, request_id, dict(http_request.headers), raw)
+        return no_content()
+
+    def _receive(self, request_id: str, headers: dict[str, str], raw: bytes) -> None:
+        try:
+            self._signer.verify(headers, raw)
+        except BadSignature as error:
+            raise Problem("unauthorized", str(error), headers={"WWW-Authenticate": "Webhook-Signature"}) from None
+        outcome = json.loads(raw)
+        if outcome["requestId"] != request_id:
+            raise Problem("unprocessable", f"the result is of the request {outcome['requestId']}, not {request_id}")
+        retrieval = self._retrievals.get(request_id)
+        results = {job["provider"]: result_text(job["result"]) for job in outcome["jobs"] if "result" in job}
+        if self._retrievals.receive(retrieval, outcome, results):
+            log.info("%s: %s, callback accepted", request_id, outcome["status"])
+        else:
+            log.info("%s: callback repeated, counted once", request_id)
+
+    def _document_with_results(self, retrieval: Retrieval) -> Document:
+        live_jobs = None
+        if not retrieval.ended_at and retrieval.submission.status is SubmissionStatus.ACCEPTED:
+            live_jobs = self._ask_how_far(retrieval.request_id)
+        return self._document(retrieval, self._retrievals.load_results(retrieval), live_jobs)
+
+    def _document(
+        self, retrieval: Retrieval, results: dict[str, bytes] | None = None, live_jobs: list[Document] | None = None
+    ) -> Document:
+        callback_url = self._client.url("receiveCallback", {"requestId": retrieval.request_id})
+        return retrieval_document(retrieval, callback_url, results or {}, live_jobs)
+
+    def _ask_how_far(self, request_id: str) -> list[Document] | None:
+        """The jobs as the aggregator has them; None when it does not say, which is no reason to fail a read."""
+        try:
+            reply = self._aggregator.call("getRequest", requestId=request_id, results=False)
+        except HttpError as error:
+            log.info("%s: %s", request_id, error)
+            return None
+        jobs: list[Document] | None = reply.document["jobs"] if reply.ok else None
+        return jobs
+
+
+class KnownProviders:
+    """The aggregator's providers, remembered for a minute. While it is away any name may be right."""
+
+    _REMEMBERED = 60.0
+
+    def __init__(self, aggregator: Operations) -> None:
+        self._aggregator = aggregator
+        self._lock = threading.Lock()
+        self._names: frozenset[str] = frozenset()
+        self._until = 0.0
+
+    def check(self, names: list[str]) -> tuple[list[str], list[str]]:
+        """Those of the names that nobody knows, and the names that are known."""
+        if time.monotonic() >= self._until or not self._names.issuperset(names):
+            self._refresh()
+        known = self._names
+        return ([name for name in names if name not in known] if known else []), sorted(known)
+
+    def _refresh(self) -> None:
+        with self._lock:
+            try:
+                reply = self._aggregator.call("listProviders")
+            except HttpError as error:
+                log.warning("providers not checked: %s", error)
+                return
+            if reply.ok:
+                self._names = frozenset(provider["name"] for provider in reply.document["providers"])
+                self._until = time.monotonic() + self._REMEMBERED

@@ -1,0 +1,79 @@
+"""Problems: what went wrong, as `application/problem+json` (RFC 9457), with a type that programs can rely on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from connexion.lifecycle import ConnexionResponse
+
+MEDIA_TYPE = "application/problem+json"
+_TYPES = "https://datahog.dev/problems/"
+
+_TITLES = {
+    "bad-request": (400, "Bad request"),
+    "unauthorized": (401, "Unauthorized"),
+    "not-found": (404, "Not found"),
+    "method-not-allowed": (405, "Method not allowed"),
+    "conflict": (409, "Conflict"),
+    "request-under-way": (409, "Request under way"),
+    "payload-too-large": (413, "Payload too large"),
+    "unsupported-media-type": (415, "Unsupported media type"),
+    "unknown-provider": (422, "Unknown provider"),
+    "unprocessable": (422, "Unprocessable"),
+    "idempotency-key-reused": (422, "Idempotency key reused"),
+    "too-many-requests": (429, "Too many requests"),
+    "internal-error": (500, "Internal error"),
+    "unavailable": (503, "Unavailable"),
+}
+_BY_STATUS = {
+    400: "bad-request",
+    401: "unauthorized",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "conflict",
+    413: "payload-too-large",
+    415: "unsupported-media-type",
+    422: "unprocessable",
+    429: "too-many-requests",
+    500: "internal-error",
+    503: "unavailable",
+}
+
+
+class Problem(Exception):
+    """Refuses a request. `slug` is the last part of the problem's type; `detail` says what to do about it."""
+
+    def __init__(
+        self, slug: str, detail: str, *, headers: dict[str, str] | None = None, known: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.slug = slug
+        self.detail = detail
+        self.headers = headers or {}
+        self.known = known
+
+    @property
+    def response(self) -> ConnexionResponse:
+        """The HTTP answer."""
+        status, title = _TITLES[self.slug]
+        document: dict[str, Any] = {
+            "type": _TYPES + self.slug,
+            "title": title,
+            "status": status,
+            # What a caller sent may come back in here: nothing that is not text, and not all of it.
+            "detail": self.detail.encode("utf-8", "replace").decode()[:1000],
+        }
+        if self.known is not None:
+            document["known"] = list(self.known)
+        return ConnexionResponse(
+            status_code=status,
+            mimetype=MEDIA_TYPE,
+            content_type=MEDIA_TYPE,
+            body=orjson.dumps(document),
+            headers=self.headers,
+        )
+
+
+def problem_of_status(status: int, detail: str, headers: dict[str, str] | None = None) -> Problem:
+    """The problem for a refusal by the framework, known by its status only."""
+    return Problem(_BY_STATUS.get(status, "bad-request" if status < 500 else "internal-error"), detail, headers=headers)
