@@ -1,0 +1,92 @@
+"""The two Connexion applications: a document, the object whose methods bear its operationIds, and the refusals."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from connexion import AsyncApp
+from connexion.exceptions import ProblemException
+from connexion.lifecycle import ConnexionRequest, ConnexionResponse
+from connexion.middleware import MiddlewarePosition
+from connexion.resolver import Resolver
+from inflection import underscore
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+import specs
+from handlers.bodies import json_bodies
+from handlers.problems import Problem, problem_of_status
+from persistence.dynamodb import Unavailable
+from persistence.errors import Conflict, NotFound
+from persistence.results import ResultLost
+
+
+def build_app(
+    name: str, handlers: object, *, body_limits: Mapping[str, int], cors_origin: str | None = None
+) -> AsyncApp:
+    """The application that serves the document `name` by the methods of `handlers`.
+
+    `body_limits` is the largest body in bytes, by operationId, where it is not the default. A document whose
+    operation has no method raises connexion.exceptions.ResolverError here, at the start.
+    """
+
+    def method(operation_id: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(handlers, underscore(operation_id))
+        return found
+
+    app = AsyncApp(
+        f"datahog.{name}",
+        strict_validation=True,
+        pythonic_params=True,
+        resolver=Resolver(method),
+        validator_map={"body": {"application/json": json_bodies(body_limits)}},
+    )
+    if cors_origin:
+        app.add_middleware(
+            CORSMiddleware,
+            MiddlewarePosition.BEFORE_EXCEPTION,
+            allow_origins=[cors_origin],
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After"],
+        )
+    for error, handler in _REFUSALS.items():
+        app.add_error_handler(error, handler)
+    app.add_api(str(specs.path(name)))
+    return app
+
+
+def _problem(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    assert isinstance(error, Problem)  # noqa: S101 -- narrows the type; the table below says so
+    return error.response
+
+
+def _not_found(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    return Problem("not-found", str(error)).response
+
+
+def _conflict(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    return Problem("conflict", str(error)).response
+
+
+def _unavailable(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    detail = "the database does not answer; nothing is known to be lost, try again soon"
+    return Problem("unavailable", detail, headers={"Retry-After": "2"}).response
+
+
+def _refused_by_framework(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    status: int = getattr(error, "status_code", 500)
+    # The framework appends a dump of the schema to some messages; the first line says what is wrong.
+    detail = (str(getattr(error, "detail", None) or "") or "refused").splitlines()[0][:500]
+    headers = getattr(error, "headers", None) or {}
+    return problem_of_status(status, detail, dict(headers)).response
+
+
+_REFUSALS: dict[type[Exception], Callable[[ConnexionRequest, Exception], ConnexionResponse]] = {
+    Problem: _problem,
+    NotFound: _not_found,
+    ResultLost: _not_found,
+    Conflict: _conflict,
+    Unavailable: _unavailable,
+    ProblemException: _refused_by_framework,
+    HTTPException: _refused_by_framework,
+}

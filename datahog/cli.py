@@ -1,0 +1,172 @@
+"""The command line: one command for each process, and `run` and `demo` for all of them together.
+
+A command imports what it needs when it is chosen: all of it together takes seconds.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from datahog import settings
+from datahog.settings import Settings, SettingsError
+
+log = logging.getLogger("datahog")
+
+# Seconds that requests under way get when a server is told to stop; long polls are cut short then.
+_SERVER_GRACE = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments (those of the process, if not given) name; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m datahog",
+        description="Collects data from slow and flaky HTTP providers and answers once, reliably.",
+        epilog="settings, from the environment:\n" + settings.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, command in _COMMANDS.items():
+        summary = (command.__doc__ or "").strip().splitlines()[0]
+        commands.add_parser(
+            name, help=summary, description=summary, epilog=parser.epilog, formatter_class=parser.formatter_class
+        )
+    chosen = parser.parse_args(arguments).command
+    try:
+        loaded = settings.load(os.environ)
+        _log_to_stderr(loaded.log_level)
+        return _COMMANDS[chosen](loaded) or 0
+    except SettingsError as error:
+        print(f"datahog {chosen}: {error}", file=sys.stderr)
+        return 2
+
+
+def _client(settings: Settings) -> None:
+    """the API that people ask (port 3100)"""
+    from datahog import jobs
+
+    _serve(jobs.wiring().client_app(), settings.host, settings.client_port)
+
+
+def _aggregator(settings: Settings) -> None:
+    """the aggregation service (port 3200)"""
+    from datahog import jobs
+
+    _serve(jobs.wiring().aggregator_app(), settings.host, settings.aggregator_port)
+
+
+def _worker(_: Settings) -> None:
+    """runs the jobs: fetch, deliver, submit"""
+    from datahog import jobs
+
+    jobs.wiring().check_jobs()
+    jobs.wiring().worker().run()
+
+
+def _reconciler(_: Settings) -> None:
+    """puts back on the queue what was lost"""
+    from datahog import jobs
+
+    reconciler = jobs.wiring().reconciler()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: reconciler.stop())
+    reconciler.run()
+
+
+def _tables(settings: Settings) -> None:
+    """creates the DynamoDB tables that are missing"""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from datahog.wiring import dynamodb_client
+    from persistence.tables import create_tables
+
+    try:
+        created = create_tables(dynamodb_client(settings, os.environ), settings.table_prefix)
+    except (BotoCoreError, ClientError, TimeoutError) as error:
+        raise SettingsError(f"DynamoDB at {settings.dynamodb_endpoint_url or 'AWS'}: {error}") from None
+    log.info("created %s", ", ".join(created)) if created else log.info("all tables are there")
+
+
+def _simulator(settings: Settings) -> None:
+    """flaky providers to try it on (port 3000)"""
+    import simulator.app
+
+    app = simulator.app.create_app(
+        failure_rate=settings.simulator_failure_rate,
+        latency=settings.simulator_latency,
+        seed=settings.simulator_seed,
+    )
+    _end_on_sigterm()
+    simulator.app.serve(app, settings.host, settings.simulator_port)
+
+
+def _viewer(settings: Settings) -> None:
+    """both OpenAPI documents in Swagger UI (port 8080)"""
+    import specs
+    from datahog import viewer
+
+    servers = {specs.CLIENT: settings.client_url, specs.AGGREGATOR: settings.aggregator_url}
+    app = viewer.create_app(
+        {name: specs.path(name) for name in servers},
+        {name: url.rstrip("/") + specs.base_path(name) for name, url in servers.items()},
+    )
+    _end_on_sigterm()
+    viewer.serve(app, settings.host, settings.viewer_port)
+
+
+def _run(settings: Settings) -> int:
+    """everything on this machine's fixed ports, until Ctrl-C"""
+    from datahog import run
+
+    return run.run(settings)
+
+
+def _demo(settings: Settings) -> int:
+    """everything on free ports, one request, and an end"""
+    from datahog import demo
+
+    return demo.demo(settings)
+
+
+_COMMANDS: dict[str, Callable[[Settings], int | None]] = {
+    "client": _client,
+    "aggregator": _aggregator,
+    "worker": _worker,
+    "reconciler": _reconciler,
+    "tables": _tables,
+    "simulator": _simulator,
+    "viewer": _viewer,
+    "run": _run,
+    "demo": _demo,
+}
+
+
+def _serve(app: Any, host: str, port: int) -> None:
+    import uvicorn
+
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_SERVER_GRACE,
+        server_header=False,
+    )
+
+
+def _end_on_sigterm() -> None:
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    # Every refused request and every connection would be a line of theirs.
+    for noisy in ("connexion", "httpx", "uvicorn.access", "botocore", "urllib3", "rq", "waitress.queue"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)

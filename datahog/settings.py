@@ -1,0 +1,134 @@
+"""Settings: every `DATAHOG_*` environment variable, its default, and what a wrong value is told."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+PREFIX = "DATAHOG_"
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
+
+_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message is one line a person can act on."""
+
+
+class Settings(BaseModel):
+    """One attribute for each environment variable `DATAHOG_<NAME>`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dynamodb_endpoint_url: HttpUrl | None = Field(
+        None, description="DynamoDB's endpoint; unset means AWS itself, with its usual credentials and region"
+    )
+    table_prefix: str = Field(
+        "datahog", pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="first part of the tables' names"
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://", description="any Redis >= 7 or Valkey"
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="address the HTTP servers bind to")
+    client_port: Port = Field(3100, description="port of the client API")
+    aggregator_port: Port = Field(3200, description="port of the aggregator API")
+    simulator_port: Port = Field(3000, description="port of the provider simulator")
+    viewer_port: Port = Field(8080, description="port of the spec viewer")
+    dynamodb_port: Port = Field(3300, description="port of the embedded DynamoDB (`run` only)")
+    redis_port: Port = Field(3400, description="port of the embedded Redis-compatible server (`run` only)")
+
+    client_url: HttpUrl = Field(
+        "http://127.0.0.1:3100", description="where the aggregator's workers reach the client (callback URLs)"
+    )
+    aggregator_url: HttpUrl = Field(
+        "http://127.0.0.1:3200", description="where the client and its workers reach the aggregator"
+    )
+    viewer_origin: HttpUrl | None = Field(
+        None, description="browser origin allowed to call both APIs (CORS); unset allows none"
+    )
+
+    providers_file: Path = Field(Path("providers.yaml"), description="the providers: URLs, timeouts, retry policies")
+    webhook_secrets: tuple[str, ...] = Field(
+        (), repr=False, description="comma-separated `whsec_...` secrets; callbacks are signed with all, any verifies"
+    )
+
+    request_deadline: Seconds = Field(259_200, description="seconds a request may take when it names no deadline")
+    retention: Seconds = Field(604_800, description="seconds an ended request is kept")
+    result_limit: int = Field(
+        5_242_880, ge=1, le=5_242_880, description="largest result of one provider, bytes; a bigger one fails its job"
+    )
+    delivery_schedule: tuple[float, ...] = Field(
+        (0, 5, 300, 1800, 7200, 18000, 36000, 36000),
+        description="seconds before each attempt to deliver a result, comma-separated",
+    )
+    delivery_timeout: Seconds = Field(15, description="seconds a callback has to answer")
+
+    worker_concurrency: int = Field(64, ge=1, le=10_000, description="jobs that one worker process runs at once")
+    worker_grace: Seconds = Field(20, description="seconds running jobs get to finish when a worker is told to stop")
+    reconciler_period: Seconds = Field(5, description="seconds between two looks for what is due")
+
+    simulator_failure_rate: float = Field(0.5, ge=0, le=1, description="share of simulated answers that fail")
+    simulator_latency: float = Field(0.2, ge=0, le=3600, description="seconds a simulated answer takes")
+    simulator_seed: int | None = Field(None, description="seed of the simulated failures; unset is random")
+
+    data_dir: Path = Field(Path(".datahog"), description="where `run` keeps its data")
+    log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: Any) -> Any:
+        secrets = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if not all(_SECRET.fullmatch(secret) for secret in secrets):
+            raise ValueError("each secret is whsec_ and the base64 of 24 to 64 random bytes")
+        return secrets
+
+    @field_validator("delivery_schedule", mode="before")
+    @classmethod
+    def _split_schedule(cls, value: Any) -> Any:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("delivery_schedule")
+    @classmethod
+    def _check_schedule(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 <= seconds <= 604_800 for seconds in value):
+            raise ValueError("one or more numbers of seconds, each from 0 to 604800")
+        return value
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """The settings that the environment asks for; an empty variable counts as unset.
+
+    Raises SettingsError, in one line, for a wrong value.
+    """
+    values = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value != ""
+    }
+    # providers.yaml may refer to variables of its own choosing, so only near misses of ours are refused.
+    known = {name: value for name, value in values.items() if name in Settings.model_fields}
+    try:
+        return Settings.model_validate(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        shown = "" if "SECRET" in name else f" (got {str(first['input'])[:80]!r})"
+        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}{shown}") from None
+
+
+def describe() -> str:
+    """All settings with default and meaning, one to a line, for `--help`."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, tuple):
+            default = ",".join(f"{item:g}" for item in default)
+        shown = "unset" if default in (None, "") else default
+        lines.append(f"  {PREFIX}{name.upper():<24} {field.description} [{shown}]")
+    return "\n".join(lines)

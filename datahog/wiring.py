@@ -1,0 +1,275 @@
+"""The composition root: builds every part from the settings, once for each process, and hands it what it needs."""
+
+import random
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import redis
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+import specs
+from datahog.settings import Settings, SettingsError
+from persistence.deliveries import Deliveries
+from persistence.due import DueIndex
+from persistence.dynamodb import Table
+from persistence.idempotency import IdempotencyKeys
+from persistence.items import Items
+from persistence.records import Request
+from persistence.requests import Requests
+from persistence.results import Results
+from persistence.retrieval_record import KIND, retrieval_from_item
+from persistence.retrievals import Retrievals
+from persistence.tables import aggregator_table, client_table
+from workers.deliver import Deliver
+from workers.fetch import Fetch
+from workers.gate import Gate
+from workers.http import Http, Timeouts
+from workers.operations import Operations
+from workers.providers import Providers, ProvidersError, load_providers
+from workers.queue import QUEUES, Queue
+from workers.reconcile import Reconciler
+from workers.signing import Signer
+from workers.submit import Submit
+from workers.worker import ConcurrentWorker
+
+if TYPE_CHECKING:
+    from connexion import AsyncApp
+
+JOB_FUNCTIONS = "datahog.jobs"
+
+# Calls between the client and the aggregator, seconds: for a worker that can wait, and for a person who does.
+_SUBMIT_TIMEOUTS = Timeouts(connect=3, read=15, total=30)
+_READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
+
+# Starlette runs what blocks on up to so many threads.
+_API_THREADS = 40
+
+# Bytes. Fifty results of 5 MiB each come back in one callback; one of them, and its frame, in `updateJob`.
+_CALLBACK_LIMIT = 300_000_000
+_UPDATE_LIMIT = 6_000_000
+
+
+class Wiring:
+    """Everything that one process may need; each part is built when first asked for, and kept."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._rng = random.Random()  # noqa: S311 -- spreads retries; guards nothing
+
+    # Engines.
+
+    @cached_property
+    def dynamodb(self) -> Any:
+        """The boto3 client, shared by all threads."""
+        return dynamodb_client(self._settings, self._environment)
+
+    @cached_property
+    def redis(self) -> "redis.Redis":
+        """The connection pool to Redis. A server that hangs is given up on after two seconds."""
+        return redis.Redis.from_url(
+            self._settings.redis_url, socket_connect_timeout=2, socket_timeout=2, health_check_interval=15
+        )
+
+    # Persistence.
+
+    @cached_property
+    def requests(self) -> Requests:
+        """The aggregator's requests."""
+        return Requests(self._request_items, self._request_results, retention=self._settings.retention)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """The aggregator's deliveries."""
+        return Deliveries(self._request_items, self.requests, retention=self._settings.retention)
+
+    @cached_property
+    def retrievals(self) -> Retrievals:
+        """The client's retrievals."""
+        items = Items(self._client_table, KIND, retrieval_from_item)
+        results = Results(self._client_table)
+        return Retrievals(items, self._client_table, results, retention=self._settings.retention)
+
+    @cached_property
+    def _aggregator_table(self) -> Table:
+        return Table(self.dynamodb, aggregator_table(self._settings.table_prefix))
+
+    @cached_property
+    def _client_table(self) -> Table:
+        return Table(self.dynamodb, client_table(self._settings.table_prefix))
+
+    @cached_property
+    def _request_items(self) -> Items[Request]:
+        return Items(self._aggregator_table, "request", Request.from_item)
+
+    @cached_property
+    def _request_results(self) -> Results:
+        return Results(self._aggregator_table)
+
+    # What goes out.
+
+    @cached_property
+    def providers(self) -> Providers:
+        """The providers of the file. Raises SettingsError."""
+        try:
+            return load_providers(self._settings.providers_file, self._environment)
+        except ProvidersError as error:
+            raise SettingsError(str(error)) from None
+
+    @cached_property
+    def queue(self) -> Queue:
+        """Where steps are put."""
+        return Queue(self.redis, JOB_FUNCTIONS)
+
+    @cached_property
+    def http(self) -> Http:
+        """The outgoing session."""
+        return Http(pool_size=self._settings.worker_concurrency)
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Signs and verifies callbacks. Raises SettingsError when there is no secret."""
+        if not self._settings.webhook_secrets:
+            raise SettingsError(
+                "DATAHOG_WEBHOOK_SECRETS: not set; give the client and its workers the same whsec_ secret"
+            )
+        return Signer(self._settings.webhook_secrets)
+
+    def _operations(self, name: str, url: str, timeouts: Timeouts) -> Operations:
+        return Operations(name, url, self.http, timeouts=timeouts)
+
+    # The processes.
+
+    @cached_property
+    def fetch(self) -> Fetch:
+        """The job that fetches."""
+        return Fetch(
+            self.requests,
+            self.queue,
+            self.providers,
+            Gate(self.redis, rng=self._rng),
+            self.http,
+            result_limit=self._settings.result_limit,
+            rng=self._rng,
+        )
+
+    @cached_property
+    def deliver(self) -> Deliver:
+        """The job that delivers."""
+        return Deliver(
+            self.requests,
+            self.deliveries,
+            self.queue,
+            self.signer,
+            self.http,
+            schedule=self._settings.delivery_schedule,
+            timeout=self._settings.delivery_timeout,
+            rng=self._rng,
+        )
+
+    @cached_property
+    def submit(self) -> Submit:
+        """The job that submits."""
+        client = self._operations(specs.CLIENT, self._settings.client_url, _SUBMIT_TIMEOUTS)
+        aggregator = self._operations(specs.AGGREGATOR, self._settings.aggregator_url, _SUBMIT_TIMEOUTS)
+        return Submit(self.retrievals, self.queue, client, aggregator, rng=self._rng)
+
+    def check_jobs(self) -> None:
+        """Build what jobs need now, so that a wrong setting is told at the start. Raises as the parts do."""
+        _ = (self.fetch, self.deliver, self.submit)
+
+    def worker(self) -> ConcurrentWorker:
+        """The worker, which this process's queue wakes."""
+        worker = ConcurrentWorker(
+            QUEUES,
+            self.redis,
+            concurrency=self._settings.worker_concurrency,
+            grace=self._settings.worker_grace,
+        )
+        self.queue.wake = worker.wake
+        return worker
+
+    def reconciler(self) -> Reconciler:
+        """The reconciler of both tables."""
+        return Reconciler(
+            self.requests,
+            self.retrievals,
+            DueIndex(self._aggregator_table),
+            DueIndex(self._client_table),
+            self.queue,
+            period=self._settings.reconciler_period,
+        )
+
+    # Connexion takes a second to import, which the processes without an app are spared.
+
+    def aggregator_app(self) -> "AsyncApp":
+        """The aggregation service."""
+        from datahog.apps import build_app
+        from handlers.aggregator import Aggregator
+
+        handlers = Aggregator(
+            self.requests,
+            self.deliveries,
+            IdempotencyKeys(self._aggregator_table),
+            DueIndex(self._aggregator_table),
+            self.queue,
+            self.providers,
+            base_path=specs.base_path(specs.AGGREGATOR),
+            default_deadline=self._settings.request_deadline,
+        )
+        return build_app(
+            specs.AGGREGATOR,
+            handlers,
+            body_limits={"updateJob": _UPDATE_LIMIT},
+            cors_origin=self._settings.viewer_origin,
+        )
+
+    def client_app(self) -> "AsyncApp":
+        """The asynchronous client."""
+        from datahog.apps import build_app
+        from handlers.client import Client
+
+        handlers = Client(
+            self.retrievals,
+            self.queue,
+            self._operations(specs.CLIENT, self._settings.client_url, _READ_TIMEOUTS),
+            self._operations(specs.AGGREGATOR, self._settings.aggregator_url, _READ_TIMEOUTS),
+            self.signer,
+            base_path=specs.base_path(specs.CLIENT),
+            default_deadline=self._settings.request_deadline,
+        )
+        return build_app(
+            specs.CLIENT,
+            handlers,
+            body_limits={"receiveCallback": _CALLBACK_LIMIT},
+            cors_origin=self._settings.viewer_origin,
+        )
+
+
+def dynamodb_client(settings: Settings, environment: Mapping[str, str]) -> Any:
+    """The boto3 client for the settings' endpoint, or AWS. Raises SettingsError."""
+    config = Config(
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=settings.worker_concurrency + _API_THREADS,
+        parameter_validation=False,
+    )
+    # An endpoint of one's own takes any key, but boto3 wants one, and a region.
+    local = settings.dynamodb_endpoint_url is not None and "AWS_ACCESS_KEY_ID" not in environment
+    key = "datahog" if local else None
+    try:
+        return boto3.client(
+            "dynamodb",
+            endpoint_url=settings.dynamodb_endpoint_url,
+            region_name=environment.get("AWS_REGION", "us-east-1" if local else None),
+            aws_access_key_id=key,
+            aws_secret_access_key=key,
+            config=config,
+        )
+    except BotoCoreError as error:
+        hint = "set AWS_REGION for AWS, or DATAHOG_DYNAMODB_ENDPOINT_URL for another DynamoDB"
+        raise SettingsError(f"DynamoDB: {error} ({hint})") from None

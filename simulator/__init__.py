@@ -1,0 +1,1 @@
+"""Slow and flaky providers to try Datahog on."""

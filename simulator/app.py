@@ -1,0 +1,85 @@
+"""Stands in for real data providers: slow, and failing as often as told."""
+
+import json
+import logging
+import random
+import threading
+import time
+from http import HTTPStatus
+
+import waitress
+from flask import Flask, Response
+
+_BILLS: dict[str, list[dict[str, str | float]]] = {
+    "gas": [
+        {"billedOn": "2020-04-07T15:03:14.257Z", "amount": 22.27},
+        {"billedOn": "2020-05-07T15:03:14.257Z", "amount": 30},
+    ],
+    "internet": [
+        {"billedOn": "2020-04-07T15:03:14.257Z", "amount": 15.12},
+        {"billedOn": "2020-05-07T15:03:14.257Z", "amount": 15.12},
+    ],
+    "water": [
+        {"billedOn": "2020-03-31T08:00:00.000Z", "amount": 41.9},
+        {"billedOn": "2020-06-30T08:00:00.000Z", "amount": 38.25},
+    ],
+    "electricity": [
+        {"billedOn": "2020-04-02T10:30:00.000Z", "amount": 54.03},
+        {"billedOn": "2020-05-02T10:30:00.000Z", "amount": 49.6},
+    ],
+    "phone": [
+        {"billedOn": "2020-04-15T12:00:00.000Z", "amount": 9.99},
+        {"billedOn": "2020-05-15T12:00:00.000Z", "amount": 12.4},
+    ],
+}
+PROVIDERS = tuple(_BILLS)
+
+_THREADS = 256
+
+logger = logging.getLogger(__name__)
+
+
+class _Dice:
+    """Decides which calls fail; with a seed each provider's sequence is the same in every run."""
+
+    def __init__(self, failure_rate: float, seed: int | None) -> None:
+        self._failure_rate = failure_rate
+        self._seed = seed
+        self._sequences: dict[str, random.Random] = {}
+        self._lock = threading.Lock()
+
+    def fails(self, name: str) -> bool:
+        with self._lock:
+            if name not in self._sequences:
+                seed = None if self._seed is None else f"{self._seed}:{name}"
+                self._sequences[name] = random.Random(seed)  # noqa: S311 (no secret)
+            return self._sequences[name].random() < self._failure_rate
+
+
+def create_app(*, failure_rate: float, latency: float, seed: int | None) -> Flask:
+    """The providers as a Flask app.
+
+    `failure_rate`: share of the calls that fail, 0 to 1; `latency`: seconds each call takes.
+    """
+    app = Flask(__name__)
+    dice = _Dice(failure_rate, seed)
+
+    @app.get("/providers/<name>")
+    def get_bills(name: str) -> Response:
+        if name not in _BILLS:
+            answer = Response("no such provider", HTTPStatus.NOT_FOUND, mimetype="text/plain")
+        else:
+            time.sleep(latency)
+            # The original data provider fails with this status and this body.
+            failure = Response("#fail", HTTPStatus.INTERNAL_SERVER_ERROR, mimetype="text/plain")
+            answer = failure if dice.fails(name) else Response(json.dumps(_BILLS[name]), mimetype="application/json")
+        logger.info("GET /providers/%s: %s", name, answer.status)
+        return answer
+
+    return app
+
+
+def serve(app: Flask, host: str, port: int) -> None:
+    """Serve the app until the process is told to end."""
+    # waitress gives each waiting call a thread and by default has four of them.
+    waitress.serve(app, host=host, port=port, threads=_THREADS, connection_limit=2000, asyncore_use_poll=True)
