@@ -1,0 +1,70 @@
+# Needs make, git and Python 3.11 or newer; everything else is installed into .venv from the lock files.
+PYTHON ?= python3
+VENV := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: demo run specs tables test lint types format test-dynamodb-local lock clean help
+
+demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
+	@$(VENV) -m datahog demo
+
+run: .venv/runtime.stamp ## run the whole system on this machine until Ctrl-C; data stays in .datahog
+	@$(VENV) -m datahog run
+
+specs: .venv/runtime.stamp ## show both API documents in a browser (port 8080), nothing else running
+	@$(VENV) -m datahog viewer
+
+tables: .venv/runtime.stamp ## create the DynamoDB tables where the settings point
+	@$(VENV) -m datahog tables
+
+test: lint types ## check style and types, then run all tests
+	@$(VENV) -m pytest
+
+lint: .venv/dev.stamp ## check style and formatting
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+
+types: .venv/dev.stamp ## check the types
+	@$(VENV) -m mypy
+
+format: .venv/dev.stamp ## format the code, and mend what can be mended by itself
+	@$(VENV) -m ruff check --fix .
+	@$(VENV) -m ruff format .
+
+test-dynamodb-local: .venv/dev.stamp ## run the persistence tests on Amazon's DynamoDB Local
+	@DATAHOG_TEST_DYNAMODB=local $(VENV) -m pytest tests/persistence
+
+lock: .venv/dev.stamp ## take the newest releases of all packages into the lock files
+	@$(VENV) -m pip install -qq --disable-pip-version-check uv
+	@for set in requirements requirements-dev requirements-java; do \
+		$(VENV) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+			--no-header --output-file $$set.lock $$set.in > /dev/null || exit 1; \
+	done
+
+clean: ## remove the virtual environment, caches and builds (.datahog stays)
+	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
+
+# Makes .venv from a lock file: $(call install,requirements.lock,how long it takes).
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { echo >&2 \
+		"Datahog needs Python 3.11 or newer, and '$(PYTHON)' is not. Name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo >&2 \
+		"'$(PYTHON)' lacks venv. Install it (Debian, Ubuntu: the package python3-venv) or name another Python:" \
+		"make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Installing the packages of $(1) into .venv (once; about $(2))"
+	@$(PYTHON) -m venv .venv
+	@$(VENV) -m pip install -qq --disable-pip-version-check --require-hashes -r $(1)
+endef
+
+# The stamps tell whether .venv is as its lock file says. The development packages include all others.
+.venv/runtime.stamp: requirements.lock
+	$(call install,requirements.lock,20 s)
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock
+	$(call install,requirements-dev.lock,40 s)
+	@touch .venv/runtime.stamp $@

@@ -1,0 +1,86 @@
+"""What the tests share: the embedded engines, a set of tables for each test, and a whole running system."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from datahog.settings import Settings
+from datahog.wiring import Wiring
+from persistence.tables import create_tables
+from tests.dynamodb_local import dynamodb_local
+from tests.system import System, system_settings
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The embedded engines, started once; settings that name them."""
+    settings = system_settings(tmp_path_factory.mktemp("engines"))
+    with System(settings) as system:
+        system.start("dynamodb", "redis")
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def dynamodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The DynamoDB under test: the embedded one, or Amazon's DynamoDB Local with DATAHOG_TEST_DYNAMODB=local."""
+    if os.environ.get("DATAHOG_TEST_DYNAMODB") == "local":
+        with dynamodb_local() as url:
+            yield url
+    else:
+        yield request.getfixturevalue("engines").dynamodb_endpoint_url
+
+
+@pytest.fixture
+def make_wiring(dynamodb_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Wiring]]:
+    """Makes the wiring of one process from changed settings, over tables of this test's own; Redis is empty.
+
+    Tests that need no Redis get none started.
+    """
+    prefix = f"test-{uuid.uuid4().hex[:12]}"
+    made: list[Wiring] = []
+
+    def make(**changes: object) -> Wiring:
+        engines: Settings = request.getfixturevalue("engines")
+        update = {"dynamodb_endpoint_url": dynamodb_url, "table_prefix": prefix, **changes}
+        wiring = Wiring(Settings.model_validate(engines.model_dump() | update), {"DATAHOG_SIMULATOR_URL": "http://x"})
+        if not made:
+            create_tables(wiring.dynamodb, prefix)
+            wiring.redis.flushall()
+        made.append(wiring)
+        return wiring
+
+    yield make
+    for wiring in made:
+        wiring.redis.close()
+
+
+@pytest.fixture
+def wiring(make_wiring: Callable[..., Wiring]) -> Wiring:
+    """The wiring of one process."""
+    return make_wiring()
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A whole running system that the tests share: none of them may stop any part of it."""
+    with System(system_settings(tmp_path_factory.mktemp("system"))) as running:
+        running.start()
+        yield running
+
+
+@pytest.fixture
+def make_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Makes a system of the test's own, not started, from changed settings."""
+    made: list[System] = []
+
+    def make(**changes: object) -> System:
+        system = System(system_settings(tmp_path, **changes))
+        made.append(system)
+        return system
+
+    yield make
+    for system in made:
+        system.__exit__()
