@@ -147,6 +147,7 @@ _COMMANDS: dict[str, Callable[[Settings], int | None]] = {
 def _serve(app: Any, host: str, port: int) -> None:
     import uvicorn
 
+    log.info("serving on http://%s:%d", host, port)
     uvicorn.run(
         app,
         host=host,
@@ -168,5 +169,5 @@ def _end_on_sigterm() -> None:
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     # Every refused request and every connection would be a line of theirs.
-    for noisy in ("connexion", "httpx", "uvicorn.access", "botocore", "urllib3", "rq", "waitress.queue"):
+    for noisy in ("connexion", "uvicorn", "botocore", "urllib3", "rq.worker", "waitress.queue"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from datahog.supervisor import Program, Supervisor
 
@@ -33,17 +34,15 @@ def dynamodb_local() -> Iterator[str]:
     java, jar = _java(), _jar()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
-    program = Program(
-        "dynamodb",
-        (
-            str(java),
-            f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}",
-            *("-jar", str(jar), "-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)),
-        ),
-        port=port,
-    )
-    with (_CACHE / "log.txt").open("w") as log, Supervisor(log) as supervisor:
-        supervisor.start(program)
+    with TemporaryDirectory() as scratch, (_CACHE / "log.txt").open("w") as log, Supervisor(log) as supervisor:
+        options = {
+            "java.library.path": jar.parent / "DynamoDBLocal_lib",
+            # It leaves a copy of its native library here, under a name that the next user could not overwrite.
+            "java.io.tmpdir": scratch,
+        }
+        command = [str(java), *(f"-D{name}={value}" for name, value in options.items())]
+        command += ["-jar", str(jar), "-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
+        supervisor.start(Program("dynamodb", command, port=port))
         yield f"http://127.0.0.1:{port}"
 
 
