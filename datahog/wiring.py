@@ -219,6 +219,7 @@ class Wiring:
             self.providers,
             base_path=specs.base_path(specs.AGGREGATOR),
             default_deadline=self._settings.request_deadline,
+            result_limit=self._settings.result_limit,
         )
         return build_app(
             specs.AGGREGATOR,

@@ -27,7 +27,7 @@ _MOST_REDELIVERED = 1000
 
 
 class Aggregator:
-    """One method for each operationId. `base_path` is the API's, `default_deadline` is in seconds."""
+    """One method for each operationId. `base_path` is the API's, `default_deadline` is in seconds, `result_limit` in bytes."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Aggregator:
         *,
         base_path: str,
         default_deadline: float,
+        result_limit: int,
         clock: Clock = utc_now,
     ) -> None:
         self._requests = requests
@@ -50,6 +51,7 @@ class Aggregator:
         self._providers = providers
         self._base_path = base_path
         self._default_deadline = timedelta(seconds=default_deadline)
+        self._result_limit = result_limit
         self._clock = clock
 
     def list_providers(self) -> ConnexionResponse:
@@ -150,6 +152,8 @@ class Aggregator:
             result = result_text(body["result"]) if "result" in body else None
         except ValueError as error:
             raise Problem("unprocessable", f"the result cannot be kept as JSON: {error}") from None
+        if result is not None and len(result) > self._result_limit:
+            raise Problem("unprocessable", f"the result is larger than {self._result_limit} bytes")
         return self._requests.finish_job(request, job, result, attempts=0)
 
     def _create(self, request_id: str, body: Document) -> tuple[Request, bool]:

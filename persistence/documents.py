@@ -126,5 +126,9 @@ def _present(**members: str | None) -> Document:
 
 def result_text(value: Any) -> bytes:
     """A JSON value as the text that is kept as a result. Raises ValueError for what JSON cannot say (NaN, infinity)."""
-    # Escaped to ASCII, because a JSON text may hold lone surrogates, which UTF-8 cannot.
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Lone surrogates, which JSON can escape and UTF-8 cannot say.
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
