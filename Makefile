@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: demo run specs tables test lint types format test-dynamodb-local lock clean help
+.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local lock clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -30,6 +30,14 @@ types: .venv/dev.stamp ## check the types
 format: .venv/dev.stamp ## format the code, and mend what can be mended by itself
 	@$(VENV) -m ruff check --fix .
 	@$(VENV) -m ruff format .
+
+lint-specs: specs/lint/node_modules/.stamp ## check both API documents with Redocly's and Spectral's rules (needs Node.js)
+	@cd specs/lint && REDOCLY_SUPPRESS_UPDATE_NOTICE=true REDOCLY_TELEMETRY=off npm run --silent lint
+
+specs/lint/node_modules/.stamp: specs/lint/package-lock.json
+	@command -v npm > /dev/null || { echo >&2 "The linters of the API documents need Node.js 20 or newer with npm."; exit 1; }
+	@cd specs/lint && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 test-dynamodb-local: .venv/dev.stamp ## run the persistence tests on Amazon's DynamoDB Local
 	@DATAHOG_TEST_DYNAMODB=local $(VENV) -m pytest tests/persistence
