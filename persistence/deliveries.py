@@ -9,7 +9,8 @@ from persistence.records import DeliveryStatus, Request
 from persistence.requests import Requests
 from persistence.times import to_text
 
-_DONE_WITH = "#revision = :revision AND #delivery.#status = :pending"
+# A retry raises the round too, so it also tells the revisions apart.
+_PENDING = "#delivery.#status = :pending AND #delivery.#round = :round"
 
 
 class Deliveries:
@@ -26,7 +27,7 @@ class Deliveries:
     def succeeded(self, request: Request) -> None:
         """The callback URL acknowledged the result: nothing more is due.
 
-        Raises Conflict when that was known, or when the request was retried meanwhile.
+        Raises Conflict when that was known, or when the delivery was started anew or the request retried meanwhile.
         """
         self._items.change(
             request.request_id,
@@ -36,8 +37,8 @@ class Deliveries:
                 "#expiresAt = :expires",
             ],
             self._values(request) | {"status": DeliveryStatus.SUCCEEDED.value, "expires": self._expires_at()},
-            condition=_DONE_WITH,
-            conflict="has been delivered already, or was retried",
+            condition=_PENDING,
+            conflict="has been delivered already, or is delivered anew",
             remove=["#delivery.#nextAttemptAt", "#delivery.#lastError", "#dueShard", "#dueAt"],
         )
 
@@ -48,11 +49,7 @@ class Deliveries:
         """
         changes = ["#delivery.#attempts = #delivery.#attempts + :one", "#delivery.#lastError = :error"]
         remove = []
-        values: dict[str, Any] = {
-            "error": error,
-            "attempts": request.delivery.attempts,
-            "round": request.delivery.round,
-        }
+        values: dict[str, Any] = {"error": error, "attempts": request.delivery.attempts}
         if next_attempt_at:
             changes += ["#delivery.#nextAttemptAt = :next", "#dueAt = :due"]
             values |= {"next": to_text(next_attempt_at), "due": self._items.due_soon(next_attempt_at)}
@@ -65,7 +62,7 @@ class Deliveries:
             request.request_id,
             changes,
             self._values(request) | values,
-            condition=f"{_DONE_WITH} AND #delivery.#attempts = :attempts AND #delivery.#round = :round",
+            condition=f"{_PENDING} AND #delivery.#attempts = :attempts",
             conflict="has been delivered already, or this attempt was counted before",
             remove=remove,
         )
@@ -73,9 +70,11 @@ class Deliveries:
     def start_anew(self, request_id: str) -> Request:
         """Deliver the result of an ended request again, from the start of the schedule.
 
-        Raises NotFound, and Conflict while the request is open.
+        Raises NotFound, Conflict while the request is open, and `persistence.results.ResultLost`.
         """
         now = self._items.clock()
+        request = self._items.get(request_id)
+        self._requests.keep_results(request, deadline=max(request.deadline, to_text(now)))
         self._items.change(
             request_id,
             [
@@ -95,12 +94,10 @@ class Deliveries:
             conflict="is open: there is no result to deliver yet",
             remove=["#delivery.#nextAttemptAt", "#delivery.#lastError", "#expiresAt"],
         )
-        request = self._items.get(request_id)
-        self._requests.keep_results(request, deadline=to_text(now))
-        return request
+        return self._items.get(request_id)
 
     def _values(self, request: Request) -> dict[str, Any]:
-        return {"revision": request.revision, "pending": DeliveryStatus.PENDING.value}
+        return {"round": request.delivery.round, "pending": DeliveryStatus.PENDING.value}
 
     def _expires_at(self) -> int:
         return int((self._items.clock() + self._retention).timestamp())

@@ -80,9 +80,10 @@ class Table:
         )
         return _from_dynamodb(answer.get("Attributes", {}))
 
-    def delete(self, key: Key) -> None:
-        """Delete the item under the key, if there is one."""
-        self._call("delete_item", TableName=self.name, Key=_to_dynamodb(key))
+    def delete(self, key: Key, *, condition: str | None = None, values: Mapping[str, Any] | None = None) -> None:
+        """Delete the item under the key, if there is one. Raises ConditionFailed."""
+        expressions = _expressions(values, ConditionExpression=condition)
+        self._call("delete_item", TableName=self.name, Key=_to_dynamodb(key), **expressions)
 
     def query(
         self,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -50,7 +51,7 @@ class IdempotencyKeys:
             "fingerprint": fingerprint,
             "requestId": request_id,
             "lockedUntil": int((now + UNDER_WAY).timestamp()),
-            "expiresAt": int((now + KEPT).timestamp()),
+            "expiresAt": math.ceil((now + KEPT).timestamp()),
         }
         now_seconds = int(now.timestamp())
         try:
@@ -85,8 +86,12 @@ class IdempotencyKeys:
             return
 
     def release(self, claim: Claim) -> None:
-        """Give the key back: the request was refused, and nothing came of it."""
-        self._table.delete(_key(claim.key))
+        """Give the key back: the request was refused, and nothing came of it, unless another took it over."""
+        condition = "#requestId = :id AND attribute_not_exists(#answer)"
+        try:
+            self._table.delete(_key(claim.key), condition=condition, values={"id": claim.request_id})
+        except ConditionFailed:
+            return
 
 
 def _key(key: str) -> Item:

@@ -24,6 +24,10 @@ class Versioned(Protocol):
 
 Record = TypeVar("Record", bound=Versioned)
 
+# DynamoDB deletes what has expired only within days, so an expired item counts as gone.
+_GONE = "attribute_not_exists(#pk) OR #expiresAt <= :epoch"
+_THERE = "attribute_exists(#pk) AND (attribute_not_exists(#expiresAt) OR #expiresAt > :epoch)"
+
 
 class Items(Generic[Record]):
     """The items of one kind in a table: one for each request, under (requestId, kind).
@@ -50,25 +54,26 @@ class Items(Generic[Record]):
     def get(self, request_id: str) -> Record:
         """The request as it is now. Raises NotFound."""
         item = self._table.get(self._key(request_id))
-        # DynamoDB deletes what has expired only within days, so an expired item counts as gone.
         if item is None or item.get("expiresAt", float("inf")) <= self.clock().timestamp():
             raise NotFound(f"no request {request_id}")
         return self._parse(item)
 
     def put_new(self, request_id: str, facts: Item) -> Record:
-        """Write the first version of a request, due soon. Raises ConditionFailed when there is one already."""
+        """Write the first version of a request, due soon unless the facts say when.
+
+        Raises ConditionFailed when there is one already.
+        """
         now = self.clock()
         item = {
             **self._key(request_id),
-            **facts,
             "version": 1,
             "createdAt": to_text(now),
             "updatedAt": to_text(now),
             "dueShard": shard_of(OPEN, request_id),
             "dueAt": self.due_soon(now),
+            **facts,
         }
-        condition = "attribute_not_exists(#pk) OR #expiresAt <= :now"
-        self._table.put(item, condition=condition, values={"now": int(now.timestamp())})
+        self._table.put(item, condition=_GONE, values={"epoch": int(now.timestamp())})
         return self._parse(item)
 
     def change(
@@ -90,7 +95,9 @@ class Items(Generic[Record]):
         update = "SET " + ", ".join([*changes, "#updatedAt = :now"])
         update += (" REMOVE " + ", ".join(remove)) if remove else ""
         update += " ADD " + ", ".join([*add, "#version :one"])
-        values = {"now": to_text(self.clock()), "one": 1, **values}
+        now = self.clock()
+        values = {"now": to_text(now), "epoch": int(now.timestamp()), "one": 1, **values}
+        condition = f"{_THERE} AND ({condition})"
         try:
             return self._table.update(
                 self._key(request_id), update, condition=condition, values=values, returned="UPDATED_NEW"
@@ -100,7 +107,10 @@ class Items(Generic[Record]):
             raise Conflict(f"the request {request_id} {conflict}") from None
 
     def look_again(self, record: Record, at: datetime) -> None:
-        """Move the time at which the reconciler looks next; nothing happens if the record changed meanwhile."""
+        """Move the time at which the reconciler looks next; nothing happens if the record changed meanwhile.
+
+        To the others it is no change: the version stays.
+        """
         values = {"due": to_text(at), "version": record.version}
         try:
             self._table.update(

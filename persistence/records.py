@@ -89,7 +89,7 @@ class Request:
     revision: int
     """Raised by each retry: results of a later revision replace those of an earlier one."""
     version: int
-    """Raised by every write, so that a reader can tell that nothing has changed since."""
+    """Raised by every change, so that a reader can tell that nothing has changed since."""
     fingerprint: str
     created_at: str
     updated_at: str

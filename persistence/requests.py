@@ -17,7 +17,7 @@ from persistence.times import from_text, to_text
 # The parts of a result outlive the deadline by this and the retention: by then every delivery has long ended.
 DELIVERY_ALLOWANCE = timedelta(days=7)
 
-_STILL_OPEN = "#openJobs > :zero AND #jobs[{index}].#status = :init"
+_STILL_OPEN = "#openJobs > :zero AND #revision = :revision AND #jobs[{index}].#status = :init"
 
 
 class Requests:
@@ -54,6 +54,7 @@ class Requests:
             "openJobs": len(providers),
             "doneJobs": 0,
             "deadline": to_text(deadline),
+            "dueAt": min(self._items.due_soon(self._items.clock()), to_text(deadline)),
             "delivery": _new_delivery(1),
             "revision": 1,
             "fingerprint": fingerprint,
@@ -74,7 +75,7 @@ class Requests:
         """End a job as DONE with its result (JSON text, if there is one), adding `attempts` to its count.
 
         Returns whether this write ended the request; of all writers exactly one is told so.
-        Raises Conflict, with nothing changed, when the job or the request has ended already.
+        Raises Conflict, with nothing changed, when the job or the request has ended already, or was retried meanwhile.
         """
         if result is None:
             return self._end_job(request, job, JobStatus.DONE, [], {}, attempts)
@@ -83,7 +84,9 @@ class Requests:
         try:
             return self._end_job(request, job, JobStatus.DONE, [change], {"result": place}, attempts)
         except Conflict:
-            self._results.discard(request.request_id, place)
+            # boto3 repeats a write whose answer was lost, which then conflicts with what it has written itself.
+            if place not in [recorded.result for recorded in self.get(request.request_id).jobs]:
+                self._results.discard(request.request_id, place)
             raise
 
     def fail_job(self, request: Request, job: Job, error: str, *, attempts: int = 1) -> bool:
@@ -94,37 +97,52 @@ class Requests:
     def record_failure(self, request: Request, job: Job, error: str, next_attempt_at: datetime) -> None:
         """Count a failed attempt of a job that will be tried again.
 
-        Raises Conflict when the job has ended, or when this attempt was counted before.
+        Raises Conflict when the job has ended or was retried, or when this attempt was counted before.
         """
+        # The due time stays: it was set for an earlier step, so it is early rather than late.
         at = f"#jobs[{job.index}]"
-        changes = [f"{at}.#attempts = :counted", f"{at}.#lastError = :error"]
-        self._put_off(request, job, next_attempt_at, changes, {"counted": job.attempts + 1, "error": error})
-
-    def postpone_job(self, request: Request, job: Job, next_attempt_at: datetime) -> None:
-        """Let a job wait (for a breaker, for a free place) without counting an attempt.
-
-        Raises Conflict as `record_failure` does.
-        """
-        self._put_off(request, job, next_attempt_at, [], {})
+        self._items.change(
+            request.request_id,
+            [f"{at}.#attempts = :counted", f"{at}.#lastError = :error", f"{at}.#nextAttemptAt = :next"],
+            {
+                "counted": job.attempts + 1,
+                "error": error,
+                "next": to_text(next_attempt_at),
+                "attempts": job.attempts,
+                "revision": request.revision,
+                "init": JobStatus.INIT.value,
+                "zero": 0,
+            },
+            condition=f"{_STILL_OPEN.format(index=job.index)} AND {at}.#attempts = :attempts",
+            conflict=f"has ended already, or this attempt at {job.provider} was counted before",
+        )
 
     def close(self, request_id: str, reason: CloseReason) -> None:
         """End an open request: its open jobs end CANCELLED, or FAILED at the deadline, by this one write.
 
-        Raises NotFound, and Conflict when the request has ended already.
+        Raises NotFound, and Conflict when the request has ended already, or has time until its deadline.
         """
         now = self._items.clock()
+        at_deadline = reason is CloseReason.DEADLINE
         values = {
             "zero": 0,
             "closed": {"reason": reason.value, "at": to_text(now)},
             "due": self._items.due_soon(now),
         }
         changes = ["#closed = :closed", "#openJobs = :zero", "#dueAt = :due"]
-        self._items.change(request_id, changes, values, condition="#openJobs > :zero", conflict="has ended already")
+        self._items.change(
+            request_id,
+            changes,
+            values,
+            condition="#openJobs > :zero" + (" AND #deadline <= :now" if at_deadline else ""),
+            conflict="has ended already" + (", or has time until its deadline" if at_deadline else ""),
+        )
 
     def retry(self, request_id: str, *, deadline: datetime) -> Request:
         """Open a PARTIAL or FAILED request again, with a new deadline, for its failed jobs only.
 
-        Raises NotFound, and Conflict when the request is open, complete or cancelled.
+        Raises NotFound, Conflict when the request is open, complete or cancelled, and
+        `persistence.results.ResultLost` when a result that it has is gone.
         """
         request = self.get(request_id)
         if request.status not in (RequestStatus.PARTIAL, RequestStatus.FAILED):
@@ -155,7 +173,7 @@ class Requests:
         return self.get(request_id)
 
     def keep_results(self, request: Request, *, deadline: str) -> None:
-        """Let the results live as long as a request with that deadline needs them."""
+        """Let the results live as long as a request with that deadline needs them. Raises ResultLost."""
         for job in request.jobs:
             if job.result:
                 self._results.keep_until(request.request_id, job.result, self._parts_expire_at(deadline))
@@ -177,38 +195,19 @@ class Requests:
             | {
                 "status": status.value,
                 "attempts": attempts,
-                "due": self._items.due_soon(self._items.clock()),
+                "revision": request.revision,
+                "due": min(self._items.due_soon(self._items.clock()), request.deadline),
                 "done": int(status is JobStatus.DONE),
                 "minus": -1,
                 "init": JobStatus.INIT.value,
                 "zero": 0,
             },
             condition=_STILL_OPEN.format(index=job.index),
-            conflict=f"has ended already, or its job for {job.provider} has",
+            conflict=f"has ended already, or its job for {job.provider} has, or it was retried",
             remove=[f"{at}.#nextAttemptAt"],
             add=["#openJobs :minus", "#doneJobs :done"],
         )
         return bool(changed["openJobs"] == 0)
-
-    def _put_off(
-        self, request: Request, job: Job, next_attempt_at: datetime, changes: list[str], values: dict[str, Any]
-    ) -> None:
-        # The due time stays: it was set for an earlier step, so it is early rather than late.
-        at = f"#jobs[{job.index}]"
-        self._items.change(
-            request.request_id,
-            [f"{at}.#nextAttemptAt = :next", *changes],
-            values
-            | {
-                "next": to_text(next_attempt_at),
-                "attempts": job.attempts,
-                "revision": request.revision,
-                "init": JobStatus.INIT.value,
-                "zero": 0,
-            },
-            condition=f"{_STILL_OPEN.format(index=job.index)} AND {at}.#attempts = :attempts AND #revision = :revision",
-            conflict=f"has ended already, or this attempt at {job.provider} was counted before",
-        )
 
     def _parts_expire_at(self, deadline: str) -> int:
         return int((from_text(deadline) + DELIVERY_ALLOWANCE + self._retention).timestamp())

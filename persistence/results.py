@@ -4,7 +4,7 @@ import uuid
 import zlib
 from typing import Any
 
-from persistence.dynamodb import Item, Table
+from persistence.dynamodb import ConditionFailed, Item, Table
 
 # An item is rewritten by each update of its request, and is paid for by its size, so only small results ride along.
 INLINE_LIMIT = 1024
@@ -57,11 +57,14 @@ class Results:
             self._table.delete({"pk": request_id, "sk": _part_key(place["id"], number)})
 
     def keep_until(self, request_id: str, place: Item, expires_at: int) -> None:
-        """Move the time (epoch seconds) from which DynamoDB may drop a result's parts."""
+        """Move the time (epoch seconds) from which DynamoDB may drop a result's parts. Raises ResultLost."""
         values: dict[str, Any] = {"at": expires_at}
         for number in range(place.get("parts", 0)):
             key = {"pk": request_id, "sk": _part_key(place["id"], number)}
-            self._table.update(key, "SET #expiresAt = :at", condition="attribute_exists(#pk)", values=values)
+            try:
+                self._table.update(key, "SET #expiresAt = :at", condition="attribute_exists(#pk)", values=values)
+            except ConditionFailed:
+                raise ResultLost(f"part {number} of a result of {request_id} is gone") from None
 
 
 def _part_key(result_id: str, number: int | None = None) -> str:

@@ -1,22 +1,24 @@
 """The client's side of a request: asked for, submitted to the aggregator, answered by a callback."""
 
 import base64
-import binascii
 import heapq
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
 from persistence.due import SHARDS, shard_of
-from persistence.dynamodb import Item, Table
+from persistence.dynamodb import ConditionFailed, Item, Table
 from persistence.errors import Conflict
 from persistence.items import Items
+from persistence.records import RequestStatus
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, SubmissionStatus, retrieval_from_item
 from persistence.tables import NEWEST_INDEX
 from persistence.times import to_text
 
+_NEWEST_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z#[A-Za-z0-9_-]{1,64}", re.ASCII)
 _NOT_ENDED = "attribute_not_exists(#outcome) AND attribute_not_exists(#cancelledAt) AND #submission.#status <> :refused"
 
 
@@ -39,7 +41,7 @@ class Retrievals:
         self.look_again = items.look_again
 
     def create(self, request_id: str, providers: Sequence[str], *, deadline: datetime) -> Retrieval:
-        """Write a new retrieval down."""
+        """Write a new retrieval down, under an id of its own."""
         facts = {
             "providers": list(providers),
             "deadline": to_text(deadline),
@@ -47,7 +49,11 @@ class Retrievals:
             "newestShard": shard_of("newest", request_id),
             "newestKey": f"{to_text(self._items.clock())}#{request_id}",
         }
-        return self._items.put_new(request_id, facts)
+        try:
+            return self._items.put_new(request_id, facts)
+        except ConditionFailed:
+            # boto3 repeats a write whose answer was lost, which then finds what it has written itself.
+            return self.get(request_id)
 
     def newest(self, *, limit: int, cursor: str | None) -> tuple[list[Retrieval], str | None]:
         """At most `limit` (up to 100) retrievals, newest first, from where the cursor of an earlier list left off.
@@ -59,16 +65,17 @@ class Retrievals:
         def shard(number: int) -> Iterator[tuple[str, str]]:
             values = {"shard": f"newest#{number}", "before": before}
             condition = "#newestShard = :shard AND #newestKey < :before"
-            for item in self._table.query(condition, values, index=NEWEST_INDEX, limit=limit, newest_first=True):
+            for item in self._table.query(condition, values, index=NEWEST_INDEX, limit=limit + 1, newest_first=True):
                 yield item["newestKey"], item["pk"]
 
         merged = heapq.merge(*(shard(number) for number in range(SHARDS)), reverse=True)
         page = list(islice(merged, limit))
+        more = next(merged, None) is not None
         items = self._table.get_many([{"pk": request_id, "sk": KIND} for _, request_id in page])
         now = self._items.clock().timestamp()
         found = [retrieval_from_item(item) for item in items if item.get("expiresAt", float("inf")) > now]
         found.sort(key=lambda retrieval: retrieval.newest_key, reverse=True)
-        return found, _write_cursor(page[-1][0]) if len(page) == limit else None
+        return found, _write_cursor(page[-1][0]) if more else None
 
     def load_results(self, retrieval: Retrieval) -> dict[str, bytes]:
         """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
@@ -145,7 +152,8 @@ class Retrievals:
     def receive(self, retrieval: Retrieval, outcome: dict[str, Any], results: dict[str, bytes]) -> bool:
         """Take what the callback said, with the results as JSON text by provider.
 
-        Returns False, with nothing changed, when this revision or a later one was received before.
+        Returns False, with nothing changed, when this revision or a later one was received before, or when the
+        request was cancelled and this says otherwise.
         """
         revision = outcome["revision"]
         if retrieval.outcome and retrieval.outcome["revision"] >= revision:
@@ -168,20 +176,33 @@ class Retrievals:
                     "accepted": SubmissionStatus.ACCEPTED.value,
                     "expires": expires_at,
                     "revision": revision,
+                    "status": outcome["status"],
+                    "cancelled": RequestStatus.CANCELLED.value,
                 },
-                condition="attribute_not_exists(#outcome) OR #outcome.#revision < :revision",
+                # What was cancelled stays so, whatever comes late.
+                condition="(attribute_not_exists(#outcome) OR #outcome.#revision < :revision) "
+                "AND (attribute_not_exists(#cancelledAt) OR :status = :cancelled)",
                 conflict="has this outcome already",
                 remove=["#dueShard", "#dueAt", "#submission.#nextAttemptAt"],
             )
         except Conflict:
+            # boto3 repeats a write whose answer was lost, which then conflicts with what it has written itself.
+            recorded = self.get(retrieval.request_id).outcome
+            kept = [job.get("result") for job in recorded["jobs"]] if recorded else []
             for place in places.values():
-                self._results.discard(retrieval.request_id, place)
+                if place not in kept:
+                    self._results.discard(retrieval.request_id, place)
             return False
         return True
 
     def cancel_came_late(self, retrieval: Retrieval) -> None:
         """It had ended before it could be cancelled; its callback is awaited. Raises Conflict as `accepted` does."""
-        self._settle(retrieval, [], {}, ["#cancelRequestedAt", "#dueShard", "#dueAt"])
+        self._settle(
+            retrieval,
+            ["#submission.#status = :status"],
+            {"status": SubmissionStatus.ACCEPTED.value},
+            ["#cancelRequestedAt", "#dueShard", "#dueAt"],
+        )
 
     def _settle(self, retrieval: Retrieval, changes: list[str], values: Item, remove: Sequence[str] = ()) -> None:
         self._items.change(
@@ -204,8 +225,9 @@ def _write_cursor(newest_key: str) -> str:
 def _read_cursor(cursor: str) -> str:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, ValueError) as error:
-        raise BadCursor("this cursor was not given out by this API") from error
-    if "#" not in text or not text[:1].isdigit():
+    except ValueError:
+        text = ""
+    # Decoding is lenient, so what it gave must also be what makes this very cursor.
+    if not _NEWEST_KEY.fullmatch(text) or _write_cursor(text) != cursor:
         raise BadCursor("this cursor was not given out by this API")
     return text

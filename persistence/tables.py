@@ -78,14 +78,27 @@ def _key_schema(keys: dict[str, str]) -> list[dict[str, str]]:
 
 
 def _is_active(client: Any, name: str) -> bool:
-    table = client.describe_table(TableName=name)["Table"]
+    try:
+        table = client.describe_table(TableName=name)["Table"]
+    except client.exceptions.ResourceNotFoundException:
+        # What AWS describes may be a moment old.
+        return False
     indexes = table.get("GlobalSecondaryIndexes", [])
     return table["TableStatus"] == "ACTIVE" and all(i.get("IndexStatus", "ACTIVE") == "ACTIVE" for i in indexes)
 
 
 def _set_ttl(client: Any, name: str) -> None:
+    if _has_ttl(client, name):
+        return
+    specification = {"Enabled": True, "AttributeName": "expiresAt"}
+    try:
+        client.update_time_to_live(TableName=name, TimeToLiveSpecification=specification)
+    except ClientError:
+        # Somebody else may have set it at the same moment, which AWS counts as an error.
+        if not _has_ttl(client, name):
+            raise
+
+
+def _has_ttl(client: Any, name: str) -> bool:
     status = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]["TimeToLiveStatus"]
-    if status in ("DISABLED", "DISABLING"):
-        client.update_time_to_live(
-            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expiresAt"}
-        )
+    return status in ("ENABLING", "ENABLED")

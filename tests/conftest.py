@@ -15,36 +15,38 @@ from tests.system import System, system_settings
 
 
 @pytest.fixture(scope="session")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The embedded engines, started once; settings that name them."""
-    settings = system_settings(tmp_path_factory.mktemp("engines"))
-    with System(settings) as system:
-        system.start("dynamodb", "redis")
-        yield settings
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The system whose engines the tests share; each is started when a test first needs it."""
+    with System(system_settings(tmp_path_factory.mktemp("engines"))) as system:
+        yield system
 
 
 @pytest.fixture(scope="session")
-def dynamodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def dynamodb_url(embedded: System) -> Iterator[str]:
     """The DynamoDB under test: the embedded one, or Amazon's DynamoDB Local with DATAHOG_TEST_DYNAMODB=local."""
     if os.environ.get("DATAHOG_TEST_DYNAMODB") == "local":
         with dynamodb_local() as url:
             yield url
     else:
-        yield request.getfixturevalue("engines").dynamodb_endpoint_url
+        embedded.start("dynamodb")
+        yield str(embedded.settings.dynamodb_endpoint_url)
+
+
+@pytest.fixture(scope="session")
+def engines(embedded: System, dynamodb_url: str) -> Settings:
+    """Both engines, started once; settings that name them."""
+    embedded.start("redis")
+    return embedded.settings.model_copy(update={"dynamodb_endpoint_url": dynamodb_url})
 
 
 @pytest.fixture
-def make_wiring(dynamodb_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Wiring]]:
-    """Makes the wiring of one process from changed settings, over tables of this test's own; Redis is empty.
-
-    Tests that need no Redis get none started.
-    """
+def make_wiring(engines: Settings) -> Iterator[Callable[..., Wiring]]:
+    """Makes the wiring of one process from changed settings, over tables of this test's own; Redis is empty."""
     prefix = f"test-{uuid.uuid4().hex[:12]}"
     made: list[Wiring] = []
 
     def make(**changes: object) -> Wiring:
-        engines: Settings = request.getfixturevalue("engines")
-        update = {"dynamodb_endpoint_url": dynamodb_url, "table_prefix": prefix, **changes}
+        update = {"table_prefix": prefix, **changes}
         wiring = Wiring(Settings.model_validate(engines.model_dump() | update), {"DATAHOG_SIMULATOR_URL": "http://x"})
         if not made:
             create_tables(wiring.dynamodb, prefix)

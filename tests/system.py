@@ -8,9 +8,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import requests
 
@@ -21,7 +21,7 @@ from datahog.supervisor import Program
 T = TypeVar("T")
 
 SECRET = "whsec_" + "dGVzdHMgb25seSwgZ3VhcmRzIG5vdGhpbmcgYXQgYWxs"
-READY_WITHIN = 40.0
+READY_WITHIN = 90.0
 
 
 @dataclass
@@ -57,6 +57,19 @@ class System:
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(30)
 
+    def start_another(self, name: str) -> str:
+        """Start one more process of a running program, and return the name it goes by."""
+        program = next(p for stage in stack.stages(self.settings) for p in stage if p.name == name)
+        another = replace(program, name=f"{name}-{len(self._running)}")
+        self._running[another.name] = self._launch(another)
+        return another.name
+
+    def mend(self) -> None:
+        """Start again whatever has ended that should run."""
+        ended = [p.name for stage in stack.stages(self.settings) for p in stage if not p.once and self._ended(p.name)]
+        if ended:
+            self.start(*ended)
+
     def exit_code(self, name: str) -> int | None:
         """The exit code of a program, None while it runs."""
         return self._running[name].poll()
@@ -71,6 +84,25 @@ class System:
         assert answer.status_code == 202, answer.text
         request_id: str = answer.json()["requestId"]
         return request_id
+
+    def hand_over(self, *providers: str, callback_url: str, **members: Any) -> str:
+        """Ask the aggregator itself, with a callback URL of the test's own; returns the request's id."""
+        body = {"providers": providers, "callbackUrl": callback_url, **members}
+        answer = requests.post(f"{self.aggregator}/requests", json=body, timeout=30)
+        assert answer.status_code == 202, answer.text
+        request_id: str = answer.json()["requestId"]
+        return request_id
+
+    def look(self, request_id: str) -> dict[str, Any]:
+        """What the aggregator says of a request, its delivery included."""
+        answer = requests.get(f"{self.aggregator}/requests/{request_id}", timeout=60)
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def order(self, request_id: str, verb: str) -> requests.Response:
+        """Tell the aggregator to cancel, redeliver or retry a request."""
+        return requests.post(f"{self.aggregator}/requests/{request_id}/{verb}", timeout=30)
 
     def read(self, request_id: str, wait: int = 0) -> dict[str, Any]:
         """What the client says of a request."""
@@ -91,6 +123,9 @@ class System:
             process.kill()
         for process in self._running.values():
             process.wait()
+
+    def _ended(self, name: str) -> bool:
+        return name in self._running and self.exit_code(name) is not None
 
     def _launch(self, program: Program) -> subprocess.Popen[bytes]:
         kept = {name: value for name, value in os.environ.items() if name not in program.environment}
@@ -161,7 +196,7 @@ def _inline(name: str, retry: dict[str, float], options: dict[str, Any]) -> str:
     return json.dumps({"url": url, "retry": retry} | options)
 
 
-def eventually(check: Callable[[], T], seconds: float = 30, pause: float = 0.05) -> T:
+def eventually(check: Callable[[], T | None | Literal[False]], seconds: float = 30, pause: float = 0.05) -> T:
     """The first true value that `check` returns; fails when there is none within the time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -1,19 +1,44 @@
 """The main job, on real processes: everything that was asked for comes back, once."""
 
-import requests
+import time
+from concurrent.futures import ThreadPoolExecutor
 
-from tests.system import System
+from tests.faults.leftovers import open_records, queued
+from tests.faults.load import ask_many, assert_complete_and_accepted_once, sent_by
+from tests.faults.providers import SIMULATED
+from tests.receiver import Receiver
+from tests.system import System, eventually
 
-PROVIDERS = ("gas", "internet", "water", "electricity", "phone")
 
-
-def test_a_request_is_aggregated_from_flaky_providers(system: System) -> None:
-    document = system.read_until_ended(system.ask("gas", "internet", "water"))
+def test_a_request_is_aggregated_from_flaky_providers(fragile: System) -> None:
+    document = fragile.read_until_ended(fragile.ask("gas", "internet", "water"))
 
     assert document["status"] == "COMPLETE"
     assert [job["provider"] for job in document["jobs"]] == ["gas", "internet", "water"]
     for job in document["jobs"]:
-        sent = requests.get(job["url"], timeout=10)
-        while sent.status_code != 200:
-            sent = requests.get(job["url"], timeout=10)
-        assert job["result"] == sent.json()
+        assert job["result"] == sent_by(job)
+
+
+def test_200_requests_of_five_flaky_providers_complete_once_and_leave_nothing(fragile: System) -> None:
+    started = time.monotonic()
+
+    documents = assert_complete_and_accepted_once(fragile, ask_many(fragile, 200))
+
+    assert time.monotonic() - started < 60
+    sent = {job["provider"]: sent_by(job) for job in documents[0]["jobs"]}
+    for document in documents:
+        assert {job["provider"]: job["result"] for job in document["jobs"]} == sent
+    eventually(lambda: not open_records(fragile), 10)
+    eventually(lambda: not queued(fragile), 10)
+
+
+def test_each_of_many_requests_posts_one_callback(fragile: System, receiver: Receiver) -> None:
+    url = receiver.url("/hooks/many")
+
+    with ThreadPoolExecutor(8) as people:
+        asked = list(people.map(lambda _: fragile.hand_over(*SIMULATED, callback_url=url), range(20)))
+    eventually(lambda: len(receiver.calls("/hooks/many")) >= len(asked))
+    eventually(lambda: not queued(fragile))
+
+    posted = [call.webhook_id for call in receiver.calls("/hooks/many")]
+    assert sorted(posted) == sorted(fragile.look(request_id)["delivery"]["webhookId"] for request_id in asked)

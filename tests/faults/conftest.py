@@ -1,0 +1,32 @@
+"""What the fault tests share: a running system whose parts may be killed, and the receiver of its calls."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.providers import providers_of
+from tests.receiver import Receiver
+from tests.system import System, system_settings
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    """The callback URLs and the providers of the tests."""
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _fragile(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
+    directory = tmp_path_factory.mktemp("fragile")
+    (directory / "providers.yaml").write_text(providers_of(receiver))
+    with System(system_settings(directory, delivery_timeout=2, worker_grace=3)) as system:
+        system.start()
+        yield system
+
+
+@pytest.fixture
+def fragile(_fragile: System) -> Iterator[System]:
+    """A whole running system, any part of which a test may kill: it is mended afterwards."""
+    yield _fragile
+    _fragile.mend()

@@ -1,0 +1,29 @@
+"""What should be gone once everything has ended: looked for from outside, in both engines."""
+
+from datetime import timedelta
+
+import redis
+
+from datahog.wiring import dynamodb_client
+from persistence.due import DueIndex
+from persistence.dynamodb import Table
+from persistence.tables import aggregator_table, client_table
+from persistence.times import utc_now
+from tests.system import System
+
+_WORK = ("rq:queue:*", "rq:wip:*", "rq:scheduled:*", "rq:failed:*", "rq:job:*")
+
+
+def open_records(system: System) -> list[str]:
+    """The ids of the records that the sparse indexes still list, due or not."""
+    client = dynamodb_client(system.settings, {})
+    prefix = system.settings.table_prefix
+    in_years = utc_now() + timedelta(days=10_000)
+    tables = [Table(client, name) for name in (aggregator_table(prefix), client_table(prefix))]
+    return [record_id for table in tables for record_id in DueIndex(table).due(in_years, limit=1000)]
+
+
+def queued(system: System) -> list[str]:
+    """The keys that hold work on the queue: waiting, running, scheduled, failed, and the jobs themselves."""
+    with redis.Redis.from_url(system.settings.redis_url) as connection:
+        return [key.decode() for pattern in _WORK for key in connection.scan_iter(pattern, count=1000)]

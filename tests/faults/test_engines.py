@@ -1,0 +1,101 @@
+"""Engines that die: Redis is a hint, whose loss is healed; without DynamoDB all wait, and nothing is lost."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+import redis
+import requests
+
+from tests.faults.leftovers import open_records, queued
+from tests.faults.load import assert_complete_and_accepted_once, some_under_way
+from tests.system import System, eventually
+
+T = TypeVar("T")
+
+# What is lost from the queue is looked for ten seconds after it was written down, or half a minute after the last look.
+HEALED = 60
+
+
+def test_redis_killed_in_mid_run_loses_nothing_and_requests_are_still_accepted(fragile: System) -> None:
+    asked = some_under_way(fragile, 10)
+
+    fragile.kill("redis")
+    while_away = [timed(lambda: fragile.ask("gas", "water")) for _ in range(3)]
+    fragile.start("redis")
+
+    assert max(seconds for _, seconds in while_away) < 2
+    assert_complete_and_accepted_once(fragile, asked + [request_id for request_id, _ in while_away], HEALED)
+    eventually(lambda: not open_records(fragile))
+    eventually(lambda: not queued(fragile))
+
+
+def test_redis_emptied_in_mid_run_is_healed_by_two_reconcilers_at_once(fragile: System) -> None:
+    another = fragile.start_another("reconciler")
+    asked = some_under_way(fragile, 15)
+
+    with redis.Redis.from_url(fragile.settings.redis_url) as connection:
+        connection.flushall()
+
+    assert_complete_and_accepted_once(fragile, asked, HEALED)
+    assert fragile.exit_code(another) is None
+    fragile.kill(another)
+    eventually(lambda: not queued(fragile))
+
+
+def test_dynamodb_killed_in_mid_run_makes_all_wait_and_loses_nothing(fragile: System) -> None:
+    asked = some_under_way(fragile, 10)
+
+    fragile.kill("dynamodb")
+    eventually(lambda: ": held for " in fragile.log("worker"))
+    fragile.start("dynamodb")
+
+    assert_complete_and_accepted_once(fragile, asked, 30)
+    for name in ("worker", "reconciler", "client", "aggregator"):
+        assert fragile.exit_code(name) is None
+
+
+@pytest.fixture
+def without_dynamodb(fragile: System) -> System:
+    fragile.kill("dynamodb")
+    return fragile
+
+
+ASKED = {"providers": ["gas"]}
+HANDED_OVER = ASKED | {"callbackUrl": "http://127.0.0.1:9/nobody"}
+
+
+@pytest.mark.parametrize(
+    ("api", "method", "path", "body"),
+    [
+        ("client", "POST", "/requests", ASKED),
+        ("client", "GET", "/requests", None),
+        ("client", "GET", "/requests/some?wait=10", None),
+        ("client", "POST", "/requests/some/cancel", None),
+        ("aggregator", "POST", "/requests", HANDED_OVER),
+        ("aggregator", "GET", "/requests/some?wait=10", None),
+        ("aggregator", "POST", "/requests/some/retry", None),
+        ("aggregator", "POST", "/request?id=some", HANDED_OVER),
+        ("aggregator", "PUT", "/request?id=some", {"provider": "gas", "status": "DONE"}),
+        ("aggregator", "GET", "/request?id=some", None),
+    ],
+)
+def test_without_dynamodb_the_apis_answer_503_quickly(
+    api: str, method: str, path: str, body: dict[str, Any] | None, without_dynamodb: System
+) -> None:
+    url = getattr(without_dynamodb, api) + path
+
+    answer, seconds = timed(lambda: requests.request(method, url, json=body, timeout=10))
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert seconds < 3
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """What a call returns, and the seconds it took."""
+    started = time.monotonic()
+    returned = call()
+    return returned, time.monotonic() - started

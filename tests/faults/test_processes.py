@@ -1,0 +1,81 @@
+"""Processes of Datahog that die: the others carry on, and what the dead one had in hand is done all the same."""
+
+import signal
+from typing import Any
+
+from tests.faults.load import accepted_callbacks, ask_many, assert_complete_and_accepted_once, some_under_way
+from tests.faults.providers import path_of
+from tests.receiver import Answer, Receiver
+from tests.system import System, eventually
+
+# A lease of 25 s, what it takes to see that it has ended, and the work.
+LEASE_OVER = 60
+
+
+def test_a_worker_killed_with_jobs_in_hand_loses_none(fragile: System, receiver: Receiver) -> None:
+    receiver.answers(path_of("steady"), Answer(200, body=b"1", delay=2))
+    in_hand = [fragile.ask("steady") for _ in range(3)]
+    eventually(lambda: len(receiver.calls(path_of("steady"))) >= 3)
+    asked = some_under_way(fragile, 10)
+
+    fragile.kill("worker")
+    receiver.answers(path_of("steady"), Answer(200, body=b"1"))
+    fragile.start("worker")
+
+    assert_complete_and_accepted_once(fragile, in_hand + asked, LEASE_OVER)
+
+
+def test_a_worker_told_to_stop_finishes_what_it_can_and_gives_the_rest_back(
+    fragile: System, receiver: Receiver
+) -> None:
+    longer_than_the_grace = Answer(200, body=b"1", delay=fragile.settings.worker_grace + 10)
+    receiver.answers(path_of("slow"), longer_than_the_grace, Answer(200, body=b"2"))
+    slow = fragile.ask("slow")
+    eventually(lambda: receiver.calls(path_of("slow")))
+    asked = some_under_way(fragile, 10)
+
+    fragile.kill("worker", signal.SIGTERM)
+    exit_code = fragile.exit_code("worker")
+    fragile.start("worker")
+
+    assert exit_code == 0
+    documents = assert_complete_and_accepted_once(fragile, [slow, *asked], 20)
+    assert documents[0]["jobs"][0]["result"] == 2
+
+
+def test_without_a_reconciler_requests_complete(fragile: System) -> None:
+    fragile.kill("reconciler")
+
+    assert_complete_and_accepted_once(fragile, ask_many(fragile, 5), 20)
+
+
+def test_an_aggregator_killed_in_mid_run_delays_requests_and_loses_none(fragile: System) -> None:
+    asked = some_under_way(fragile, 10)
+
+    fragile.kill("aggregator")
+    late = ask_many(fragile, 3)
+    waiting = [eventually(lambda i=i: not_submitted(fragile, i)) for i in late]  # type: ignore[misc]
+    fragile.start("aggregator")
+
+    assert all("connection failed" in submission["lastError"] for submission in waiting)
+    assert_complete_and_accepted_once(fragile, asked + late, 30)
+
+
+def test_a_client_that_was_down_gets_its_callbacks_and_accepts_each_once(fragile: System, receiver: Receiver) -> None:
+    receiver.answers(path_of("steady"), Answer(200, body=b"1", delay=1))
+    asked = [fragile.ask("steady") for _ in range(3)]
+    eventually(lambda: all(fragile.read(i)["submission"]["status"] == "ACCEPTED" for i in asked))
+
+    fragile.kill("client")
+    eventually(lambda: all(fragile.look(request_id)["delivery"]["attempts"] >= 2 for request_id in asked))
+    fragile.start("client")
+
+    assert_complete_and_accepted_once(fragile, asked, 30)
+    eventually(lambda: all(fragile.look(i)["delivery"]["status"] == "SUCCEEDED" for i in asked))
+    assert all(accepted_callbacks(fragile)[request_id] == 1 for request_id in asked)
+
+
+def not_submitted(system: System, request_id: str) -> dict[str, Any] | None:
+    """The submission once it has failed repeatedly."""
+    submission: dict[str, Any] = system.read(request_id)["submission"]
+    return submission if submission["status"] == "PENDING" and submission["attempts"] >= 2 else None

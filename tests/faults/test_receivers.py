@@ -1,0 +1,86 @@
+"""Callback URLs that do not do as they should: a result is posted until it is acknowledged, under one webhook-id."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+from standardwebhooks.webhooks import Webhook
+
+from tests.faults.providers import path_of
+from tests.receiver import Answer, Call, Receiver
+from tests.system import SECRET, System, eventually
+
+NOT_ACKNOWLEDGED = {
+    "error": Answer(500),
+    "redirect": Answer(302, headers={"Location": "/hooks/elsewhere"}),
+    "too slow": Answer(delay=3),
+    "accepted, then the connection cut": Answer(cut=True),
+}
+
+
+@pytest.fixture
+def path(receiver: Receiver, request: pytest.FixtureRequest) -> str:
+    """A path of the test's own; the provider answers at once."""
+    receiver.answers(path_of("steady"), Answer(200, body=b'{"amount": 22.27}'))
+    return f"/hooks/{hash(request.node.name)}"
+
+
+@pytest.mark.parametrize("first", NOT_ACKNOWLEDGED.values(), ids=NOT_ACKNOWLEDGED)
+def test_what_is_not_acknowledged_is_posted_again_with_the_same_id(
+    first: Answer, path: str, fragile: System, receiver: Receiver
+) -> None:
+    receiver.answers(path, first, Answer(204))
+
+    request_id = fragile.hand_over("steady", callback_url=receiver.url(path))
+    delivery = settled_delivery(fragile, request_id)
+
+    calls = receiver.calls(path)
+    assert delivery["status"] == "SUCCEEDED"
+    assert [call.webhook_id for call in calls] == [delivery["webhookId"]] * 2
+    assert calls[0].body == calls[1].body
+    for call in calls:
+        assert_signed(call)
+    assert not receiver.calls("/hooks/elsewhere")
+
+
+def test_429_with_retry_after_is_waited_for(path: str, fragile: System, receiver: Receiver) -> None:
+    receiver.answers(path, Answer(429, headers={"Retry-After": "2"}), Answer(204))
+
+    request_id = fragile.hand_over("steady", callback_url=receiver.url(path))
+
+    assert settled_delivery(fragile, request_id)["status"] == "SUCCEEDED"
+    first, second = receiver.calls(path)
+    assert second.at - first.at >= 2
+
+
+@pytest.mark.parametrize("one", [True, False], ids=["one", "all since"])
+def test_410_stops_a_delivery_until_it_is_asked_for_anew(
+    one: bool, path: str, fragile: System, receiver: Receiver
+) -> None:
+    receiver.answers(path, Answer(410), Answer(204))
+    request_id = fragile.hand_over("steady", callback_url=receiver.url(path))
+    gone = settled_delivery(fragile, request_id)
+
+    if one:
+        answer = fragile.order(request_id, "redeliver")
+    else:
+        since = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
+        answer = requests.post(f"{fragile.aggregator}/deliveries/redeliver", json={"since": since}, timeout=10)
+
+    assert (gone["status"], gone["attempts"]) == ("FAILED", 1)
+    assert answer.status_code == 202
+    eventually(lambda: fragile.look(request_id)["delivery"]["status"] == "SUCCEEDED")
+    first, second = receiver.calls(path)
+    assert first.webhook_id == second.webhook_id
+
+
+def settled_delivery(system: System, request_id: str) -> dict[str, object]:
+    """The delivery once it is no longer pending."""
+    return eventually(lambda: (d := system.look(request_id)["delivery"])["status"] != "PENDING" and d)
+
+
+def assert_signed(call: Call) -> None:
+    """The call bears a valid signature of Standard Webhooks; header names come in any case."""
+    headers = {name.lower(): value for name, value in call.headers.items()}
+    assert Webhook(SECRET).verify(call.body, headers) == json.loads(call.body)

@@ -1,0 +1,359 @@
+"""Retrievals: from the asking to the callback, each step counted once, whoever takes it and however often."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from persistence.documents import retrieval_document
+from persistence.errors import Conflict, NotFound
+from persistence.records import RequestStatus
+from persistence.results import ResultLost
+from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.times import to_text
+from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+
+Step = Callable[[Repositories, Retrieval], object]
+
+STEPS: dict[str, Step] = {
+    "accepted": lambda r, retrieval: r.retrievals.accepted(retrieval),
+    "refused": lambda r, retrieval: r.retrievals.refused(retrieval, "HTTP 422"),
+    "submission failed": lambda r, retrieval: r.retrievals.submission_failed(retrieval, "timeout", r.clock()),
+    "cancelled": lambda r, retrieval: r.retrievals.cancelled(retrieval),
+    "cancel came late": lambda r, retrieval: r.retrievals.cancel_came_late(retrieval),
+}
+every_step = pytest.mark.parametrize("step", STEPS.values(), ids=list(STEPS))
+
+
+def reread(repositories: Repositories, retrieval: Retrieval) -> Retrieval:
+    return repositories.retrievals.get(retrieval.request_id)
+
+
+def outcome(retrieval: Retrieval, *, revision: int = 1, status: str = "COMPLETE") -> dict[str, Any]:
+    """What a callback says, results aside."""
+    jobs = [
+        {"provider": provider, "url": f"http://providers.test/{provider}", "status": "DONE", "attempts": 2}
+        for provider in retrieval.providers
+    ]
+    return {
+        "requestId": retrieval.request_id,
+        "status": status,
+        "revision": revision,
+        "jobs": jobs,
+        "callbackUrl": "http://client.test",
+        "createdAt": "2026-11-24T10:00:00.000Z",
+        "endedAt": "2026-11-24T10:00:01.000Z",
+    }
+
+
+def receive(repositories: Repositories, retrieval: Retrieval, revision: int = 1, result: bytes = b"1") -> bool:
+    results = dict.fromkeys(retrieval.providers, result)
+    return repositories.retrievals.receive(retrieval, outcome(retrieval, revision=revision), results)
+
+
+def test_a_new_retrieval_is_open_and_to_be_submitted(repositories: Repositories) -> None:
+    now = to_text(repositories.clock())
+
+    retrieval = repositories.retrieval("gas", "water")
+
+    assert retrieval == reread(repositories, retrieval)
+    assert (retrieval.providers, retrieval.status) == (("gas", "water"), RequestStatus.OPEN)
+    assert (retrieval.submission.status, retrieval.submission.attempts) == (SubmissionStatus.PENDING, 0)
+    assert (retrieval.created_at, retrieval.ended_at, retrieval.outcome) == (now, None, None)
+    assert repositories.retrievals_due.due(repositories.clock.advance(seconds=10), limit=10) == [retrieval.request_id]
+
+
+def test_a_failed_submission_is_counted_and_the_next_one_is_planned(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    later = repositories.clock() + timedelta(minutes=1)
+
+    repositories.retrievals.submission_failed(retrieval, "connection refused", later)
+
+    submission = reread(repositories, retrieval).submission
+    assert (submission.status, submission.attempts) == (SubmissionStatus.PENDING, 1)
+    assert (submission.last_error, submission.next_attempt_at) == ("connection refused", to_text(later))
+    assert repositories.retrievals_due.due(later, limit=10) == []
+    assert repositories.retrievals_due.due(later + timedelta(seconds=10), limit=10) == [retrieval.request_id]
+
+
+def test_an_accepted_retrieval_awaits_its_callback_and_is_not_looked_at(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    repositories.retrievals.submission_failed(retrieval, "timeout", repositories.clock())
+
+    repositories.retrievals.accepted(reread(repositories, retrieval))
+
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.submission.status, retrieval.submission.attempts) == (SubmissionStatus.ACCEPTED, 2)
+    assert (retrieval.submission.last_error, retrieval.submission.next_attempt_at) == (None, None)
+    assert retrieval.status is RequestStatus.OPEN
+    assert repositories.indexed("client") == set()
+
+
+def test_a_refused_retrieval_has_failed_and_expires(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    now = repositories.clock.advance(minutes=1)
+
+    repositories.retrievals.refused(retrieval, "HTTP 422")
+
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.status, retrieval.ended_at) == (RequestStatus.FAILED, to_text(now))
+    assert (retrieval.submission.status, retrieval.submission.last_error) == (SubmissionStatus.REFUSED, "HTTP 422")
+    repositories.clock.advance(seconds=RETENTION)
+    with pytest.raises(NotFound):
+        reread(repositories, retrieval)
+
+
+def test_a_callback_ends_a_retrieval_with_its_results(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval("gas", "water", "phone")
+    repositories.retrievals.accepted(retrieval)
+    said = outcome(retrieval, status="PARTIAL")
+    said["jobs"][2] |= {"status": "FAILED", "lastError": "HTTP 500"}
+    results = {"gas": b"[1, 2]", "water": incompressible_json(1_200_000)}
+
+    received = repositories.retrievals.receive(reread(repositories, retrieval), said, results)
+
+    assert received
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.status, retrieval.ended_at) == (RequestStatus.PARTIAL, said["endedAt"])
+    assert repositories.retrievals.load_results(retrieval) == results
+    assert retrieval_document(retrieval, "", {})["jobs"] == said["jobs"]
+    assert repositories.indexed("client") == set()
+
+
+def test_a_result_of_five_mebibytes_is_received_whole(repositories: Repositories) -> None:
+    retrieval, text = repositories.retrieval(), incompressible_json(5 * 1024 * 1024)
+
+    receive(repositories, retrieval, result=text)
+
+    assert repositories.retrievals.load_results(reread(repositories, retrieval)) == {"gas": text}
+
+
+def test_the_outcome_of_fifty_jobs_fits_an_item(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval(*(f"p{number:063}" for number in range(50)))
+    said = outcome(retrieval)
+    for job in said["jobs"]:
+        job |= {"url": "http://providers.test/" + "u" * 1500, "lastError": "\N{PILE OF POO}" * 1000}
+
+    repositories.retrievals.receive(retrieval, said, dict.fromkeys(retrieval.providers, incompressible_json(1310)))
+
+    assert len(repositories.retrievals.load_results(reread(repositories, retrieval))) == 50
+
+
+def test_a_callback_may_come_before_the_submission_was_written_down(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+
+    assert receive(repositories, retrieval)
+
+    with pytest.raises(Conflict):
+        repositories.retrievals.accepted(retrieval)
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.status, retrieval.submission.status) == (RequestStatus.COMPLETE, SubmissionStatus.ACCEPTED)
+
+
+@pytest.mark.parametrize("reread_first", [True, False])
+def test_a_repeated_callback_is_received_once(repositories: Repositories, reread_first: bool) -> None:
+    retrieval = repositories.retrieval()
+    receive(repositories, retrieval, result=incompressible_json(400_000))
+    before, parts = reread(repositories, retrieval), repositories.parts(retrieval.request_id)
+    repositories.clock.advance(seconds=1)
+
+    received = receive(repositories, before if reread_first else retrieval, result=incompressible_json(9000))
+
+    assert not received
+    assert reread(repositories, retrieval) == before
+    assert repositories.parts(retrieval.request_id) == parts
+
+
+def test_of_many_copies_of_a_callback_one_is_received(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval("gas", "water")
+
+    answers = at_once([partial(receive, repositories, retrieval, result=incompressible_json(400_000))] * 20)
+
+    assert (answers.count(True), answers.count(False)) == (1, 19)
+    assert len(repositories.parts(retrieval.request_id)) == 2
+    assert len(repositories.retrievals.load_results(reread(repositories, retrieval))) == 2
+
+
+def test_the_outcome_of_a_later_revision_replaces_the_earlier(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    receive(repositories, retrieval, 1, b"1")
+
+    assert receive(repositories, reread(repositories, retrieval), 3, b"3")
+    assert not receive(repositories, reread(repositories, retrieval), 2, b"2")
+    assert not receive(repositories, retrieval, 2, b"2")
+
+    assert repositories.retrievals.load_results(reread(repositories, retrieval)) == {"gas": b"3"}
+
+
+def test_an_ended_retrieval_is_kept_for_the_retention_and_its_results_longer(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    receive(repositories, retrieval, result=incompressible_json(400_000))
+
+    repositories.clock.advance(seconds=RETENTION - 1)
+    assert reread(repositories, retrieval).ended_at
+    repositories.clock.advance(seconds=1)
+
+    with pytest.raises(NotFound):
+        reread(repositories, retrieval)
+    assert all(
+        item["expiresAt"] > repositories.clock().timestamp() for item in repositories.parts(retrieval.request_id)
+    )
+
+
+def test_a_result_whose_parts_are_gone_is_lost(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    receive(repositories, retrieval, result=incompressible_json(400_000))
+    (part,) = repositories.parts(retrieval.request_id)
+    repositories.client_table.delete({"pk": part["pk"], "sk": part["sk"]})
+
+    with pytest.raises(ResultLost):
+        repositories.retrievals.load_results(reread(repositories, retrieval))
+
+
+def test_a_wish_to_cancel_is_written_down_for_the_next_step(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    repositories.retrievals.accepted(retrieval)
+    now = repositories.clock.advance(minutes=1)
+
+    asked = repositories.retrievals.request_cancel(retrieval.request_id)
+
+    assert asked == reread(repositories, retrieval)
+    assert (asked.status, asked.cancel_requested_at) == (RequestStatus.OPEN, to_text(now))
+    assert repositories.retrievals_due.due(now + timedelta(seconds=10), limit=10) == [retrieval.request_id]
+
+
+def test_the_first_wish_to_cancel_is_the_one_that_is_kept(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    first = repositories.retrievals.request_cancel(retrieval.request_id).cancel_requested_at
+    repositories.clock.advance(minutes=1)
+
+    assert repositories.retrievals.request_cancel(retrieval.request_id).cancel_requested_at == first
+
+
+def test_a_wish_to_cancel_does_not_wait_for_the_next_submission(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    repositories.retrievals.submission_failed(retrieval, "timeout", repositories.clock() + timedelta(hours=1))
+
+    asked = repositories.retrievals.request_cancel(retrieval.request_id)
+
+    assert asked.submission.next_attempt_at is None
+
+
+def test_a_cancelled_retrieval_has_ended_and_expires(repositories: Repositories) -> None:
+    retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
+    now = repositories.clock.advance(minutes=1)
+
+    repositories.retrievals.cancelled(retrieval)
+
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.status, retrieval.ended_at) == (RequestStatus.CANCELLED, to_text(now))
+    assert repositories.indexed("client") == set()
+    repositories.clock.advance(seconds=RETENTION)
+    with pytest.raises(NotFound):
+        reread(repositories, retrieval)
+
+
+def test_a_cancel_that_came_late_leaves_the_retrieval_to_its_callback(repositories: Repositories) -> None:
+    retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
+
+    repositories.retrievals.cancel_came_late(retrieval)
+
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.status, retrieval.cancel_requested_at) == (RequestStatus.OPEN, None)
+    assert retrieval.submission.status is SubmissionStatus.ACCEPTED
+    assert repositories.indexed("client") == set()
+    assert receive(repositories, retrieval)
+
+
+def test_what_was_cancelled_stays_cancelled_whatever_comes_late(repositories: Repositories) -> None:
+    retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
+    repositories.retrievals.cancelled(retrieval)
+    cancelled = repositories.retrievals.get(retrieval.request_id)
+
+    received = repositories.retrievals.receive(cancelled, outcome(cancelled, status="COMPLETE"), {})
+
+    assert not received
+    assert repositories.retrievals.get(retrieval.request_id) == cancelled
+
+
+def test_the_callback_of_a_cancelled_retrieval_says_how_it_ended(repositories: Repositories) -> None:
+    retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
+    repositories.retrievals.cancelled(retrieval)
+
+    repositories.retrievals.receive(retrieval, outcome(retrieval, status="CANCELLED"), {"gas": b"1"})
+
+    retrieval = reread(repositories, retrieval)
+    assert retrieval.status is RequestStatus.CANCELLED
+    assert repositories.retrievals.load_results(retrieval) == {"gas": b"1"}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [receive, STEPS["refused"], STEPS["cancelled"]],
+    ids=["received", "refused", "cancelled"],
+)
+def test_what_has_ended_cannot_be_cancelled(repositories: Repositories, end: Step) -> None:
+    retrieval = repositories.retrieval()
+    end(repositories, retrieval)
+    before = reread(repositories, retrieval)
+
+    with pytest.raises(Conflict, match="has ended already"):
+        repositories.retrievals.request_cancel(retrieval.request_id)
+
+    assert reread(repositories, retrieval) == before
+
+
+@every_step
+def test_a_step_on_a_record_that_has_changed_is_a_conflict(repositories: Repositories, step: Step) -> None:
+    retrieval = repositories.retrieval()
+    changed = repositories.retrievals.request_cancel(retrieval.request_id)
+
+    with pytest.raises(Conflict):
+        step(repositories, retrieval)
+
+    assert reread(repositories, retrieval) == changed
+
+
+@every_step
+def test_of_many_who_take_the_same_step_one_does(repositories: Repositories, step: Step) -> None:
+    retrieval = repositories.retrieval()
+
+    answers = at_once([partial(step, repositories, retrieval)] * 20)
+
+    assert conflicts(answers) == 19
+    assert reread(repositories, retrieval).version == 2
+
+
+@every_step
+def test_there_is_no_step_on_a_retrieval_that_is_gone(repositories: Repositories, step: Step) -> None:
+    retrieval = repositories.retrieval()
+    repositories.client_table.delete({"pk": retrieval.request_id, "sk": "retrieval"})
+
+    with pytest.raises(NotFound):
+        step(repositories, retrieval)
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_nothing_is_received_for_a_retrieval_that_is_gone(repositories: Repositories, deleted: bool) -> None:
+    retrieval = repositories.retrieval()
+    receive(repositories, retrieval)
+    repositories.clock.advance(seconds=RETENTION)
+    if deleted:
+        # DynamoDB does so within days after an item has expired.
+        repositories.client_table.delete({"pk": retrieval.request_id, "sk": "retrieval"})
+
+    with pytest.raises(NotFound):
+        receive(repositories, retrieval, revision=2)
+
+    with pytest.raises(NotFound):
+        reread(repositories, retrieval)
+
+
+def test_an_unknown_retrieval_cannot_be_cancelled(repositories: Repositories) -> None:
+    with pytest.raises(NotFound):
+        repositories.retrievals.request_cancel("nobody")
+
+    with pytest.raises(NotFound):
+        repositories.retrievals.get("nobody")

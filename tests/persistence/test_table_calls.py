@@ -1,0 +1,120 @@
+"""One table: pages read to their end, names of every kind, and failures told apart."""
+
+import socket
+
+import pytest
+from botocore.exceptions import ClientError
+
+from datahog.settings import Settings
+from datahog.wiring import dynamodb_client
+from persistence.dynamodb import ConditionFailed, Table, Unavailable
+from tests.repositories import Repositories, answer_in_small_pages
+
+ITEM = {
+    "pk": "a",
+    "sk": "b",
+    "text": "\N{PILE OF POO}",
+    "empty": "",
+    "number": 10**20,
+    "bytes": b"\x00\xff",
+    "none": None,
+}
+
+
+def test_values_come_back_as_they_were_given(repositories: Repositories) -> None:
+    item = ITEM | {"list": [1, {"true": True, "deep": [b"x", ""]}], "map": {}}
+
+    repositories.aggregator_table.put(item)
+
+    assert repositories.aggregator_table.get({"pk": "a", "sk": "b"}) == item
+
+
+def test_nothing_is_under_an_unknown_key(repositories: Repositories) -> None:
+    assert repositories.aggregator_table.get({"pk": "a", "sk": "b"}) is None
+    assert repositories.aggregator_table.get_many([]) == []
+    assert repositories.aggregator_table.get_many([{"pk": "a", "sk": "b"}]) == []
+
+
+def test_words_that_dynamodb_reserves_are_names_like_any_other(repositories: Repositories) -> None:
+    key = {"pk": "a", "sk": "b"}
+    repositories.aggregator_table.put({**key, "status": {"size": 1}})
+
+    changed = repositories.aggregator_table.update(
+        key,
+        "SET #status.#size = :value REMOVE #name ADD #count :value",
+        condition="attribute_exists(#status) AND attribute_not_exists(#name)",
+        values={"value": 2},
+        returned="ALL_NEW",
+    )
+
+    assert changed == {**key, "status": {"size": 2}, "count": 2}
+
+
+def test_a_condition_that_does_not_hold_leaves_the_item_as_it_was(repositories: Repositories) -> None:
+    key = {"pk": "a", "sk": "b"}
+    repositories.aggregator_table.put(ITEM)
+
+    with pytest.raises(ConditionFailed):
+        repositories.aggregator_table.put(key, condition="attribute_not_exists(#pk)")
+    with pytest.raises(ConditionFailed):
+        repositories.aggregator_table.update(
+            key, "SET #number = :value", condition="#number = :value", values={"value": 1}
+        )
+
+    assert repositories.aggregator_table.get(key) == ITEM
+
+
+def test_more_than_a_megabyte_is_read_page_by_page_in_order(repositories: Repositories) -> None:
+    # A query answers with at most 1 MB; not every engine keeps to that.
+    for number in range(8):
+        repositories.aggregator_table.put({"pk": "a", "sk": f"part#{number}", "part": bytes(380_000)})
+    answer_in_small_pages(repositories.dynamodb, 3)
+
+    def numbers(**options: object) -> list[str]:
+        items = repositories.aggregator_table.query("#pk = :pk", {"pk": "a"}, **options)  # type: ignore[arg-type]
+        return [item["sk"][-1] for item in items]
+
+    assert numbers() == list("01234567")
+    assert numbers(limit=5) == list("01234")
+    assert numbers(limit=5, newest_first=True) == list("76543")
+
+
+def test_a_hundred_large_items_are_read_at_once(repositories: Repositories) -> None:
+    # BatchGetItem answers with at most 16 MB and names the rest.
+    keys = [{"pk": f"{number}", "sk": "b"} for number in range(60)]
+    for key in keys:
+        repositories.aggregator_table.put({**key, "part": bytes(380_000)})
+
+    items = repositories.aggregator_table.get_many(keys)
+
+    assert sorted(int(item["pk"]) for item in items) == list(range(60))
+
+
+def test_deleting_what_is_not_there_is_no_error(repositories: Repositories) -> None:
+    repositories.aggregator_table.put(ITEM)
+
+    for _ in range(2):
+        repositories.aggregator_table.delete({"pk": "a", "sk": "b"})
+
+    assert repositories.aggregator_table.get({"pk": "a", "sk": "b"}) is None
+
+
+def test_a_wrong_call_is_seen_as_one(repositories: Repositories) -> None:
+    with pytest.raises(ClientError, match="ValidationException"):
+        repositories.aggregator_table.put({"pk": "", "sk": "b"})
+
+
+def test_a_table_that_is_not_there_makes_the_engine_unavailable(repositories: Repositories) -> None:
+    table = Table(repositories.dynamodb, "nowhere")
+
+    with pytest.raises(Unavailable, match="ResourceNotFoundException"):
+        table.get({"pk": "a", "sk": "b"})
+
+
+def test_an_engine_that_is_away_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client = dynamodb_client(Settings(dynamodb_endpoint_url=f"http://127.0.0.1:{port}"), {})
+
+    with pytest.raises(Unavailable, match="127.0.0.1"):
+        Table(client, "any").get({"pk": "a", "sk": "b"})
