@@ -1,19 +1,36 @@
 """Settings: every `DATAHOG_*` environment variable, its default, and what a wrong value is told."""
 
+import base64
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PREFIX = "DATAHOG_"
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
 
-_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
+def _with_good_port(url: str) -> str:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        # The reason given would show what stands where the port should: often a password.
+        raise ValueError("not a URL with a host and, if any, a port from 0 to 65535") from None
+    return url
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+# At most ten years, which a time can still be added to.
+Seconds = Annotated[float, Field(gt=0, le=315_360_000)]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$"), AfterValidator(_with_good_port)]
+RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://\S+$"), AfterValidator(_with_good_port)]
+
+_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+)={0,2}")
+# What a wrong value of these is must not be told: there may be a password in it.
+_HIDDEN = ("webhook_secrets", "redis_url")
 
 
 class SettingsError(Exception):
@@ -31,9 +48,7 @@ class Settings(BaseModel):
     table_prefix: str = Field(
         "datahog", pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="first part of the tables' names"
     )
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://", description="any Redis >= 7 or Valkey"
-    )
+    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", repr=False, description="any Redis >= 7 or Valkey")
 
     host: str = Field("127.0.0.1", min_length=1, description="address the HTTP servers bind to")
     client_port: Port = Field(3100, description="port of the client API")
@@ -84,7 +99,7 @@ class Settings(BaseModel):
     @classmethod
     def _split_secrets(cls, value: Any) -> Any:
         secrets = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-        if not all(_SECRET.fullmatch(secret) for secret in secrets):
+        if not all(24 <= _key_length(secret) <= 64 for secret in secrets):
             raise ValueError("each secret is whsec_ and the base64 of 24 to 64 random bytes")
         return secrets
 
@@ -96,8 +111,9 @@ class Settings(BaseModel):
     @field_validator("delivery_schedule")
     @classmethod
     def _check_schedule(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or any(not 0 <= seconds <= 604_800 for seconds in value):
-            raise ValueError("one or more numbers of seconds, each from 0 to 604800")
+        # Results are kept for the schedule's sake for a week after the deadline, and not longer.
+        if not value or min(value) < 0 or not sum(value) <= 604_800:
+            raise ValueError("one or more numbers of seconds, none below 0, together at most 604800")
         return value
 
 
@@ -112,14 +128,17 @@ def load(environment: Mapping[str, str]) -> Settings:
         if name.startswith(PREFIX) and value != ""
     }
     # providers.yaml may refer to variables of its own choosing, so only near misses of ours are refused.
+    for name in sorted(values.keys() - Settings.model_fields.keys()):
+        if meant := get_close_matches(name, Settings.model_fields, n=1, cutoff=0.9):
+            raise SettingsError(f"{PREFIX}{name.upper()}: no such setting; {PREFIX}{meant[0].upper()} is one")
     known = {name: value for name, value in values.items() if name in Settings.model_fields}
     try:
         return Settings.model_validate(known)
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        shown = "" if "SECRET" in name else f" (got {str(first['input'])[:80]!r})"
-        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}{shown}") from None
+        name = str(first["loc"][0])
+        shown = "" if name in _HIDDEN else f" (got {str(first['input'])[:80]!r})"
+        raise SettingsError(f"{PREFIX}{name.upper()}: {first['msg'].removeprefix('Value error, ')}{shown}") from None
 
 
 def describe() -> str:
@@ -132,3 +151,12 @@ def describe() -> str:
         shown = "unset" if default in (None, "") else default
         lines.append(f"  {PREFIX}{name.upper():<24} {field.description} [{shown}]")
     return "\n".join(lines)
+
+
+def _key_length(secret: str) -> int:
+    """The bytes of a `whsec_...` secret, 0 when it is none."""
+    match = _SECRET.fullmatch(secret)
+    try:
+        return len(base64.b64decode(match[1] + "==")) if match else 0
+    except ValueError:
+        return 0

@@ -257,6 +257,8 @@ def dynamodb_client(settings: Settings, environment: Mapping[str, str]) -> Any:
         read_timeout=5,
         retries={"mode": "standard", "total_max_attempts": 3},
         max_pool_connections=settings.worker_concurrency + _API_THREADS,
+        # Otherwise boto3 composes a longer one for each request, at a cost.
+        user_agent="Datahog/1.0",
         parameter_validation=False,
     )
     # An endpoint of one's own takes any key, but boto3 wants one, and a region.

@@ -8,6 +8,9 @@ from email.utils import parsedate_to_datetime
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+# Seconds: about 68 years, which a time can still be added to.
+_LONGEST = 2.0**31
+
 
 class RetryPolicy(BaseModel):
     """How failed attempts are repeated; by default until the request's deadline. Times are seconds."""
@@ -49,11 +52,11 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float:
     """Seconds that the header `Retry-After` asks to wait: 0 when it is absent or makes no sense (RFC 9110, 10.2.3)."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(min(int(value[:10]), 2**31))
+        return min(float(value[:10]), _LONGEST)
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
         return 0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return min(max(0.0, (moment - now).total_seconds()), _LONGEST)

@@ -12,7 +12,8 @@ from persistence.documents import result_document
 from persistence.errors import Conflict, NotFound
 from persistence.records import DeliveryStatus, Request, seconds_until
 from persistence.requests import Requests
-from persistence.times import Clock, utc_now
+from persistence.results import ResultLost
+from persistence.times import Clock, from_text, utc_now
 from workers.backoff import retry_after, scheduled_delay
 from workers.http import Answer, Http, HttpError, Timeouts
 from workers.queue import Queue, deliver_step
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 _GONE = 410
 # What a receiver says in its answer is of no use beyond the start.
 _ANSWER_LIMIT = 65_536
+# Seconds. A receiver that asks for more than this would get nothing: results are not kept for ever.
+_LONGEST_FLOOR = 86_400
 
 
 class Deliver:
@@ -58,20 +61,28 @@ class Deliver:
         """
         try:
             request = self._requests.get(request_id)
-        except NotFound:
-            return None
-        if not request.ended or request.delivery.status is not DeliveryStatus.PENDING:
-            return None
-        if wait := seconds_until(request.delivery.next_attempt_at, self._clock()):
-            return wait
-        try:
-            self._attempt(request)
-        except Conflict as conflict:
-            log.info("%s: %s", request_id, conflict)
+            if request.ended and request.delivery.status is DeliveryStatus.PENDING:
+                if wait := self._wait(request):
+                    return wait
+                self._attempt(request)
+        except (Conflict, NotFound) as gone:
+            log.info("%s: %s", request_id, gone)
         return None
 
+    def _wait(self, request: Request) -> float:
+        """Seconds until the next attempt; the schedule begins when the request has ended."""
+        now = self._clock()
+        if request.delivery.attempts == 0 and request.ended_at:
+            first = from_text(request.ended_at) + timedelta(seconds=self._schedule[0])
+            return max(0.0, (first - now).total_seconds())
+        return seconds_until(request.delivery.next_attempt_at, now)
+
     def _attempt(self, request: Request) -> None:
-        body = orjson.dumps(result_document(request, self._requests.load_results(request)))
+        try:
+            body = orjson.dumps(result_document(request, self._requests.load_results(request)))
+        except ResultLost as error:
+            self._give_up(request, str(error))
+            return
         headers = {
             "Content-Type": "application/json",
             **self._signer.headers(request.delivery.webhook_id, self._clock(), body),
@@ -84,6 +95,7 @@ class Deliver:
                 body=body,
                 timeouts=self._timeouts,
                 limit=_ANSWER_LIMIT,
+                cut=True,
             )
         except HttpError as error:
             self._try_again(request, str(error), floor=0)
@@ -97,7 +109,7 @@ class Deliver:
             self._try_again(request, str(answer), floor=self._floor(answer))
 
     def _floor(self, answer: Answer) -> float:
-        return retry_after(answer.headers, self._clock())
+        return min(retry_after(answer.headers, self._clock()), _LONGEST_FLOOR)
 
     def _try_again(self, request: Request, error: str, *, floor: float) -> None:
         failures = request.delivery.attempts + 1

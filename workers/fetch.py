@@ -67,8 +67,8 @@ class Fetch:
             self._attempt(request, job)
         except Closed as closed:
             return closed.wait
-        except Conflict as conflict:
-            log.info("%s %s: %s", request_id, provider_name, conflict)
+        except (Conflict, NotFound) as gone:
+            log.info("%s %s: %s", request_id, provider_name, gone)
         return None
 
     def _attempt(self, request: Request, job: Job) -> None:
@@ -80,8 +80,12 @@ class Fetch:
         answer: Answer | None = None
         try:
             with self._gate.visit(job.provider, provider) as visit:
-                answer = self._send(provider)
-                visit.answered = answer.ok
+                try:
+                    answer = self._send(provider)
+                    visit.answered = answer.ok
+                except BodyTooLarge:
+                    visit.answered = True
+                    raise
         except BodyTooLarge as error:
             self._fail(request, job, str(error))
             return

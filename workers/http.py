@@ -4,10 +4,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import urljoin
 
 import requests
-from requests.adapters import HTTPAdapter
+import urllib3
 from requests.structures import CaseInsensitiveDict
+
+from workers.bounded import BoundedAdapter, within
 
 USER_AGENT = "Datahog/1.0"
 # A text in a record or a log line; what another server sent is cut to this.
@@ -15,6 +18,8 @@ SHOWN = 200
 
 _CHUNK = 65_536
 _REDIRECTS = 5
+# What a redirect to another host gets to see; a provider's own headers may be secrets.
+_PUBLIC_HEADERS = ("Accept", "User-Agent")
 
 
 class HttpError(Exception):
@@ -51,16 +56,20 @@ class Answer:
         return f"HTTP {self.status} {printable(self.body)}".rstrip()
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, for `requests` reads the body of each redirect that it sees, however large."""
+
+
 class Http:
     """Sends requests over kept connections; `pool_size` bounds those kept for one host. Safe for many threads."""
 
     def __init__(self, *, pool_size: int) -> None:
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
-        self._session.max_redirects = _REDIRECTS
         # Cookies of one answer must not travel with the request of another job.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=64, pool_maxsize=pool_size, max_retries=0)
+        adapter = BoundedAdapter(pool_connections=64, pool_maxsize=pool_size, max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -71,34 +80,41 @@ class Http:
         *,
         timeouts: Timeouts,
         limit: int,
+        cut: bool = False,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         redirects: bool = False,
     ) -> Answer:
-        """Send a request and read the whole answer, of at most `limit` bytes. Raises HttpError."""
+        """Send a request and read the whole answer, of at most `limit` bytes; with `cut`, no more than its start.
+
+        Of an answer that is no success only the start is read in any case: people look at it, nobody else does.
+
+        Raises HttpError.
+        """
+        sent: Mapping[str, str] = {"User-Agent": USER_AGENT, **(headers or {})}
         ends = time.monotonic() + timeouts.total
         try:
-            with self._session.request(
-                method,
-                url,
-                headers={"User-Agent": USER_AGENT, **(headers or {})},
-                data=body,
-                timeout=(min(timeouts.connect, timeouts.total), min(timeouts.read, timeouts.total)),
-                allow_redirects=redirects,
-                stream=True,
-            ) as response:
-                content = bytearray()
-                for chunk in response.iter_content(_CHUNK):
-                    content += chunk
-                    if len(content) > limit:
-                        raise BodyTooLarge(f"the body is larger than {limit} bytes")
-                    if time.monotonic() > ends:
-                        raise HttpError(f"timeout: no complete answer within {timeouts.total:g} s")
-                return Answer(response.status_code, CaseInsensitiveDict(response.headers), bytes(content))
-        except requests.RequestException as error:
-            raise HttpError(_reason(error, timeouts)) from error
-        except (OSError, ValueError) as error:
-            raise HttpError(f"{type(error).__name__}: {printable(str(error).encode())}") from error
+            with within(timeouts.total):
+                for _ in range(1 + _REDIRECTS):
+                    with self._session.request(
+                        method,
+                        url,
+                        headers=dict(sent),
+                        data=body,
+                        timeout=(timeouts.connect, timeouts.read),
+                        allow_redirects=False,
+                        stream=True,
+                    ) as response:
+                        if not (redirects and response.is_redirect):
+                            content = _read(response, limit, cut=cut)
+                            return Answer(response.status_code, CaseInsensitiveDict(response.headers), content)
+                    target = urljoin(url, response.headers["Location"])
+                    if self._session.should_strip_auth(url, target):  # type: ignore[no-untyped-call]
+                        sent = {name: value for name, value in sent.items() if name in _PUBLIC_HEADERS}
+                    url = target
+                raise HttpError(f"more than {_REDIRECTS} redirects")
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise HttpError(_reason(error, timeouts, late=time.monotonic() >= ends)) from error
 
 
 def printable(data: bytes) -> str:
@@ -107,26 +123,43 @@ def printable(data: bytes) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
-def _reason(error: requests.RequestException, timeouts: Timeouts) -> str:
-    match error:
-        case requests.ConnectTimeout():
+def _read(response: requests.Response, limit: int, *, cut: bool) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_content(_CHUNK):
+        content += chunk
+        if len(content) > limit:
+            if cut or not response.ok:
+                break
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+    return bytes(content[:limit])
+
+
+def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
+    causes = _causes(error)
+    root = printable(str(causes[-1]).encode("utf-8", "replace")) or type(causes[-1]).__name__
+    if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):
+        if late:
+            return f"timeout: no complete answer within {timeouts.total:g} s"
+        if isinstance(error, requests.ConnectTimeout):
             return f"timeout: no connection within {timeouts.connect:g} s"
-        case requests.Timeout():
-            return f"timeout: no answer within {timeouts.read:g} s"
-        case requests.TooManyRedirects():
-            return f"more than {_REDIRECTS} redirects"
+        return f"timeout: nothing came for {timeouts.read:g} s"
+    match error:
         case requests.exceptions.SSLError():
-            return f"TLS: {printable(str(error).encode())}"
+            return f"TLS: {root}"
+        case requests.exceptions.ChunkedEncodingError():
+            return f"the answer broke off: {root}"
+        case requests.exceptions.ContentDecodingError():
+            return f"the answer cannot be decompressed: {root}"
         case requests.ConnectionError():
-            return f"connection failed: {_root_cause(error)}"
+            return f"connection failed: {root}"
         case _:
-            return f"{type(error).__name__}: {printable(str(error).encode())}"
+            return f"{type(error).__name__}: {root}"
 
 
-def _root_cause(error: BaseException) -> str:
-    """The innermost reason of a chain of exceptions; requests and urllib3 wrap one another several times."""
-    while True:
-        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            return printable(str(error).encode()) or type(error).__name__
-        error = inner
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The exception and those it was raised from; requests and urllib3 wrap one another several times."""
+    causes = []
+    while isinstance(error, BaseException):
+        causes.append(error)
+        error = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+    return causes

@@ -9,7 +9,7 @@ import jsonschema_rs
 import orjson
 
 import specs
-from workers.http import Answer, Http, HttpError, Timeouts
+from workers.http import Answer, Http, HttpError, Timeouts, printable
 
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 # Fifty results of 5 MB each, and what surrounds them.
@@ -108,7 +108,8 @@ class Operations:
             return None
         media_type = answer.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if media_type not in content:
-            raise ContractBroken(f"{operation_id} answered {answer.status} with Content-Type {media_type or 'missing'}")
+            shown = printable(media_type.encode()) or "missing"
+            raise ContractBroken(f"{operation_id} answered {answer.status} with Content-Type {shown}")
         try:
             document = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
@@ -116,7 +117,7 @@ class Operations:
         wrong = next(content[media_type]["validator"].iter_errors(document), None)
         if wrong is not None:
             place = "/".join(str(part) for part in wrong.instance_path) or "document"
-            raise ContractBroken(f"{operation_id} answered with a wrong {place}: {wrong.message[:200]}")
+            raise ContractBroken(f"{operation_id} answered with a wrong {place}: {printable(wrong.message.encode())}")
         return document
 
     def _read(self, method: str, path: str, item: Mapping[str, Any], operation: Mapping[str, Any]) -> _Operation:

@@ -13,7 +13,8 @@ from workers.backoff import RetryPolicy
 
 ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
-HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]
+# No space around it (RFC 9110, 5.5): `requests` would refuse it, and its error shows the value.
+HeaderValue = Annotated[str, Field(pattern=r"^([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?$")]
 Timeout = Annotated[float, Field(gt=0, le=3600)]
 
 _REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -21,6 +22,10 @@ _REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 class ProvidersError(Exception):
     """The providers' file is missing or wrong; the message is one line a person can act on."""
+
+
+class _Unset(Exception):
+    """A variable that the file refers to is not in the environment."""
 
 
 class _Section(BaseModel):
@@ -63,29 +68,36 @@ def load_providers(path: Path, environment: Mapping[str, str]) -> Providers:
         text = path.read_text(encoding="utf-8")
         document = _resolve(yaml.safe_load(text), environment)
         return _File.model_validate(document).providers
+    except _Unset as error:
+        raise ProvidersError(f"{path}: {error}") from None
     except OSError as error:
         raise ProvidersError(f"{path}: {error.strerror} (DATAHOG_PROVIDERS_FILE names it)") from None
-    except yaml.YAMLError as error:
-        raise ProvidersError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except yaml.MarkedYAMLError as error:
+        # Its own text would show the lines around, which may hold a secret.
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ProvidersError(f"{path}: {place}not YAML: {error.problem}") from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ProvidersError(f"{path}: {place}: {first['msg']}") from None
-    except KeyError as error:
-        raise ProvidersError(f"{path}: the environment variable {error.args[0]} is not set") from None
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ProvidersError(f"{path}: {place}: {first['msg'].partition(' or instance of ')[0]}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ProvidersError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
-def _resolve(value: object, environment: Mapping[str, str]) -> object:
+def _resolve(value: object, environment: Mapping[str, str], place: tuple[str, ...] = ()) -> object:
     """The YAML value with references to the environment replaced; done after parsing, so values cannot add YAML."""
     if isinstance(value, dict):
-        return {name: _resolve(item, environment) for name, item in value.items()}
+        return {name: _resolve(item, environment, (*place, str(name))) for name, item in value.items()}
     if isinstance(value, list):
-        return [_resolve(item, environment) for item in value]
+        return [_resolve(item, environment, place) for item in value]
     if not isinstance(value, str):
         return value
 
     def replacement(match: re.Match[str]) -> str:
         name, default = match.groups()
-        return environment.get(name) or default if default is not None else environment[name]
+        if default is None and name not in environment:
+            raise _Unset(f"{'.'.join(place)}: the environment variable {name} is not set")
+        return environment.get(name) or default or ""
 
     return _REFERENCE.sub(replacement, value)

@@ -1,9 +1,10 @@
 """Reconcile: looks at what is open and due, and puts on the queue what should be there and is not."""
 
 import logging
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
 
 import redis
 
@@ -50,22 +51,28 @@ class Reconciler:
         self._period = period
         self._heal_after = timedelta(seconds=heal_after)
         self._clock = clock
-        self._stop = threading.Event()
+        # Unlike an Event, its put is safe in a signal handler.
+        self._stop: SimpleQueue[None] = SimpleQueue()
 
     def run(self) -> None:
         """Look, again and again, until `stop` is called."""
-        while not self._stop.is_set():
+        while True:
+            found = 0
             try:
                 found = self.look()
                 if found:
                     log.info("put %d steps back on the queue", found)
             except (Unavailable, redis.RedisError) as error:
                 log.warning("an engine is away: %s", error)
-            self._stop.wait(self._period)
+            # After the loss of a whole queue there is more to put back than one look takes in.
+            pause = 0 if found >= _BATCH else self._period
+            with suppress(Empty):
+                self._stop.get(timeout=pause)
+                return
 
     def stop(self) -> None:
-        """End `run` after the look under way."""
-        self._stop.set()
+        """End `run` after the look under way; may be called by a signal handler."""
+        self._stop.put(None)
 
     def look(self) -> int:
         """Look once at all that is due, and return how many steps were missing.

@@ -6,7 +6,7 @@ Keys, as in RQ: `rq:queue:<name>` (list of job ids), `rq:scheduled:<name>` (sort
 
 # ARGV: how many, now, end of the lease, execution id, worker name, queue names...
 # Moves what is due from the scheduled registries to the queues, then takes from the queues in their order.
-# Returns rows of {job id, queue name, data}.
+# A job that was put there twice is taken once. Returns rows of {job id, queue name, data}.
 TAKE = """
 if redis.call('EXISTS', 'rq:suspended') == 1 then return {} end
 local wanted, now, lease, execution, worker = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -23,32 +23,38 @@ for i = 6, #ARGV do
     while #taken < wanted do
         local id = redis.call('LPOP', list)
         if not id then break end
-        local data = redis.call('HGET', 'rq:job:' .. id, 'data')
-        if data then
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker)
+        local job = redis.call('HMGET', 'rq:job:' .. id, 'data', 'status')
+        if job[1] and job[2] ~= 'started' then
+            redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution)
             redis.call('ZADD', started, lease, id .. ':' .. execution)
-            taken[#taken + 1] = {id, ARGV[i], data}
+            taken[#taken + 1] = {id, ARGV[i], job[1]}
         end
     end
 end
 return taken
 """
 
-# ARGV: JSON rows of [queue name, job id, entry in the started registry, time to come again or ""]
+# ARGV: worker name, JSON rows of [queue name, job id, execution id, time to come again or ""]
 # A job that somebody else has started or queued meanwhile is left to them: only the own entry goes.
 END = """
-for _, row in ipairs(cjson.decode(ARGV[1])) do
-    local name, id, member, again = row[1], row[2], row[3], row[4]
-    local job = 'rq:job:' .. id
-    if redis.call('ZREM', 'rq:wip:' .. name, member) == 1 and redis.call('HGET', job, 'status') == 'started' then
+local finished = 0
+for _, row in ipairs(cjson.decode(ARGV[2])) do
+    local name, id, execution, again = row[1], row[2], row[3], row[4]
+    local key = 'rq:job:' .. id
+    local held = redis.call('ZREM', 'rq:wip:' .. name, id .. ':' .. execution) == 1
+    local job = redis.call('HMGET', key, 'status', 'execution')
+    if held and job[1] == 'started' and job[2] == execution then
         if again == '' then
-            redis.call('DEL', job, 'rq:results:' .. id)
+            redis.call('DEL', key, 'rq:results:' .. id)
+            redis.call('ZREM', 'rq:failed:' .. name, id)
+            finished = finished + 1
         else
-            redis.call('HSET', job, 'status', 'scheduled')
+            redis.call('HSET', key, 'status', 'scheduled')
             redis.call('ZADD', 'rq:scheduled:' .. name, again, id)
         end
     end
 end
+redis.call('HINCRBY', 'rq:worker:' .. ARGV[1], 'successful_job_count', finished)
 return 0
 """
 

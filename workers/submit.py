@@ -1,6 +1,7 @@
 """Submit: one attempt to bring the aggregator in line with what a person asked of the client: a request, or its end."""
 
 import logging
+import math
 import random
 from datetime import timedelta
 
@@ -56,16 +57,22 @@ class Submit:
         if wait := seconds_until(retrieval.submission.next_attempt_at, self._clock()):
             return wait
         try:
+            self._attempt(retrieval)
+        except NotFound:
+            return None
+        except Conflict:
+            # Somebody changed the record under way: what is to be done now is in there.
+            self._queue.put_missing([submit_step(self._retrievals.get(request_id))])
+        return None
+
+    def _attempt(self, retrieval: Retrieval) -> None:
+        try:
             if retrieval.cancel_requested_at:
                 self._cancel(retrieval)
             elif retrieval.submission.status is SubmissionStatus.PENDING:
                 self._submit(retrieval)
         except HttpError as error:
             self._try_again(retrieval, str(error))
-        except Conflict:
-            # Somebody changed the record under way: what is to be done now is in there.
-            self._queue.put_missing([submit_step(self._retrievals.get(request_id))])
-        return None
 
     def _submit(self, retrieval: Retrieval) -> None:
         body = {
@@ -79,12 +86,21 @@ class Submit:
             return
         reply = self._aggregator.call("createRequest", body=body)
         if reply.ok:
-            log.info("%s: accepted by the aggregator", retrieval.request_id)
-            self._retrievals.accepted(retrieval)
+            self._accepted(retrieval)
         elif reply.status in _FINAL:
             self._refuse(retrieval, str(reply))
         else:
             self._try_again(retrieval, str(reply))
+
+    def _accepted(self, retrieval: Retrieval) -> None:
+        try:
+            self._retrievals.accepted(retrieval)
+            log.info("%s: accepted by the aggregator", retrieval.request_id)
+        except Conflict:
+            if self._retrievals.get(retrieval.request_id).cancelled_at:
+                # The cancellation was faster, when there was nothing to cancel yet.
+                self._aggregator.call("cancelRequest", requestId=retrieval.request_id)
+            raise
 
     def _cancel(self, retrieval: Retrieval) -> None:
         reply = self._aggregator.call("cancelRequest", requestId=retrieval.request_id)
@@ -105,8 +121,10 @@ class Submit:
         now = self._clock()
         failures = retrieval.submission.attempts + 1
         remaining = (from_text(retrieval.deadline) - now).total_seconds()
-        # The deadline's own answer is given by the next attempt, so there always is one.
-        delay = _POLICY.delay(failures, remaining=remaining, rng=self._rng) or max(0.0, remaining) + 0.5
+        delay = _POLICY.delay(failures, remaining=math.inf, rng=self._rng) or _POLICY.maximum_delay
+        if not retrieval.cancel_requested_at:
+            # The deadline's own answer is given by the attempt after it.
+            delay = min(delay, max(0.0, remaining) + 0.5)
         self._retrievals.submission_failed(retrieval, error, now + timedelta(seconds=delay))
         log.info("%s: submission %d failed, next in %.1f s: %s", retrieval.request_id, failures, delay, error)
         self._queue.put(submit_step(self._retrievals.get(retrieval.request_id)))

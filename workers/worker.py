@@ -1,4 +1,4 @@
-"""The RQ worker: runs many jobs at once on threads, and takes and ends them in batches, on RQ's own keys."""
+"""The RQ worker: runs many jobs at once on threads, taking and ending them in batches, until it is told to stop."""
 
 import json
 import logging
@@ -8,33 +8,28 @@ import signal
 import threading
 import time
 import traceback
-import uuid
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import FrameType
 
 import redis
-from rq import Queue as RQQueue
-from rq import Retry
-from rq.job import Job as RQJob
+from redis.client import PubSub, PubSubWorkerThread
+from rq import Retry, worker_registration
 from rq.serializers import JSONSerializer
-from rq.utils import import_attribute
+from rq.utils import import_attribute, now
 from rq.worker import WorkerStatus
 from rq.worker.base import BaseWorker
 
 from persistence.dynamodb import Unavailable
-from workers.scripts import END, RECOVER, TAKE
+from workers.batches import Batches, Ended, Taken
 
 log = logging.getLogger(__name__)
 
 # Seconds. An idle worker looks this often, and so is a delayed job late by no more than this.
 IDLE_POLL = 0.02
-HEARTBEAT = 5.0
-# A job whose worker has not been heard of for so long goes back on the queue.
-LEASE = 25.0
 _RETRY_UNAVAILABLE = 2.0
 _BATCH = 200
+_BEATS_IN_A_LEASE = 5
 
 
 class Later(Retry):
@@ -45,42 +40,26 @@ class Later(Retry):
         self.wait = wait
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A job this worker holds; `member` is its entry in RQ's started registry."""
-
-    job_id: str
-    origin: str
-    member: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A job that has run: gone, or to come again after `wait` seconds."""
-
-    job: Taken
-    wait: float | None = None
-    error: str | None = None
-
-
 class ConcurrentWorker(BaseWorker):
     """Runs up to `concurrency` jobs at once. A job that returns `Later` is run again.
 
     `grace` is the seconds that running jobs get to finish once the worker was told to stop; those that have not
-    by then are put back on the queue.
+    by then are put back on the queue. A job whose worker has been silent for `lease` seconds goes to another.
     """
 
-    def __init__(self, queues: Sequence[str], connection: "redis.Redis", *, concurrency: int, grace: float) -> None:
+    def __init__(
+        self, queues: Sequence[str], connection: "redis.Redis", *, concurrency: int, grace: float, lease: float = 25
+    ) -> None:
         """Waits until Redis answers."""
-        self._stop = threading.Event()
+        self._stopping = False
         self._until_redis_answers(connection.ping)
         super().__init__(list(queues), connection=connection, serializer=JSONSerializer, worker_ttl=60)
+        self.birth_date = self.last_heartbeat = now()
         self._concurrency = concurrency
         self._grace = grace
-        self._take_script = connection.register_script(TAKE)
-        self._end_script = connection.register_script(END)
-        self._recover_script = connection.register_script(RECOVER)
+        self._batches = Batches(connection, queues, worker=self.name, lease=lease)
+        self._beat_period = lease / _BEATS_IN_A_LEASE
+        self._beat_due = 0.0
         self._running: dict[str, Taken] = {}
         self._todo: queue.SimpleQueue[Taken] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
@@ -93,82 +72,87 @@ class ConcurrentWorker(BaseWorker):
 
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or RQ's shutdown command; returns when all is finished or given back."""
-        self._until_redis_answers(self.register_birth)
-        self.subscribe()  # type: ignore[no-untyped-call]
-        self._until_redis_answers(lambda: self.set_state(WorkerStatus.BUSY))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        log.info(
-            "worker %s: up to %d jobs at once from %s", self.name[:8], self._concurrency, ", ".join(self.queue_names())
-        )
-        beat_due = 0.0
-        while not self._stop.is_set():
+        self._until_redis_answers(self._sign_on)
+        self._until_redis_answers(self.subscribe)
+        names = ", ".join(self.queue_names())
+        log.info("worker %s: up to %d jobs at once from %s", self.name[:8], self._concurrency, names)
+        while not self._stopping:
             try:
-                if time.monotonic() >= beat_due:
-                    self._beat()
-                    beat_due = time.monotonic() + HEARTBEAT
+                self._beat()
                 self._end_batch()
-                if self._take_batch():
-                    continue
+                if not self._take_batch():
+                    self._rest()
             except redis.RedisError as error:
                 log.warning("queue away: %s", error)
-                self._stop.wait(1)
-            self._wake.wait(IDLE_POLL)
-            self._wake.clear()
+                time.sleep(1)
         self._finish()
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        log.info("worker %s: %s, taking no more jobs", self.name[:8], signal.Signals(number).name)
-        self._stop.set()
-        self._wake.set()
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # Nothing but this: a lock or a log line may be held by the very code that the signal interrupts.
+        self._stopping = True
 
     def _until_redis_answers(self, call: Callable[[], object]) -> None:
-        while True:
+        while not self._stopping:
             try:
                 call()
                 return
             except redis.RedisError as error:
                 log.warning("queue away: %s", error)
-                if self._stop.wait(1):
-                    return
+                time.sleep(1)
 
-    # One round trip each.
+    def _rest(self) -> None:
+        self._wake.wait(IDLE_POLL)
+        self._wake.clear()
+
+    # What RQ's tools see of this worker, and say to it.
+
+    def _sign_on(self) -> None:
+        """Say all there is to say: Redis may have lost what was said before."""
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping=self.serialize() | {"state": WorkerStatus.BUSY.value})
+            worker_registration.register(self, pipeline)
+            self.heartbeat(pipeline=pipeline)
+            pipeline.execute()
+
+    def _set_connection(self, connection: "redis.Redis") -> "redis.Redis":
+        """As it is: RQ would let its sockets wait for the longest of its blocking reads, and this worker has none."""
+        return connection
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread) -> None:
+        """Listen on: RQ would stop for ever when Redis hangs."""
+        if not isinstance(exc, redis.RedisError):
+            raise exc
+        time.sleep(1)
+
+    # On the main thread; each raises redis.RedisError.
+
+    def _beat(self) -> None:
+        """When it is time to: say that this worker lives, keep its jobs, and take back those of workers that do not."""
+        if time.monotonic() < self._beat_due:
+            return
+        self._sign_on()
+        self._batches.renew(self._running.values())
+        if recovered := self._batches.recover():
+            log.warning("took back %d jobs of workers that are gone", recovered)
+        self._beat_due = time.monotonic() + self._beat_period
 
     def _take_batch(self) -> bool:
         free = min(self._concurrency - len(self._running), _BATCH)
         if free <= 0:
             return False
-        now = time.time()
-        execution = uuid.uuid4().hex
-        rows = self._take_script(keys=[], args=[free, now, now + LEASE, execution, self.name, *self.queue_names()])
-        for job_id, origin, data in rows:
-            job = Taken(job_id.decode(), origin.decode(), f"{job_id.decode()}:{execution}", data)
+        taken = self._batches.take(free)
+        for job in taken:
             self._running[job.member] = job
             self._todo.put(job)
         self._add_threads()
-        return bool(rows)
+        return bool(taken)
 
     def _end_batch(self) -> None:
-        batch: list[Ended] = []
+        batch = [self._ended.get() for _ in range(min(self._ended.qsize(), _BATCH))]
         try:
-            while len(batch) < _BATCH:
-                batch.append(self._ended.get_nowait())
-        except queue.Empty:
-            pass
-        if not batch:
-            return
-        try:
-            now = time.time()
-            rows = [
-                [e.job.origin, e.job.job_id, e.job.member, "" if e.wait is None else str(now + e.wait)]
-                for e in batch
-                if e.error is None
-            ]
-            if rows:
-                self._end_script(keys=[], args=[json.dumps(rows)])
-            for ended in batch:
-                if ended.error is not None:
-                    self._fail(ended.job, ended.error)
+            self._batches.end(batch)
         except redis.RedisError:
             # None may be dropped: ending a job twice is harmless.
             for ended in batch:
@@ -177,26 +161,35 @@ class ConcurrentWorker(BaseWorker):
         for ended in batch:
             self._running.pop(ended.job.member, None)
 
-    def _beat(self) -> None:
-        """Say that this worker lives, renew the leases of its jobs, and take back those of workers that do not."""
-        now = time.time()
-        with self.connection.pipeline(transaction=False) as pipeline:
-            self.heartbeat(pipeline=pipeline)
-            for job in list(self._running.values()):
-                pipeline.zadd(f"rq:wip:{job.origin}", {job.member: now + LEASE}, xx=True)
-            self._recover_script(keys=[], args=[now, *self.queue_names()], client=pipeline)
-            recovered = pipeline.execute()[-1]
-        if recovered:
-            log.warning("took back %d jobs of workers that are gone", recovered)
+    def _finish(self) -> None:
+        """Let running jobs finish within the grace period, give the rest back, and sign off."""
+        log.info("worker %s: told to stop, taking no more jobs", self.name[:8])
+        ends = time.monotonic() + self._grace
+        while self._executing() and time.monotonic() < ends:
+            try:
+                self._beat()
+                self._end_batch()
+            except redis.RedisError:
+                time.sleep(IDLE_POLL)
+            self._rest()
+        given_back = self._executing()
+        for job in self._running.values():
+            # Of two ends of one job the first counts.
+            self._ended.put(Ended(job, wait=0))
+        try:
+            while self._running:
+                self._end_batch()
+            self.unsubscribe()  # type: ignore[no-untyped-call]
+            self.register_death()  # type: ignore[no-untyped-call]
+            log.info("worker %s: stopped, %d jobs given back", self.name[:8], given_back)
+        except redis.RedisError as error:
+            log.warning("queue away, %d jobs left to the reconciler: %s", len(self._running), error)
 
-    def _fail(self, job: Taken, error: str) -> None:
-        """Move a poisoned job to RQ's FailedJobRegistry, with the reason."""
-        self.connection.zrem(f"rq:wip:{job.origin}", job.member)
-        origin = RQQueue(job.origin, connection=self.connection, serializer=JSONSerializer)
-        rq_job = RQJob.fetch(job.job_id, connection=self.connection, serializer=JSONSerializer)
-        self.handle_job_failure(rq_job, origin, exc_string=error)
+    def _executing(self) -> int:
+        """How many jobs have not run to their end."""
+        return len(self._running) - self._ended.qsize()
 
-    # On the threads.
+    # On the other threads.
 
     def _add_threads(self) -> None:
         while self._threads < min(len(self._running), self._concurrency):
@@ -209,25 +202,6 @@ class ConcurrentWorker(BaseWorker):
             self._ended.put(_execute(job))
             self._wake.set()
 
-    def _finish(self) -> None:
-        """Let running jobs finish within the grace period, give the rest back, and sign off."""
-        ends = time.monotonic() + self._grace
-        try:
-            while self._running and time.monotonic() < ends:
-                self._end_batch()
-                self._wake.wait(IDLE_POLL)
-                self._wake.clear()
-            for job in list(self._running.values()):
-                self._ended.put(Ended(job, wait=0))
-            given_back = len(self._running)
-            while self._running:
-                self._end_batch()
-            log.info("worker %s: stopped, %d jobs given back", self.name[:8], given_back)
-            self.unsubscribe()  # type: ignore[no-untyped-call]
-            self.register_death()  # type: ignore[no-untyped-call]
-        except redis.RedisError as error:
-            log.warning("queue away, %d jobs left to the reconciler: %s", len(self._running), error)
-
 
 def _execute(job: Taken) -> Ended:
     try:
@@ -238,6 +212,7 @@ def _execute(job: Taken) -> Ended:
     except (Unavailable, redis.RedisError) as error:
         log.warning("%s: held for %g s: %s", job.job_id, _RETRY_UNAVAILABLE, error)
         return Ended(job, wait=_RETRY_UNAVAILABLE)
-    except Exception as error:
+    except BaseException as error:
+        # SystemExit too: a thread that ends would hold its job for ever.
         log.exception("%s: failed: %r", job.job_id, error)
         return Ended(job, error=traceback.format_exc())

@@ -1,0 +1,52 @@
+"""What the unit tests share: Redis for one test, the queue on it, workers, and a server that answers as told."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import redis
+
+from datahog.settings import Settings
+from tests.unit.servers import StubServer
+from tests.unit.worker_process import StartWorker, WorkerProcess
+from workers.queue import Queue
+
+# The same examples in each run, and no failure because the machine was busy.
+hypothesis.settings.register_profile("unit", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("unit")
+
+
+@pytest.fixture
+def connection(engines: Settings) -> Iterator["redis.Redis"]:
+    """Redis, empty."""
+    with redis.Redis.from_url(engines.redis_url) as made:
+        made.flushall()
+        yield made
+
+
+@pytest.fixture
+def queue(connection: "redis.Redis") -> Queue:
+    """The queue of the worker's tests."""
+    return Queue(connection, "tests.unit.job_functions")
+
+
+@pytest.fixture
+def start(engines: Settings, tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers; `url` is that of another Redis."""
+    with ExitStack() as workers:
+        logs = iter(range(100))
+
+        def run(url: str = engines.redis_url, **options: Any) -> WorkerProcess:
+            return workers.enter_context(WorkerProcess(url, tmp_path / f"worker-{next(logs)}.log", **options))
+
+        yield run
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    """An HTTP server of this test's own; it answers 200 with an empty list until told otherwise."""
+    with StubServer() as server:
+        yield server

@@ -1,0 +1,160 @@
+"""Taking and ending jobs in batches on a real Valkey: two workers at one job never harm each other's work."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from tests.unit.rq_state import DELIVER, FETCH, leftovers, running, step
+from workers.batches import Batches, Ended, Taken
+from workers.queue import QUEUES, Queue
+
+Make = Callable[[str], Batches]
+
+
+@pytest.fixture
+def make(connection: "redis.Redis") -> Make:
+    """Makes the batches of one worker; a lease is over at once, as if the worker had died."""
+    return lambda worker: Batches(connection, QUEUES, worker=worker, lease=-1)
+
+
+def status(connection: "redis.Redis", job_id: str) -> Any:
+    return connection.hget(f"rq:job:{job_id}", "status")
+
+
+def take_one(batches: Batches) -> Taken:
+    [job] = batches.take(1)
+    return job
+
+
+def test_no_more_is_taken_than_wanted(queue: Queue, make: Make) -> None:
+    queue.put(*(step("note", f"job-{number}") for number in range(5)))
+
+    assert [job.job_id for job in make("a").take(3)] == ["job-0", "job-1", "job-2"]
+    assert [job.job_id for job in make("b").take(3)] == ["job-3", "job-4"]
+    assert make("c").take(3) == []
+
+
+def test_what_is_taken_says_what_to_do(queue: Queue, make: Make) -> None:
+    queue.put(step("note", "a", queue=DELIVER))
+
+    job = take_one(make("w"))
+
+    assert (job.job_id, job.origin) == ("a", DELIVER)
+    assert job.data
+
+
+def test_of_many_delayed_jobs_those_that_are_due_are_taken(queue: Queue, make: Make) -> None:
+    queue.put(*(step("note", f"due-{n}", wait=-1) for n in range(3)), step("note", "early", wait=60))
+
+    assert sorted(job.job_id for job in make("w").take(10)) == ["due-0", "due-1", "due-2"]
+
+
+def test_a_job_that_vanished_is_skipped(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+    queue.put(step("note", "gone"), step("note", "scheduled-gone", wait=-1), step("note", "there"))
+    connection.delete("rq:job:gone", "rq:job:scheduled-gone")
+
+    assert [job.job_id for job in make("w").take(10)] == ["there"]
+
+
+def test_a_job_is_recovered_when_its_lease_is_over(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+    queue.put(step("note", "a"))
+    dead, alive = make("dead"), make("alive")
+    take_one(dead)
+
+    assert alive.recover() == 1
+
+    assert take_one(alive).job_id == "a"
+    assert running(connection) == 1
+
+
+def test_a_renewed_lease_is_not_over(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+    queue.put(step("note", "a"))
+    job = take_one(make("w"))
+
+    Batches(connection, QUEUES, worker="w", lease=60).renew([job])
+
+    assert make("other").recover() == 0
+
+
+def test_a_lost_lease_cannot_be_renewed(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+    queue.put(step("note", "a"))
+    slow = make("slow")
+    job = take_one(slow)
+    make("other").recover()
+
+    slow.renew([job])
+
+    assert not running(connection)
+
+
+@pytest.mark.parametrize("late", [{}, {"wait": 5}, {"error": "boom"}])
+def test_who_has_lost_a_job_to_another_does_not_end_it(
+    connection: "redis.Redis", queue: Queue, make: Make, late: dict[str, float]
+) -> None:
+    queue.put(step("note", "a"))
+    slow, other = make("slow"), make("other")
+    lost = take_one(slow)
+    other.recover()
+    held = take_one(other)
+
+    slow.end([Ended(lost, **late)])  # type: ignore[arg-type]
+
+    assert status(connection, "a") == b"started"
+    other.end([Ended(held)])
+    assert not leftovers(connection)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_who_run_one_job_the_last_to_start_ends_it(
+    connection: "redis.Redis", queue: Queue, make: Make, first: int
+) -> None:
+    queue.put(step("note", "a"))
+    batches = [make("one"), make("two")]
+    jobs = [take_one(batches[0])]
+    queue.put(step("note", "a"))
+    jobs.append(take_one(batches[1]))
+
+    batches[first].end([Ended(jobs[first], wait=60 if first else None)])
+    batches[1 - first].end([Ended(jobs[1 - first], wait=None if first else 60)])
+
+    assert status(connection, "a") == b"scheduled"
+    assert not running(connection)
+
+
+def test_ending_again_changes_nothing(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+    queue.put(step("note", "later"), step("note", "poison"))
+    batches = make("w")
+    later, poison = batches.take(2)
+    ended = [Ended(later, wait=60), Ended(poison, error="boom")]
+
+    for _ in range(2):
+        batches.end(ended)
+
+    assert connection.zcard(f"rq:scheduled:{FETCH}") == 1
+    assert connection.zcard(f"rq:failed:{FETCH}") == 1
+    assert connection.llen(f"rq:queue:{FETCH}") == 0
+
+
+def test_a_job_comes_again_after_its_wait(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+    queue.put(step("note", "a"))
+    batches = make("w")
+    before = time.time()
+
+    batches.end([Ended(take_one(batches), wait=60.25)])
+
+    assert 60.25 <= (connection.zscore(f"rq:scheduled:{FETCH}", "a") or 0) - before < 61
+    assert batches.take(1) == []
+
+
+def test_a_job_that_is_put_again_while_it_runs_runs_again(queue: Queue, make: Make) -> None:
+    queue.put(step("note", "a"))
+    batches = make("w")
+    first = take_one(batches)
+    queue.put(step("note", "a"))
+
+    batches.end([Ended(first)])
+
+    assert take_one(batches).job_id == "a"

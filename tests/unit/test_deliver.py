@@ -1,0 +1,335 @@
+"""Deliver, over real engines and a receiver that answers as told: signed, repeated by the schedule, then stopped."""
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from datahog.wiring import Wiring
+from persistence.dynamodb import Unavailable
+from persistence.records import CloseReason, Delivery, DeliveryStatus
+from persistence.times import from_text
+from tests.system import SECRET
+from tests.unit.rq_state import DELIVER, queued, scheduled
+from tests.unit.servers import Meanwhile, Reply, StubServer
+from workers.deliver import Deliver
+from workers.http import Http
+from workers.signing import Signer
+
+SCHEDULE = (0, 100, 200)
+OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="
+Make = Callable[..., Deliver]
+Rewind = Callable[[float], None]
+
+
+@pytest.fixture
+def make(wiring: Wiring) -> Make:
+    """Makes the job; `ahead` is how far its clock is in the future."""
+
+    def deliver(
+        *, schedule: Sequence[float] = SCHEDULE, secrets: Sequence[str] = (SECRET,), ahead: float = 0
+    ) -> Deliver:
+        return Deliver(
+            wiring.requests,
+            wiring.deliveries,
+            wiring.queue,
+            Signer(secrets),
+            Http(pool_size=2),
+            schedule=schedule,
+            timeout=0.5,
+            rng=random.Random(1),
+            clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
+        )
+
+    return deliver
+
+
+@pytest.fixture
+def ended(wiring: Wiring, stub: StubServer) -> None:
+    """The request r1, ended with a result, to be delivered to the stub."""
+    deadline = datetime.now(UTC) + timedelta(days=1)
+    providers = [("gas", "http://gas"), ("water", "http://water")]
+    request, _ = wiring.requests.create("r1", providers, f"{stub.url}/callback", deadline=deadline, content={})
+    gas, water = request.jobs
+    wiring.requests.finish_job(request, gas, b'[ {"amount": 22.270} ]')
+    wiring.requests.fail_job(request, water, "HTTP 500 #fail")
+
+
+def delivery(wiring: Wiring) -> Delivery:
+    return wiring.requests.get("r1").delivery
+
+
+@pytest.mark.usefixtures("ended")
+def test_the_result_is_posted_to_the_callback_url(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    assert make()("r1") is None
+
+    [asked] = stub.asked
+    request = wiring.requests.get("r1")
+    assert (asked.method, asked.path, asked.headers["content-type"]) == ("POST", "/callback", "application/json")
+    assert orjson.loads(asked.body) == {
+        "requestId": "r1",
+        "status": "PARTIAL",
+        "revision": 1,
+        "callbackUrl": request.callback_url,
+        "createdAt": request.created_at,
+        "endedAt": request.ended_at,
+        "jobs": [
+            {
+                "provider": "gas",
+                "url": "http://gas",
+                "status": "DONE",
+                "attempts": 1,
+                "endedAt": request.jobs[0].ended_at,
+                "result": [{"amount": 22.27}],
+            },
+            {
+                "provider": "water",
+                "url": "http://water",
+                "status": "FAILED",
+                "attempts": 1,
+                "lastError": "HTTP 500 #fail",
+                "endedAt": request.jobs[1].ended_at,
+            },
+        ],
+    }
+    assert b'[ {"amount": 22.270} ]' in asked.body
+
+
+@pytest.mark.parametrize("secrets", [(SECRET,), (OTHER_SECRET, SECRET)])
+@pytest.mark.usefixtures("ended")
+def test_the_receivers_own_library_verifies_the_signature(
+    make: Make, stub: StubServer, secrets: tuple[str, ...]
+) -> None:
+    make(secrets=secrets)("r1")
+
+    [asked] = stub.asked
+    assert Webhook(SECRET).verify(asked.body, dict(asked.headers))["requestId"] == "r1"
+
+
+@pytest.mark.parametrize("reply", [Reply(200), Reply(202, b"thanks"), Reply(204), Reply(200, b"x" * 1_000_000)])
+@pytest.mark.usefixtures("ended")
+def test_any_2xx_acknowledges(wiring: Wiring, make: Make, stub: StubServer, reply: Reply) -> None:
+    stub.replies = [reply]
+
+    make()("r1")
+
+    found = delivery(wiring)
+    assert (found.status, found.attempts, found.last_error) == (DeliveryStatus.SUCCEEDED, 1, None)
+    assert scheduled(wiring.redis, DELIVER) == []
+    request = wiring.requests.get("r1")
+    assert request.due_at is None
+    assert request.expires_at is not None
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(500, b"oops"), "HTTP 500 oops"),
+        (Reply(404), "HTTP 404 []"),
+        (Reply(302, b"", {"Location": "/elsewhere"}), "HTTP 302"),
+        (Reply(301, b"", {}), "HTTP 301"),
+        (Reply(200, after=0.7), "timeout: no complete answer within 0.5 s"),
+    ],
+)
+@pytest.mark.usefixtures("ended")
+def test_anything_else_is_written_down_and_repeated_by_the_schedule(
+    wiring: Wiring, make: Make, stub: StubServer, reply: Reply, error: str
+) -> None:
+    stub.replies = [reply]
+    before = datetime.now(UTC)
+
+    make()("r1")
+
+    found = delivery(wiring)
+    assert (found.status, found.attempts, found.last_error) == (DeliveryStatus.PENDING, 1, error)
+    assert 100 <= (from_text(found.next_attempt_at or "") - before).total_seconds() < 112
+    assert scheduled(wiring.redis, DELIVER) == ["deliver-r1-1-1"]
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_receiver_that_is_down_is_tried_again(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    stub.hang_up()
+
+    make()("r1")
+
+    assert (delivery(wiring).status, delivery(wiring).attempts) == (DeliveryStatus.PENDING, 1)
+    assert (delivery(wiring).last_error or "").startswith("connection failed: ")
+
+
+@pytest.mark.usefixtures("ended")
+def test_410_stops_it(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    stub.replies = [Reply(410, b"gone")]
+
+    make()("r1")
+
+    found = delivery(wiring)
+    assert (found.status, found.attempts, found.last_error) == (DeliveryStatus.FAILED, 1, "HTTP 410 gone")
+    assert scheduled(wiring.redis, DELIVER) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "at_least", "below"), [("3600", 3600, 3980), ("5", 100, 112), ("1000000", 86_400, 95_100)]
+)
+@pytest.mark.usefixtures("ended")
+def test_retry_after_is_a_floor_of_at_most_a_day(
+    wiring: Wiring, make: Make, stub: StubServer, asked: str, at_least: float, below: float
+) -> None:
+    stub.replies = [Reply(429, b"", {"Retry-After": asked})]
+    before = datetime.now(UTC)
+
+    make()("r1")
+
+    wait = (from_text(delivery(wiring).next_attempt_at or "") - before).total_seconds()
+    assert at_least <= wait < below
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_retry_after_in_the_far_future_does_no_harm(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    stub.replies = [Reply(503, b"", {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"})]
+
+    make()("r1")
+
+    assert delivery(wiring).attempts == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_at_the_end_of_the_schedule_the_delivery_has_failed(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    stub.replies = [Reply(500, b"1"), Reply(500, b"2"), Reply(500, b"3")]
+
+    for ahead in (0, 200, 500):
+        make(ahead=ahead)("r1")
+
+    found = delivery(wiring)
+    assert (found.status, found.attempts, found.last_error) == (DeliveryStatus.FAILED, 3, "HTTP 500 3")
+    assert found.next_attempt_at is None
+    assert len(stub.asked) == 3
+
+
+@pytest.mark.usefixtures("ended")
+def test_the_webhook_id_is_the_same_in_each_attempt_and_the_timestamp_is_not(
+    wiring: Wiring, make: Make, stub: StubServer
+) -> None:
+    stub.replies = [Reply(500)]
+
+    for ahead in (0, 200):
+        make(ahead=ahead)("r1")
+    wiring.deliveries.start_anew("r1")
+    make(ahead=400)("r1")
+
+    assert {asked.headers["webhook-id"] for asked in stub.asked} == {"msg_r1_1"}
+    assert len({asked.headers["webhook-timestamp"] for asked in stub.asked}) == 3
+
+
+@pytest.mark.usefixtures("ended")
+def test_too_early_is_no_attempt(make: Make, stub: StubServer) -> None:
+    stub.replies = [Reply(500)]
+    make()("r1")
+
+    wait = make()("r1")
+
+    assert wait == pytest.approx(105, abs=7)
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_the_first_wait_of_the_schedule_is_kept(make: Make, stub: StubServer) -> None:
+    assert make(schedule=(30, 5))("r1") == pytest.approx(30, abs=2)
+    assert stub.asked == []
+
+    make(schedule=(30, 5), ahead=31)("r1")
+
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_what_was_delivered_is_not_delivered_again(make: Make, stub: StubServer) -> None:
+    for _ in range(2):
+        make()("r1")
+
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_started_anew_it_begins_at_the_start_of_the_schedule(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    stub.replies = [Reply(410), Reply(500), Reply(200)]
+    make()("r1")
+
+    wiring.deliveries.start_anew("r1")
+    make()("r1")
+    assert delivery(wiring).attempts == 1
+    make(ahead=200)("r1")
+
+    assert (delivery(wiring).status, delivery(wiring).attempts) == (DeliveryStatus.SUCCEEDED, 2)
+
+
+def test_an_open_request_is_not_delivered(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    deadline = datetime.now(UTC) + timedelta(days=1)
+    wiring.requests.create("r1", [("gas", "http://gas")], stub.url, deadline=deadline, content={})
+
+    assert make()("r1") is None
+
+    assert stub.asked == []
+
+
+def test_a_cancelled_request_is_delivered_as_such(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    deadline = datetime.now(UTC) + timedelta(days=1)
+    wiring.requests.create("r1", [("gas", "http://gas")], stub.url, deadline=deadline, content={})
+    wiring.requests.close("r1", CloseReason.CANCELLED)
+
+    make()("r1")
+
+    assert orjson.loads(stub.asked[0].body)["status"] == "CANCELLED"
+
+
+def test_a_request_that_does_not_exist_is_nothing_to_do(make: Make) -> None:
+    assert make()("r1") is None
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_attempt_of_an_earlier_round_does_not_count(wiring: Wiring, make: Make, status: int) -> None:
+    with Meanwhile(lambda: wiring.requests.retry("r1", deadline=deadline), Reply(status)) as server:
+        deadline = datetime.now(UTC) + timedelta(days=1)
+        request, _ = wiring.requests.create("r1", [("gas", "http://gas")], server.url, deadline=deadline, content={})
+        wiring.requests.fail_job(request, request.jobs[0], "HTTP 500")
+
+        assert make()("r1") is None
+
+    assert (delivery(wiring).status, delivery(wiring).attempts) == (DeliveryStatus.PENDING, 0)
+    assert scheduled(wiring.redis, DELIVER) == []
+
+
+def test_a_result_that_is_lost_ends_the_delivery(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    deadline = datetime.now(UTC) + timedelta(days=1)
+    request, _ = wiring.requests.create("r1", [("gas", "http://gas")], stub.url, deadline=deadline, content={})
+    wiring.requests.finish_job(request, request.jobs[0], orjson.dumps(random.Random(1).randbytes(5000).hex()))
+    place = wiring.requests.get("r1").jobs[0].result or {}
+    wiring._request_results.discard("r1", place)
+
+    assert make()("r1") is None
+
+    assert delivery(wiring).status is DeliveryStatus.FAILED
+    assert "parts of a result" in (delivery(wiring).last_error or "")
+    assert stub.asked == []
+
+
+def test_without_dynamodb_the_attempt_is_to_be_repeated(make_wiring: Callable[..., Wiring]) -> None:
+    make_wiring()
+
+    with pytest.raises(Unavailable):
+        make_wiring(dynamodb_endpoint_url="http://127.0.0.1:1").deliver("r1")
+
+
+@pytest.mark.usefixtures("ended")
+def test_without_redis_the_next_attempt_is_left_to_the_reconciler(
+    make_wiring: Callable[..., Wiring], wiring: Wiring, stub: StubServer
+) -> None:
+    stub.replies = [Reply(500)]
+
+    make_wiring(redis_url="redis://127.0.0.1:1/0").deliver("r1")
+
+    assert delivery(wiring).attempts == 1
+    assert queued(wiring.redis, DELIVER) == []

@@ -1,0 +1,436 @@
+"""Fetch, over real engines and a server that answers as told: each outcome is written down and its next step put."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+
+from datahog.wiring import Wiring
+from persistence.dynamodb import Unavailable
+from persistence.records import CloseReason, JobStatus, Request, RequestStatus
+from persistence.times import from_text
+from tests.unit.rq_state import DELIVER, FETCH, queued, scheduled
+from tests.unit.servers import Meanwhile, Reply, StubServer
+from workers.backoff import RetryPolicy
+from workers.fetch import Fetch
+from workers.gate import Gate
+from workers.http import Http
+from workers.providers import BreakerPolicy, Provider, Providers
+
+Make = Callable[..., Fetch]
+DAY = timedelta(days=1)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def provider(stub: StubServer) -> Provider:
+    """The gas provider: the stub, asked again after exactly 10, 20, 40 ... seconds."""
+    return Provider(url=f"{stub.url}/gas", total_timeout=0.5, retry=RetryPolicy(initial_delay=10, jitter=0))
+
+
+@pytest.fixture
+def make(wiring: Wiring, provider: Provider) -> Make:
+    """Makes the job; options are those of the provider."""
+
+    def fetch(
+        *,
+        providers: Providers | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        result_limit: int = 1000,
+        **options: Any,
+    ) -> Fetch:
+        gas = provider.model_copy(update=options)
+        return Fetch(
+            wiring.requests,
+            wiring.queue,
+            {"gas": gas, "water": gas} if providers is None else providers,
+            Gate(wiring.redis, rng=random.Random(1)),
+            Http(pool_size=2),
+            result_limit=result_limit,
+            rng=random.Random(1),
+            clock=clock,
+        )
+
+    return fetch
+
+
+@pytest.fixture
+def create(wiring: Wiring) -> Callable[..., Request]:
+    """Creates the request r1."""
+
+    def request(*providers: str, deadline: timedelta = DAY) -> Request:
+        named = [(name, f"http://recorded/{name}") for name in providers or ("gas",)]
+        moment = utc_now() + deadline
+        created, _ = wiring.requests.create("r1", named, "http://callback", deadline=moment, content={})
+        return created
+
+    return request
+
+
+@pytest.mark.parametrize(
+    ("reply", "result"),
+    [
+        (Reply(200, b'[{"amount": 22.27}]'), b'[{"amount": 22.27}]'),
+        (Reply(201, b" 123456789012345678901234567890 "), b" 123456789012345678901234567890 "),
+        (Reply(200, b"null"), b"null"),
+        (Reply(204), b"null"),
+        (Reply(200, b'"x"', {"Content-Type": "text/plain"}), b'"x"'),
+    ],
+)
+def test_a_2xx_with_json_ends_the_job_with_the_text_as_it_came(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, reply: Reply, result: bytes
+) -> None:
+    create()
+    stub.replies = [reply]
+
+    assert make()("r1", "gas") is None
+
+    request = wiring.requests.get("r1")
+    [job] = request.jobs
+    assert (job.status, job.attempts, job.last_error, job.next_attempt_at) == (JobStatus.DONE, 1, None, None)
+    assert wiring.requests.load_results(request) == {"gas": result}
+    assert request.status is RequestStatus.COMPLETE
+
+
+def test_the_last_job_to_end_puts_the_delivery_on_the_queue(
+    wiring: Wiring, make: Make, create: Callable[..., Request]
+) -> None:
+    create("gas", "water")
+    fetch = make()
+
+    fetch("r1", "water")
+    assert queued(wiring.redis, DELIVER) == []
+    fetch("r1", "gas")
+
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+def test_the_provider_is_asked_where_its_file_says_with_its_headers(
+    make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+
+    make(headers={"Authorization": "Bearer t"})("r1", "gas")
+
+    [asked] = stub.asked
+    assert (asked.method, asked.path) == ("GET", "/gas")
+    assert asked.headers["authorization"] == "Bearer t"
+    assert asked.headers["accept"] == "application/json"
+
+
+def test_a_redirect_is_followed(wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer) -> None:
+    create()
+    stub.replies = [Reply(307, b"", {"Location": "/moved"}), Reply(200, b"[1]")]
+
+    make()("r1", "gas")
+
+    assert wiring.requests.load_results(wiring.requests.get("r1")) == {"gas": b"[1]"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(500, b"#fail", {"Content-Type": "text/plain"}), "HTTP 500 #fail"),
+        (Reply(404, b""), "HTTP 404"),
+        (Reply(401, b"no\nway"), "HTTP 401 no way"),
+        (Reply(304, b""), "HTTP 304"),
+        (Reply(200, b"#fail"), "HTTP 200 with a body that is not JSON: "),
+        (Reply(200, b""), "HTTP 200 with a body that is not JSON: "),
+        (Reply(200, b"[1"), "HTTP 200 with a body that is not JSON: "),
+        (Reply(200, b"[NaN]"), "HTTP 200 with a body that is not JSON: "),
+        (Reply(200, b'["\xff"]'), "HTTP 200 with a body that is not JSON: "),
+        (Reply(200, b"[" * 5000, {}), "HTTP 200 with a body that is not JSON: "),
+        (Reply(200, b"[]", after=0.7), "timeout: no complete answer within 0.5 s"),
+        (Reply(302, b"", {"Location": "/gas"}), "more than 5 redirects"),
+    ],
+)
+def test_anything_else_is_written_down_and_tried_again(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, reply: Reply, error: str
+) -> None:
+    create()
+    stub.replies = [reply]
+
+    assert make(result_limit=10_000)("r1", "gas") is None
+
+    request = wiring.requests.get("r1")
+    [job] = request.jobs
+    assert (job.status, job.attempts) == (JobStatus.INIT, 1)
+    assert (job.last_error or "").startswith(error)
+    assert request.status is RequestStatus.OPEN
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+
+
+def test_a_provider_that_is_down_is_tried_again(wiring: Wiring, make: Make, create: Callable[..., Request]) -> None:
+    create()
+
+    make(url="http://127.0.0.1:1/gas")("r1", "gas")
+
+    [job] = wiring.requests.get("r1").jobs
+    assert (job.attempts, job.last_error) == (1, "connection failed: [Errno 111] Connection refused")
+
+
+def test_delays_grow_with_the_failures(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+    stub.replies = [Reply(500)]
+    times = [utc_now()]
+    fetch = make(clock=lambda: times[-1])
+
+    for _ in range(3):
+        fetch("r1", "gas")
+        times.append(from_text(wiring.requests.get("r1").jobs[0].next_attempt_at or ""))
+
+    delays = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+    assert delays == pytest.approx([10, 20, 40], abs=0.01)
+
+
+def test_a_job_on_the_queue_is_due_no_earlier_than_the_record_says(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+    stub.replies = [Reply(500)]
+
+    make()("r1", "gas")
+
+    [job] = wiring.requests.get("r1").jobs
+    due = wiring.redis.zscore(f"rq:scheduled:{FETCH}", "fetch-r1-gas-1-1")
+    assert due == from_text(job.next_attempt_at or "").timestamp()
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_provider_is_not_asked_again_before_its_retry_after(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, status: int, form: str
+) -> None:
+    create()
+    floor = utc_now() + timedelta(seconds=3600)
+    value = "3600" if form == "seconds" else format_datetime(floor, usegmt=True)
+    stub.replies = [Reply(status, b"", {"Retry-After": value})]
+
+    make()("r1", "gas")
+
+    [job] = wiring.requests.get("r1").jobs
+    allowed = floor if form == "seconds" else floor.replace(microsecond=0)
+    assert allowed <= from_text(job.next_attempt_at or "") < allowed + timedelta(seconds=5)
+
+
+def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer) -> None:
+    create()
+    stub.replies = [Reply(500)]
+    fetch = make()
+    fetch("r1", "gas")
+
+    wait = fetch("r1", "gas")
+
+    assert wait == pytest.approx(10, abs=2)
+    assert len(stub.asked) == 1
+
+
+def test_a_result_larger_than_the_limit_fails_the_job_with_a_reason(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create("gas", "water")
+    stub.replies = [Reply(200, b'"' + b"x" * 1000 + b'"'), Reply()]
+    fetch = make(result_limit=1000)
+
+    fetch("r1", "gas")
+    fetch("r1", "water")
+
+    request = wiring.requests.get("r1")
+    gas, _ = request.jobs
+    assert (gas.status, gas.last_error) == (JobStatus.FAILED, "the body is larger than 1000 bytes")
+    assert request.status is RequestStatus.PARTIAL
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+def test_a_policy_that_ends_fails_the_job_and_the_request_is_delivered(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+    stub.replies = [Reply(500, b"#fail")]
+
+    make(retry=RetryPolicy(maximum_attempts=1))("r1", "gas")
+
+    request = wiring.requests.get("r1")
+    [job] = request.jobs
+    assert (job.status, job.attempts, job.last_error) == (JobStatus.FAILED, 1, "HTTP 500 #fail")
+    assert request.status is RequestStatus.FAILED
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+def test_when_the_deadline_leaves_no_time_the_job_fails(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create(deadline=timedelta(seconds=5))
+    stub.replies = [Reply(500, b"#fail")]
+
+    make()("r1", "gas")
+
+    [job] = wiring.requests.get("r1").jobs
+    assert (job.status, job.last_error) == (JobStatus.FAILED, "HTTP 500 #fail")
+
+
+def test_after_the_deadline_the_request_is_closed_without_an_attempt(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create("gas", "water", deadline=timedelta(seconds=-1))
+
+    make()("r1", "gas")
+
+    request = wiring.requests.get("r1")
+    assert [job.status for job in request.jobs] == [JobStatus.FAILED, JobStatus.FAILED]
+    assert [job.last_error for job in request.jobs] == ["deadline reached", "deadline reached"]
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert stub.asked == []
+
+
+def test_a_provider_that_is_not_in_the_file_is_tried_again(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+
+    make(providers={})("r1", "gas")
+
+    [job] = wiring.requests.get("r1").jobs
+    assert (job.status, job.attempts) == (JobStatus.INIT, 1)
+    assert job.last_error == "the provider is not in the providers' file"
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    assert stub.asked == []
+
+
+@pytest.mark.parametrize(("request_id", "name"), [("other", "gas"), ("r1", "internet")])
+def test_what_does_not_exist_is_nothing_to_do(
+    make: Make, create: Callable[..., Request], stub: StubServer, request_id: str, name: str
+) -> None:
+    create()
+
+    assert make()(request_id, name) is None
+    assert stub.asked == []
+
+
+def test_a_job_that_has_ended_is_not_fetched_again(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+    fetch = make()
+    fetch("r1", "gas")
+
+    fetch("r1", "gas")
+
+    assert len(stub.asked) == 1
+    assert wiring.requests.get("r1").jobs[0].attempts == 1
+
+
+@pytest.mark.parametrize("reply", [Reply(200, b"[]", after=0.2), Reply(500, b"", after=0.2)])
+def test_an_answer_that_comes_after_the_end_changes_nothing(
+    wiring: Wiring, make: Make, create: Callable[..., Request], reply: Reply
+) -> None:
+    create()
+    with Meanwhile(lambda: wiring.requests.close("r1", CloseReason.CANCELLED), reply) as server:
+        assert make(url=server.url)("r1", "gas") is None
+
+    request = wiring.requests.get("r1")
+    assert request.status is RequestStatus.CANCELLED
+    assert wiring.requests.load_results(request) == {}
+    assert scheduled(wiring.redis, FETCH) == []
+
+
+def test_the_same_attempt_made_twice_counts_once(wiring: Wiring, make: Make, create: Callable[..., Request]) -> None:
+    create()
+    twin = make(url="http://127.0.0.1:1/")
+    with Meanwhile(lambda: twin("r1", "gas"), Reply(500)) as server:
+        make(url=server.url)("r1", "gas")
+
+    [job] = wiring.requests.get("r1").jobs
+    assert job.attempts == 1
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+
+
+def test_an_open_breaker_lets_wait_and_uses_up_no_attempt(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create("gas", "water")
+    policy = BreakerPolicy(failures=1, open_seconds=30)
+    stub.replies = [Reply(500)]
+    fetch = make(breaker=policy)
+    fetch("r1", "gas")
+    now = utc_now() + timedelta(seconds=11)
+
+    wait = make(breaker=policy, clock=lambda: now)("r1", "gas")
+
+    assert wait is not None
+    assert 25 < wait <= 33
+    assert wiring.requests.get("r1").jobs[0].attempts == 1
+    assert len(stub.asked) == 1
+
+
+def test_a_full_provider_lets_wait_and_uses_up_no_attempt(
+    wiring: Wiring, make: Make, create: Callable[..., Request], provider: Provider, stub: StubServer
+) -> None:
+    create()
+    full = provider.model_copy(update={"concurrency": 1})
+
+    with Gate(wiring.redis, rng=random.Random(1)).visit("gas", full):
+        wait = make(concurrency=1)("r1", "gas")
+
+    assert wait is not None
+    assert 0 < wait < 1
+    assert wiring.requests.get("r1").jobs[0].attempts == 0
+    assert stub.asked == []
+
+
+def test_without_redis_an_attempt_is_made_and_written_down(
+    make_wiring: Callable[..., Wiring], wiring: Wiring, create: Callable[..., Request], provider: Provider
+) -> None:
+    create()
+    lonely = make_wiring(redis_url="redis://127.0.0.1:1/0")
+    fetch = Fetch(
+        lonely.requests,
+        lonely.queue,
+        {"gas": provider},
+        Gate(lonely.redis, rng=random.Random(1)),
+        Http(pool_size=1),
+        result_limit=1000,
+        rng=random.Random(1),
+    )
+
+    fetch("r1", "gas")
+
+    assert wiring.requests.get("r1").status is RequestStatus.COMPLETE
+
+
+def test_without_dynamodb_the_attempt_is_to_be_repeated(make_wiring: Callable[..., Wiring], wiring: Wiring) -> None:
+    lonely = make_wiring(dynamodb_endpoint_url="http://127.0.0.1:1")
+    fetch = Fetch(
+        lonely.requests,
+        wiring.queue,
+        {},
+        Gate(wiring.redis, rng=random.Random(1)),
+        Http(pool_size=1),
+        result_limit=1000,
+        rng=random.Random(1),
+    )
+
+    with pytest.raises(Unavailable):
+        fetch("r1", "gas")
+
+
+def test_a_large_result_is_kept_whole(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+    body = orjson.dumps([random.Random(1).randbytes(750_000).hex()])
+    stub.replies = [Reply(200, body)]
+
+    make(result_limit=5_242_880, total_timeout=10)("r1", "gas")
+
+    assert wiring.requests.load_results(wiring.requests.get("r1")) == {"gas": body}

@@ -1,0 +1,159 @@
+"""The queue: which RQ jobs stand for which steps, that putting one twice is once, and what happens without Redis."""
+
+import json
+import socket
+import zlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+import rq
+from rq.serializers import JSONSerializer
+
+from datahog.wiring import Wiring
+from persistence.records import Request
+from tests.unit.rq_state import FETCH, leftovers, step
+from workers.queue import QUEUES, Queue, deliver_step, fetch_step, fetch_steps, submit_step
+
+SOON = datetime.now(UTC).replace(microsecond=123_456) + timedelta(hours=1)
+
+
+@pytest.fixture
+def request_record(wiring: Wiring) -> Request:
+    """A request for gas and water."""
+    providers = [(name, f"http://x/{name}") for name in ("gas", "water")]
+    deadline = datetime.now(UTC) + timedelta(days=1)
+    request, _ = wiring.requests.create("r1", providers, "http://callback", deadline=deadline, content={})
+    return request
+
+
+@pytest.fixture
+def without_redis() -> Queue:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    pool = redis.ConnectionPool(port=port)
+    return Queue(redis.Redis(connection_pool=pool), "tests.unit.job_functions")
+
+
+def payload(connection: "redis.Redis", job_id: str) -> Any:
+    data = connection.hget(f"rq:job:{job_id}", "data")
+    assert isinstance(data, bytes)
+    return json.loads(zlib.decompress(data))
+
+
+def test_a_step_is_a_job_that_any_rq_worker_can_read(connection: "redis.Redis", queue: Queue) -> None:
+    queue.put(step("note", "a", "0"))
+
+    [job] = rq.Queue(FETCH, connection=connection, serializer=JSONSerializer).jobs
+
+    assert (job.id, job.func_name, job.args) == ("a", "tests.unit.job_functions.note", ["a", "0"])
+    assert job.get_status() == "queued"
+
+
+def test_a_step_for_later_is_scheduled_to_the_microsecond(connection: "redis.Redis", queue: Queue) -> None:
+    queue.put(replace(step("note", "a"), at=SOON))
+
+    assert connection.zscore(f"rq:scheduled:{FETCH}", "a") == SOON.timestamp()
+    assert connection.hget("rq:job:a", "status") == b"scheduled"
+
+
+def test_jobs_carry_ids_and_nothing_else(wiring: Wiring, request_record: Request) -> None:
+    retrieval = wiring.retrievals.create("r2", ["gas"], deadline=SOON)
+    steps = [*fetch_steps(request_record), deliver_step(request_record), submit_step(retrieval)]
+
+    wiring.queue.put(*steps)
+
+    assert [payload(wiring.redis, one.job_id) for one in steps] == [
+        ["datahog.jobs.fetch", None, ["r1", "gas"], {}],
+        ["datahog.jobs.fetch", None, ["r1", "water"], {}],
+        ["datahog.jobs.deliver", None, ["r1"], {}],
+        ["datahog.jobs.submit", None, ["r2"], {}],
+    ]
+
+
+def test_each_attempt_has_an_id_of_its_own(request_record: Request) -> None:
+    gas, water = request_record.jobs
+
+    ids = {
+        fetch_step(request_record, gas).job_id,
+        fetch_step(request_record, gas, attempts=1).job_id,
+        fetch_step(request_record, water).job_id,
+        deliver_step(request_record).job_id,
+        deliver_step(request_record, attempts=1).job_id,
+    }
+
+    assert len(ids) == 5
+    assert fetch_step(request_record, gas).job_id in ids
+
+
+def test_the_steps_of_a_request_are_those_of_its_open_jobs_at_their_times(
+    wiring: Wiring, request_record: Request
+) -> None:
+    gas, water = request_record.jobs
+    wiring.requests.finish_job(request_record, gas, b"[]")
+    wiring.requests.record_failure(request_record, water, "HTTP 500", SOON)
+
+    [one] = fetch_steps(wiring.requests.get("r1"))
+
+    assert one.args == ("r1", "water")
+    assert one.at == SOON.replace(microsecond=123_000)
+
+
+def test_a_cancellation_is_another_step_than_the_submission(wiring: Wiring) -> None:
+    retrieval = wiring.retrievals.create("r1", ["gas"], deadline=SOON)
+    cancelled = wiring.retrievals.request_cancel("r1")
+
+    assert submit_step(retrieval).job_id != submit_step(cancelled).job_id
+
+
+@pytest.mark.parametrize("status", ["queued", "scheduled", "started"])
+def test_what_is_on_the_queue_is_not_missing(connection: "redis.Redis", queue: Queue, status: str) -> None:
+    queue.put(step("note", "a"))
+    connection.hset("rq:job:a", "status", status)
+
+    assert queue.put_missing([step("note", "a")]) == 0
+
+    assert connection.llen(f"rq:queue:{FETCH}") == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "finished", "canceled", "stopped", "deferred"])
+def test_what_is_over_is_missing(connection: "redis.Redis", queue: Queue, status: str) -> None:
+    connection.hset("rq:job:a", "status", status)
+
+    assert queue.put_missing([step("note", "a"), step("note", "b")]) == 2
+
+    assert connection.lrange(f"rq:queue:{FETCH}", 0, -1) == [b"a", b"b"]
+
+
+def test_nothing_missing_is_no_put(connection: "redis.Redis", queue: Queue) -> None:
+    queue.put()
+
+    assert queue.put_missing([]) == 0
+    assert not leftovers(connection)
+
+
+def test_who_waits_for_steps_is_woken(queue: Queue) -> None:
+    woken: list[bool] = []
+    queue.wake = lambda: woken.append(True)
+
+    queue.put(step("note", "a"))
+    queue.put_missing([step("note", "a")])
+
+    assert woken == [True]
+
+
+def test_without_redis_a_put_is_left_to_the_reconciler(without_redis: Queue, caplog: pytest.LogCaptureFixture) -> None:
+    without_redis.put(step("note", "a"), step("note", "b", wait=1))
+
+    assert "2 steps left to the reconciler" in caplog.text
+
+
+def test_without_redis_nobody_knows_what_is_missing(without_redis: Queue) -> None:
+    with pytest.raises(redis.RedisError):
+        without_redis.put_missing([step("note", "a")])
+
+
+def test_the_queues_are_in_the_order_in_which_requests_are_best_ended() -> None:
+    assert QUEUES == ("datahog-deliver", "datahog-submit", "datahog-fetch")
