@@ -1,5 +1,6 @@
 """The two Connexion applications: a document, the object whose methods bear its operationIds, and the refusals."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,17 +8,25 @@ from connexion import AsyncApp
 from connexion.exceptions import ProblemException
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from connexion.middleware import MiddlewarePosition
+from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolver
 from inflection import underscore
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 import specs
 from handlers.bodies import json_bodies
+from handlers.media_types import JsonOnly
+from handlers.parameters import Parameters
+from handlers.paths import KnownPaths
 from handlers.problems import Problem, problem_of_status
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
 from persistence.results import ResultLost
+
+log = logging.getLogger(__name__)
 
 
 def build_app(
@@ -25,8 +34,8 @@ def build_app(
 ) -> AsyncApp:
     """The application that serves the document `name` by the methods of `handlers`.
 
-    `body_limits` is the largest body in bytes, by operationId, where it is not the default. A document whose
-    operation has no method raises connexion.exceptions.ResolverError here, at the start.
+    `body_limits` is the largest body in bytes, by operationId, where it is not the default. The application does not
+    start (connexion.exceptions.ResolverError) when an operation of the document has no method.
     """
 
     def method(operation_id: str) -> Callable[..., Any]:
@@ -38,8 +47,10 @@ def build_app(
         strict_validation=True,
         pythonic_params=True,
         resolver=Resolver(method),
-        validator_map={"body": {"application/json": json_bodies(body_limits)}},
+        swagger_ui_options=SwaggerUIOptions(serve_spec=False),
+        validator_map={"body": {"application/json": json_bodies(body_limits)}, "parameter": Parameters},
     )
+    document = specs.read(name)
     if cors_origin:
         app.add_middleware(
             CORSMiddleware,
@@ -49,10 +60,20 @@ def build_app(
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After"],
         )
+    app.add_middleware(
+        KnownPaths, MiddlewarePosition.BEFORE_SWAGGER, document=document, base_path=specs.base_path(name)
+    )
+    app.add_middleware(JsonOnly, MiddlewarePosition.BEFORE_VALIDATION, document=document)
     for error, handler in _REFUSALS.items():
         app.add_error_handler(error, handler)
     app.add_api(str(specs.path(name)))
+    app.add_url_rule(specs.base_path(name) + "/openapi.json", "document", _serve(document))
     return app
+
+
+def _serve(document: Mapping[str, Any]) -> Callable[[Request], JSONResponse]:
+    # Connexion would serve it with its references replaced, and the parameters of a path once for each layer.
+    return lambda _: JSONResponse(document)
 
 
 def _problem(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
@@ -73,12 +94,18 @@ def _unavailable(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
     return Problem("unavailable", detail, headers={"Retry-After": "2"}).response
 
 
-def _refused_by_framework(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+def _refused_by_framework(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     status: int = getattr(error, "status_code", 500)
     # The framework appends a dump of the schema to some messages; the first line says what is wrong.
-    detail = (str(getattr(error, "detail", None) or "") or "refused").splitlines()[0][:500]
+    reason = (str(getattr(error, "detail", None) or "") or "refused").splitlines()[0]
     headers = getattr(error, "headers", None) or {}
-    return problem_of_status(status, detail, dict(headers)).response
+    return problem_of_status(status, f"{request.method} {request.url.path[:100]}: {reason}", dict(headers)).response
+
+
+def _internal_error(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    log.error("a fault of our own: %r", error, exc_info=error)
+    detail = "something went wrong that nobody has thought of; it is logged, and safe to send the request again"
+    return Problem("internal-error", detail).response
 
 
 _REFUSALS: dict[type[Exception], Callable[[ConnexionRequest, Exception], ConnexionResponse]] = {
@@ -89,4 +116,5 @@ _REFUSALS: dict[type[Exception], Callable[[ConnexionRequest, Exception], Connexi
     Unavailable: _unavailable,
     ProblemException: _refused_by_framework,
     HTTPException: _refused_by_framework,
+    Exception: _internal_error,
 }

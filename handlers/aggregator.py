@@ -9,25 +9,29 @@ from connexion.lifecycle import ConnexionResponse
 from starlette.concurrency import run_in_threadpool
 
 from handlers.answers import answer
+from handlers.checks import deadline_of, moment, unknown_provider
+from handlers.job_updates import JobUpdates
 from handlers.problems import Problem
 from handlers.waiting import wait_until
 from persistence.deliveries import Deliveries
-from persistence.documents import Document, record_document, request_document, result_text
+from persistence.documents import Document, record_document, request_document
 from persistence.due import DueIndex
-from persistence.errors import Conflict
+from persistence.errors import Conflict, NotFound
 from persistence.idempotency import IdempotencyKeys, KeyReused, KeyUnderWay
-from persistence.records import CloseReason, Job, JobStatus, Request, RequestStatus
+from persistence.records import CloseReason, Request, RequestStatus
 from persistence.requests import Requests
-from persistence.times import Clock, from_text, utc_now
+from persistence.times import Clock, utc_now
 from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_steps
 
-_LONGEST_DEADLINE = timedelta(days=30)
 _MOST_REDELIVERED = 1000
 
 
 class Aggregator:
-    """One method for each operationId. `base_path` is the API's, `default_deadline` is in seconds, `result_limit` in bytes."""
+    """One method for each operationId.
+
+    `base_path` is the API's, `default_deadline` is in seconds, `result_limit` in bytes.
+    """
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class Aggregator:
         self._providers = providers
         self._base_path = base_path
         self._default_deadline = timedelta(seconds=default_deadline)
-        self._result_limit = result_limit
+        self._job_updates = JobUpdates(requests, result_limit=result_limit)
         self._clock = clock
 
     def list_providers(self) -> ConnexionResponse:
@@ -65,7 +69,6 @@ class Aggregator:
         key = http_request.headers.get("Idempotency-Key")
         if key is None:
             return _accepted(self._base_path, self._bare(self._create(request_id, body)[0]))
-        self._check(body)
         try:
             claim = self._idempotency_keys.claim(key, body, request_id)
         except KeyReused as error:
@@ -116,10 +119,14 @@ class Aggregator:
 
     def redeliver_failed(self, body: Document) -> ConnexionResponse:
         """Deliver again what could not be delivered since a time."""
-        found = self._index.undelivered(_moment(body["since"], "since"), limit=_MOST_REDELIVERED)
-        for request_id in found:
-            self._queue.put(deliver_step(self._deliveries.start_anew(request_id)))
-        return answer({"requestIds": found, "truncated": len(found) == _MOST_REDELIVERED}, 202)
+        found = self._index.undelivered(moment(body["since"], "since"), limit=_MOST_REDELIVERED)
+        started = [request for request_id in found if (request := self._start_anew(request_id))]
+        self._queue.put(*(deliver_step(request) for request in started))
+        document = {
+            "requestIds": [request.request_id for request in started],
+            "truncated": len(found) == _MOST_REDELIVERED,
+        }
+        return answer(document, 202)
 
     def create_record(self, id_: str, body: Document) -> ConnexionResponse:
         """The same as `create_request`, under the persistence layer's path."""
@@ -132,29 +139,18 @@ class Aggregator:
 
     def update_job(self, id_: str, body: Document) -> ConnexionResponse:
         """Set the outcome of one provider's job, as a worker does."""
-        request = self._requests.get(id_)
-        job = request.job(body["provider"])
-        if job is None:
-            known = [job.provider for job in request.jobs]
-            raise Problem("unknown-provider", f"the request {id_} has no job for {body['provider']}", known=known)
-        last = False
-        if job.status is not body["status"]:
-            last = self._end(request, job, body)
+        last = self._job_updates.apply(id_, body)
         request = self._requests.get(id_)
         if last:
             self._queue.put(deliver_step(request))
         return answer(self._document(request, record_document))
 
-    def _end(self, request: Request, job: Job, body: Document) -> bool:
-        if body["status"] == JobStatus.FAILED:
-            return self._requests.fail_job(request, job, body.get("error", "set to FAILED by hand"), attempts=0)
+    def _start_anew(self, request_id: str) -> Request | None:
         try:
-            result = result_text(body["result"]) if "result" in body else None
-        except ValueError as error:
-            raise Problem("unprocessable", f"the result cannot be kept as JSON: {error}") from None
-        if result is not None and len(result) > self._result_limit:
-            raise Problem("unprocessable", f"the result is larger than {self._result_limit} bytes")
-        return self._requests.finish_job(request, job, result, attempts=0)
+            return self._deliveries.start_anew(request_id)
+        except (Conflict, NotFound):
+            # It was retried, or has expired, since the index was read.
+            return None
 
     def _create(self, request_id: str, body: Document) -> tuple[Request, bool]:
         deadline = self._check(body)
@@ -181,30 +177,6 @@ class Aggregator:
 
     def _bare(self, request: Request) -> Document:
         return self._document(request, request_document, results=False)
-
-
-def unknown_provider(unknown: list[str], known: list[str]) -> Problem:
-    """The refusal of a request that names providers nobody knows."""
-    return Problem(
-        "unknown-provider", f"unknown provider {', '.join(unknown)}; known are {', '.join(known)}", known=known
-    )
-
-
-def deadline_of(body: Document, now: datetime, default: timedelta) -> datetime:
-    """The deadline that a body names, or the default. Raises Problem for one that is past or too far away."""
-    if "deadline" not in body:
-        return now + default
-    deadline = _moment(body["deadline"], "deadline")
-    if not now < deadline <= now + _LONGEST_DEADLINE:
-        raise Problem("unprocessable", f"deadline: must be within the next {_LONGEST_DEADLINE.days} days")
-    return deadline
-
-
-def _moment(text: str, name: str) -> datetime:
-    try:
-        return from_text(text)
-    except ValueError as error:
-        raise Problem("unprocessable", f"{name}: {error}") from None
 
 
 def _accepted(base_path: str, document: Document) -> ConnexionResponse:

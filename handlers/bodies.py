@@ -1,18 +1,27 @@
 """Request bodies: bounded, strictly JSON (RFC 8259), and valid by a compiled schema before a handler sees them."""
 
+import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import jsonschema_rs
 import orjson
 from connexion.validators import AbstractRequestBodyValidator
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope
 
 from handlers.problems import Problem
 
-# Enough for fifty providers and the longest URL.
+# Bytes: enough for fifty providers and the longest URL.
 DEFAULT_LIMIT = 65_536
+# Levels of nesting. Deeper documents can be read, but not by every program that they are handed on to.
+DEEPEST = 500
+# Seconds between two pieces of a body.
+_PATIENCE = 30.0
+# It carries what providers have sent, as they sent it: the names and the levels in there are not ours to refuse.
+_RELAYED = frozenset({"receiveCallback"})
 
 
 def json_bodies(limits: Mapping[str, int]) -> type[AbstractRequestBodyValidator]:
@@ -24,50 +33,87 @@ def json_bodies(limits: Mapping[str, int]) -> type[AbstractRequestBodyValidator]
 
         async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
             headers = MutableHeaders(scope=scope)
-            if "content-type" not in headers:
-                raise Problem("unsupported-media-type", "say Content-Type: application/json")
             operation_id = scope["extensions"]["connexion_routing"]["operation_id"]
-            body = await _read(receive, limits.get(operation_id, DEFAULT_LIMIT))
-            self._check(body)
+            body = await _read(receive, headers, limits.get(operation_id, DEFAULT_LIMIT))
+            if len(body) > DEFAULT_LIMIT:
+                # So long that others would wait for it.
+                await run_in_threadpool(self._check, body, operation_id in _RELAYED)
+            else:
+                self._check(body, operation_id in _RELAYED)
             headers["content-length"] = str(len(body))
-            if "transfer-encoding" in headers:
-                del headers["transfer-encoding"]
+            del headers["transfer-encoding"]
             return _replay(body, receive), scope
 
-        def _check(self, body: bytes) -> None:
-            if not body:
-                raise Problem("bad-request", "the body must be a JSON document; it is empty")
-            try:
-                document = orjson.loads(body)
-            except orjson.JSONDecodeError as error:
-                raise Problem("bad-request", f"the body is not JSON: {error}") from None
+        def _check(self, body: bytes, relayed: bool) -> None:
+            document = _parse(body)
+            if not relayed:
+                _refuse_what_readers_disagree_on(body)
             wrong = next(self._compiled().iter_errors(document), None)
             if wrong is not None:
                 place = "/".join(str(part) for part in wrong.instance_path)
-                raise Problem("bad-request", f"body{f' at {place}' if place else ''}: {_cut(wrong.message)}")
+                raise Problem("bad-request", f"body{f' at {place}' if place else ''}: {wrong.message}"[:300])
 
         def _compiled(self) -> jsonschema_rs.Draft4Validator:
             # Connexion makes a validator for each request, but hands over the same schema each time; it is kept
             # beside its validator, so that its id cannot come to mean another one.
             key = id(self._schema)
             if key not in compiled:
-                compiled[key] = self._schema, jsonschema_rs.Draft4Validator(self._schema, validate_formats=True)
+                # What was sent may be long; the message says what it must be.
+                validator = jsonschema_rs.Draft4Validator(self._schema, validate_formats=True, mask="the value")
+                compiled[key] = self._schema, validator
             return compiled[key][1]
 
     return JsonBody
 
 
-async def _read(receive: Receive, limit: int) -> bytes:
+async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    too_large = Problem("payload-too-large", f"the body must not be larger than {limit} bytes")
+    if int(headers.get("content-length", 0)) > limit:
+        raise too_large
     body = bytearray()
     while True:
-        message = await receive()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                message = await receive()
+        except TimeoutError:
+            raise Problem("request-timeout", f"no more of the body came for {_PATIENCE:g} s") from None
         if message["type"] == "http.disconnect":
             raise Problem("bad-request", "the body ended before its length")
         body += message.get("body", b"")
         if len(body) > limit:
-            raise Problem("payload-too-large", f"the body must not be larger than {limit} bytes")
+            raise too_large
         if not message.get("more_body", False):
             return bytes(body)
+
+
+def _parse(body: bytes) -> Any:
+    if not body:
+        raise Problem("bad-request", "the body must be a JSON document; it is empty")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Problem("bad-request", f"the body is not JSON: {error}") from None
+
+
+def _refuse_what_readers_disagree_on(body: bytes) -> None:
+    """Raises Problem for a JSON document that is nested too deeply, or has two members of one name (RFC 7493, 2.3)."""
+    if body.count(b"[") + body.count(b"{") > DEEPEST:
+        # orjson reads 1,024 levels: with so many around it, there are as many left as we allow.
+        around = 1024 - DEEPEST
+        try:
+            orjson.loads(b"[" * around + body + b"]" * around)
+        except orjson.JSONDecodeError:
+            raise Problem("bad-request", f"the body is nested more than {DEEPEST} levels deep") from None
+    json.loads(body, object_pairs_hook=_distinct)
+
+
+def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in members:
+        if name in found:
+            raise Problem("bad-request", f"the body has two members named {name[:100]!r} in one object")
+        found[name] = value
+    return found
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -77,7 +123,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replay
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 300 else text[:300] + "..."

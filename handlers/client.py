@@ -11,11 +11,13 @@ from connexion import request as http_request
 from connexion.lifecycle import ConnexionResponse
 from starlette.concurrency import run_in_threadpool
 
-from handlers.aggregator import deadline_of, unknown_provider
 from handlers.answers import answer, no_content
+from handlers.checks import deadline_of, unknown_provider
 from handlers.problems import Problem
 from handlers.waiting import wait_until
 from persistence.documents import Document, result_text, retrieval_document, retrieval_summary
+from persistence.errors import Conflict
+from persistence.records import RequestStatus
 from persistence.retrieval_record import Retrieval, SubmissionStatus
 from persistence.retrievals import BadCursor, Retrievals
 from persistence.times import Clock, utc_now
@@ -80,10 +82,13 @@ class Client:
 
     def cancel_request(self, request_id: str) -> ConnexionResponse:
         """Write the cancellation down; a worker takes it to the aggregator."""
-        retrieval = self._retrievals.get(request_id)
-        if retrieval.status == "CANCELLED":
+        try:
+            retrieval = self._retrievals.request_cancel(request_id)
+        except Conflict:
+            retrieval = self._retrievals.get(request_id)
+            if retrieval.status is not RequestStatus.CANCELLED:
+                raise
             return answer(self._document_with_results(retrieval))
-        retrieval = self._retrievals.request_cancel(request_id)
         self._queue.put(submit_step(retrieval))
         return answer(self._document(retrieval), 202, {"Retry-After": "1"})
 
@@ -99,7 +104,10 @@ class Client:
             self._signer.verify(headers, raw)
         except BadSignature as error:
             raise Problem("unauthorized", str(error), headers={"WWW-Authenticate": "Webhook-Signature"}) from None
-        outcome = json.loads(raw)
+        try:
+            outcome = json.loads(raw)
+        except RecursionError:
+            raise Problem("bad-request", "the body is nested too deeply") from None
         if outcome["requestId"] != request_id:
             raise Problem("unprocessable", f"the result is of the request {outcome['requestId']}, not {request_id}")
         retrieval = self._retrievals.get(request_id)

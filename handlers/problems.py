@@ -8,12 +8,14 @@ from connexion.lifecycle import ConnexionResponse
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "https://datahog.dev/problems/"
+_LONGEST_DETAIL = 400
 
 _TITLES = {
     "bad-request": (400, "Bad request"),
     "unauthorized": (401, "Unauthorized"),
     "not-found": (404, "Not found"),
     "method-not-allowed": (405, "Method not allowed"),
+    "request-timeout": (408, "Request timeout"),
     "conflict": (409, "Conflict"),
     "request-under-way": (409, "Request under way"),
     "payload-too-large": (413, "Payload too large"),
@@ -30,6 +32,7 @@ _BY_STATUS = {
     401: "unauthorized",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     409: "conflict",
     413: "payload-too-large",
     415: "unsupported-media-type",
@@ -53,23 +56,22 @@ class Problem(Exception):
         self.known = known
 
     @property
+    def document(self) -> dict[str, Any]:
+        """`Problem` of both specs."""
+        status, title = _TITLES[self.slug]
+        # What a caller sent may come back in the detail: nothing that is not text, and not all of it.
+        detail = self.detail.encode("utf-8", "replace").decode()[:_LONGEST_DETAIL]
+        document: dict[str, Any] = {"type": _TYPES + self.slug, "title": title, "status": status, "detail": detail}
+        return document if self.known is None else {**document, "known": list(self.known)}
+
+    @property
     def response(self) -> ConnexionResponse:
         """The HTTP answer."""
-        status, title = _TITLES[self.slug]
-        document: dict[str, Any] = {
-            "type": _TYPES + self.slug,
-            "title": title,
-            "status": status,
-            # What a caller sent may come back in here: nothing that is not text, and not all of it.
-            "detail": self.detail.encode("utf-8", "replace").decode()[:1000],
-        }
-        if self.known is not None:
-            document["known"] = list(self.known)
         return ConnexionResponse(
-            status_code=status,
+            status_code=_TITLES[self.slug][0],
             mimetype=MEDIA_TYPE,
             content_type=MEDIA_TYPE,
-            body=orjson.dumps(document),
+            body=orjson.dumps(self.document),
             headers=self.headers,
         )
 

@@ -1,0 +1,34 @@
+"""What no schema can check of a body: whether its providers are known, and its times within reach."""
+
+from datetime import datetime, timedelta
+
+from handlers.problems import Problem
+from persistence.documents import Document
+from persistence.times import from_text
+
+_LONGEST_DEADLINE = timedelta(days=30)
+
+
+def unknown_provider(unknown: list[str], known: list[str]) -> Problem:
+    """The refusal of a request that names providers nobody knows."""
+    return Problem(
+        "unknown-provider", f"unknown provider {', '.join(unknown)}; known are {', '.join(known)}", known=known
+    )
+
+
+def deadline_of(body: Document, now: datetime, default: timedelta) -> datetime:
+    """The deadline that a body names, or the default. Raises Problem for one that is past or too far away."""
+    if "deadline" not in body:
+        return now + default
+    deadline = moment(body["deadline"], "deadline")
+    if not now < deadline <= now + _LONGEST_DEADLINE:
+        raise Problem("unprocessable", f"deadline: must be within the next {_LONGEST_DEADLINE.days} days")
+    return deadline
+
+
+def moment(text: str, name: str) -> datetime:
+    """The moment that a member of a body names. Raises Problem for one that the calendar does not have."""
+    try:
+        return from_text(text)
+    except ValueError as error:
+        raise Problem("unprocessable", f"{name}: {error}") from None

@@ -1,0 +1,55 @@
+"""Job updates: the outcome of one job as a caller tells it, set once, and confirmed when it is told again."""
+
+import json
+
+from handlers.problems import Problem
+from persistence.documents import Document, result_text
+from persistence.errors import Conflict
+from persistence.records import Job, JobStatus, Request
+from persistence.requests import Requests
+
+
+class JobUpdates:
+    """Sets outcomes. `result_limit` is the largest result in bytes."""
+
+    def __init__(self, requests: Requests, *, result_limit: int) -> None:
+        self._requests = requests
+        self._result_limit = result_limit
+
+    def apply(self, request_id: str, body: Document) -> bool:
+        """Set the outcome that a `JobUpdate` of the aggregator's document tells; whether that ended the request.
+
+        Raises NotFound, Conflict when the job has ended otherwise, and Problem.
+        """
+        request = self._requests.get(request_id)
+        job = request.job(body["provider"])
+        if job is None:
+            known = [job.provider for job in request.jobs]
+            detail = f"the request {request_id} has no job for {body['provider']}"
+            raise Problem("unknown-provider", detail, known=known)
+        try:
+            return self._end(request, job, body)
+        except Conflict:
+            if not self._has_ended_so(self._requests.get(request_id), job.index, body):
+                raise
+            return False
+
+    def _end(self, request: Request, job: Job, body: Document) -> bool:
+        if body["status"] == JobStatus.FAILED:
+            return self._requests.fail_job(request, job, body.get("error", "set to FAILED by hand"), attempts=0)
+        result = result_text(body["result"]) if "result" in body else None
+        if result is not None and len(result) > self._result_limit:
+            raise Problem("unprocessable", f"the result is larger than {self._result_limit} bytes")
+        return self._requests.finish_job(request, job, result, attempts=0)
+
+    def _has_ended_so(self, request: Request, index: int, body: Document) -> bool:
+        # Why a job has failed can be told in many ways; the first one stays.
+        job = request.jobs[index]
+        if job.status != body["status"]:
+            return False
+        if job.status is JobStatus.FAILED:
+            return True
+        kept = self._requests.load_results(request).get(job.provider)
+        if kept is None or "result" not in body:
+            return kept is None and "result" not in body
+        return bool(json.loads(kept) == body["result"])

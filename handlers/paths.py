@@ -1,0 +1,60 @@
+"""Which paths and methods there are: whatever else is asked for is told so, neither redirected nor half answered."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from handlers.problems import Problem
+
+_PARAMETER = re.compile(r"\\\{\w+\\\}")
+# As the framework reads it: a line break would end a path for it.
+_VALUE = r"[^/\n]+"
+# The document itself and Swagger UI, which the framework serves beside the operations.
+_PAGES = r"/(openapi\.json|ui(/.*)?)"
+_OPERATIONS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "trace"})
+
+
+class KnownPaths:
+    """ASGI middleware that passes on what the document declares, HEAD for GET included (RFC 9110, 9.1).
+
+    It answers OPTIONS, and raises Problem for other paths (404) and other methods (405, with Allow).
+    """
+
+    def __init__(self, app: ASGIApp, *, document: Mapping[str, Any], base_path: str) -> None:
+        self._app = app
+        self._base_path = base_path
+        root = re.escape(base_path)
+        self._paths = [
+            (re.compile(root + _PARAMETER.sub(_VALUE, re.escape(path))), _methods(item))
+            for path, item in document["paths"].items()
+        ]
+        self._paths.append((re.compile(root + _PAGES), _methods({"get"})))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            methods = self._methods_of(scope["path"])
+            if scope["method"] == "OPTIONS":
+                await Response(status_code=204, headers=_allow(methods))(scope, receive, send)
+                return
+            if scope["method"] not in methods:
+                detail = f"{scope['method']} is not among the methods of this path: {', '.join(methods)}"
+                raise Problem("method-not-allowed", detail, headers=_allow(methods))
+        await self._app(scope, receive, send)
+
+    def _methods_of(self, path: str) -> list[str]:
+        for pattern, methods in self._paths:
+            if pattern.fullmatch(path):
+                return methods
+        raise Problem("not-found", f"there is no such path; {self._base_path}/openapi.json lists those there are")
+
+
+def _methods(item: Mapping[str, Any] | set[str]) -> list[str]:
+    declared = {name.upper() for name in item if name in _OPERATIONS}
+    return sorted(declared | {"OPTIONS"} | ({"HEAD"} if "GET" in declared else set()))
+
+
+def _allow(methods: list[str]) -> dict[str, str]:
+    return {"Allow": ", ".join(methods)}

@@ -1,0 +1,96 @@
+"""One API as a caller who trusts only its document sees it: every answer is checked against what is declared."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import requests
+
+import specs
+
+METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
+PROBLEM = "application/problem+json"
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The path, the method and the declaration of each operation under `paths`."""
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def follow(document: dict[str, Any], node: Any) -> Any:
+    """What a node says, or what it refers to."""
+    while isinstance(node, dict) and "$ref" in node:
+        found: Any = document
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            found = found[part.replace("~1", "/").replace("~0", "~")]
+        node = found
+    return node
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema_rs.Draft4Validator:
+    """The validator of a schema that may refer to the document's components."""
+    whole = {"allOf": [schema], "components": document["components"]}
+    return jsonschema_rs.Draft4Validator(whole, validate_formats=True)
+
+
+class Api:
+    """The API of the document `name`, served at `base_url` (base path included)."""
+
+    def __init__(self, name: str, base_url: str) -> None:
+        self.name = name
+        self.url = base_url
+        self.document = specs.read(name)
+        self._operations = {o["operationId"]: (path, method, o) for path, method, o in operations(self.document)}
+
+    def call(self, operation_id: str, request_id: str = "", **arguments: Any) -> requests.Response:
+        """Call an operation, with the arguments of `requests`; its answer is as declared, or the test fails."""
+        path, method, _ = self._operations[operation_id]
+        url = self.url + path.replace("{requestId}", request_id)
+        answer = requests.request(method, url, timeout=40, allow_redirects=False, **arguments)
+        self.check(operation_id, answer)
+        return answer
+
+    def check(self, operation_id: str, answer: requests.Response) -> None:
+        """Fails unless the operation declares such an answer: its status, its headers, its body."""
+        declared = self._operations[operation_id][2]["responses"]
+        said = f"{operation_id} answered {answer.status_code}: {answer.text[:500]}"
+        # A client error that is left to `default` is not one that the operation itself has.
+        assert str(answer.status_code) in declared or answer.status_code in (405, 408), said
+        response = follow(self.document, declared.get(str(answer.status_code), declared["default"]))
+        self._check_headers(response.get("headers", {}), answer, said)
+        if "content" not in response:
+            assert not answer.content, said
+            return
+        media_type = answer.headers["Content-Type"]
+        assert media_type in response["content"], said
+        errors = validator(self.document, response["content"][media_type]["schema"]).iter_errors(answer.json())
+        assert [error.message for error in errors] == [], said
+        if media_type == PROBLEM:
+            check_problem(answer)
+
+    def _check_headers(self, declared: dict[str, Any], answer: requests.Response, said: str) -> None:
+        for name, reference in declared.items():
+            header = follow(self.document, reference)
+            if name not in answer.headers:
+                assert not header.get("required"), f"{said} without {name}"
+                continue
+            text = answer.headers[name]
+            value = int(text) if header["schema"]["type"] == "integer" else text
+            assert validator(self.document, header["schema"]).is_valid(value), f"{said} with {name}: {text}"
+        for name in {"Location", "Retry-After", "Allow", "WWW-Authenticate"} - set(declared):
+            assert name not in answer.headers, f"{said} with {name}, which is not declared"
+
+
+def check_problem(answer: requests.Response) -> dict[str, Any]:
+    """Fails unless the answer is a problem document that helps: a type of our own, a short detail, nothing inner."""
+    assert answer.headers["Content-Type"] == PROBLEM, answer.text
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == answer.status_code
+    assert re.fullmatch(r"https://datahog\.dev/problems/[a-z]+(-[a-z]+)*", problem["type"])
+    assert 10 <= len(problem["detail"]) <= 400, problem["detail"]
+    assert not re.search(r"Traceback|\.py\b|Error\(|\{'|additionalProperties", problem["detail"]), problem["detail"]
+    return problem

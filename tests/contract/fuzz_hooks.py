@@ -1,0 +1,58 @@
+"""Makes valid cases of Schemathesis reach further (known providers, deadlines, signatures), and keeps all local."""
+
+import re
+from collections import deque
+from datetime import timedelta
+from typing import Any
+
+import requests
+import schemathesis
+from schemathesis import Case, HookContext, Response
+
+from persistence.times import to_text, utc_now
+from simulator.app import PROVIDERS
+from tests.system import SECRET
+from workers.signing import Signer
+
+_AUTHORITY = re.compile(r"(?<=://)[^/?#]+")
+_SIGNER = Signer([SECRET])
+_asked: deque[str] = deque(maxlen=20)
+
+
+@schemathesis.hook
+def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
+    """Called with each case before it is sent; `kwargs` go to `requests`."""
+    if case.meta is None or not isinstance(case.body, dict):
+        return
+    body: dict[str, Any] = dict(case.body)
+    url = body.get("callbackUrl")
+    if isinstance(url, str) and len(url) <= 2048:
+        # Whatever host this names, nobody is to be called there.
+        body["callbackUrl"] = _AUTHORITY.sub("127.0.0.1:9", url)[:2048]
+    if case.meta.generation.mode.is_positive:
+        if len(body.get("providers", ())) in range(1, len(PROVIDERS) + 1):
+            body["providers"] = list(PROVIDERS[: len(body["providers"])])
+        if "deadline" in body and case.meta.phase.name.value == "fuzzing":
+            body["deadline"] = to_text(utc_now() + timedelta(days=1))
+        if "provider" in body:
+            body["provider"] = PROVIDERS[len(body["provider"]) % 2]
+        if "revision" in body:
+            if _asked:
+                case.path_parameters = {"requestId": _asked[0]}
+            body["requestId"] = case.path_parameters["requestId"]
+            kwargs["auth"] = _sign
+    case.body = body
+
+
+@schemathesis.hook
+def after_call(_: HookContext, case: Case[Any], response: Response) -> None:
+    """Called with each answer."""
+    if case.operation.label == "POST /requests" and response.status_code == 202:
+        _asked.append(response.json()["requestId"])
+
+
+def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    body = request.body or b""
+    raw = body.encode() if isinstance(body, str) else body
+    request.headers.update(_SIGNER.headers("msg_fuzzed", utc_now(), raw))
+    return request

@@ -1,0 +1,187 @@
+"""The client's callback endpoint: takes what is signed, for the request it is about, once."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from persistence.times import to_text, utc_now
+from tests.contract.api import Api
+from tests.system import SECRET
+from workers.signing import Signer
+
+_SIGNER = Signer([SECRET])
+_STRANGER = Signer(["whsec_" + "c29tZWJvZHkgZWxzZSdzIHNlY3JldCwgbm90IG91cnM="])
+
+Sign = Callable[[bytes], dict[str, str]]
+
+
+@pytest.fixture
+def request_id(client: Api) -> str:
+    """An open request."""
+    found: str = client.call("createRequest", json={"providers": ["mute"]}).json()["requestId"]
+    return found
+
+
+def _result(request_id: str, **members: Any) -> dict[str, Any]:
+    now = to_text(utc_now())
+    job = {"provider": "mute", "url": "http://x/", "status": "DONE", "attempts": 1, "endedAt": now, "result": {"a": 1}}
+    document = {"requestId": request_id, "status": "COMPLETE", "revision": 1, "jobs": [job], "callbackUrl": "http://x/"}
+    return document | {"createdAt": now, "endedAt": now} | members
+
+
+def _signed(body: bytes) -> dict[str, str]:
+    return _SIGNER.headers("msg_1", utc_now(), body)
+
+
+def _post(client: Api, request_id: str, body: bytes, headers: dict[str, str]) -> requests.Response:
+    headers = {"Content-Type": "application/json"} | headers
+    return client.call("receiveCallback", request_id, data=body, headers=headers)
+
+
+def _without(name: str) -> Sign:
+    return lambda body: {key: value for key, value in _signed(body).items() if key != name}
+
+
+def _with(**changed: str) -> Sign:
+    return lambda body: _signed(body) | {f"webhook-{name}": value for name, value in changed.items()}
+
+
+def _at(offset: timedelta) -> Sign:
+    return lambda body: _SIGNER.headers("msg_1", utc_now() + offset, body)
+
+
+_REFUSED: dict[str, Sign] = {
+    "no headers at all": lambda _: {},
+    "no id": _without("webhook-id"),
+    "no timestamp": _without("webhook-timestamp"),
+    "no signature": _without("webhook-signature"),
+    "forged by a stranger": lambda body: _STRANGER.headers("msg_1", utc_now(), body),
+    "forged from nothing": _with(signature="v1,AAAA"),
+    "no base64": _with(signature="v1,!!!"),
+    "another version": lambda body: {n: v.replace("v1,", "v2,") for n, v in _signed(body).items()},
+    "stale": _at(timedelta(minutes=-6)),
+    "from the future": _at(timedelta(minutes=6)),
+    "another id": _with(id="msg_2"),
+    "another time": lambda body: _signed(body) | {"webhook-timestamp": str(int(utc_now().timestamp()) + 1)},
+    "of another body": lambda body: _signed(body + b" "),
+}
+
+
+@pytest.mark.parametrize("sign", _REFUSED.values(), ids=_REFUSED)
+def test_a_callback_that_is_not_signed_right_is_refused(client: Api, request_id: str, sign: Sign) -> None:
+    body = json.dumps(_result(request_id)).encode()
+
+    answer = _post(client, request_id, body, sign(body))
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Webhook-Signature"
+    assert client.call("getRequest", request_id).json()["status"] == "OPEN"
+
+
+def test_a_callback_that_is_signed_right_ends_the_request(client: Api, request_id: str) -> None:
+    body = json.dumps(_result(request_id)).encode()
+
+    answer = _post(client, request_id, body, _signed(body))
+
+    assert answer.status_code == 204
+    document = client.call("getRequest", request_id).json()
+    assert document["status"] == "COMPLETE"
+    assert document["jobs"][0]["result"] == {"a": 1}
+
+
+def test_one_of_several_signatures_is_enough(client: Api, request_id: str) -> None:
+    body = json.dumps(_result(request_id)).encode()
+    headers = _signed(body)
+
+    answer = _post(client, request_id, body, headers | {"webhook-signature": "v1,AAAA " + headers["webhook-signature"]})
+
+    assert answer.status_code == 204
+
+
+def test_a_repeated_callback_is_acknowledged_and_counts_once(client: Api, request_id: str) -> None:
+    body = json.dumps(_result(request_id)).encode()
+    _post(client, request_id, body, _signed(body))
+    first = client.call("getRequest", request_id).json()
+    other = json.dumps(_result(request_id, status="CANCELLED")).encode()
+
+    again = [_post(client, request_id, each, _signed(each)).status_code for each in (body, body, other)]
+
+    assert again == [204, 204, 204]
+    assert client.call("getRequest", request_id).json() == first
+
+
+def test_a_later_revision_replaces_an_earlier_one_and_not_the_other_way_round(client: Api, request_id: str) -> None:
+    later = json.dumps(_result(request_id, revision=2, status="PARTIAL")).encode()
+    earlier = json.dumps(_result(request_id, revision=1)).encode()
+
+    for body in (earlier, later, earlier):
+        assert _post(client, request_id, body, _signed(body)).status_code == 204
+
+    assert client.call("getRequest", request_id).json()["status"] == "PARTIAL"
+
+
+def test_the_result_of_another_request_is_refused(client: Api, request_id: str) -> None:
+    body = json.dumps(_result("another")).encode()
+
+    answer = _post(client, request_id, body, _signed(body))
+
+    assert answer.status_code == 422
+    assert "another" in answer.json()["detail"]
+    assert client.call("getRequest", request_id).json()["status"] == "OPEN"
+
+
+def test_the_result_of_an_unknown_request_is_not_found(client: Api) -> None:
+    body = json.dumps(_result("unknown")).encode()
+
+    assert _post(client, "unknown", body, _signed(body)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "members", [{"status": "OPEN"}, {"revision": 0}, {"revision": 1.0}, {"jobs": []}, {"endedAt": "now"}, {"more": 1}]
+)
+def test_a_signed_body_that_is_no_result_is_refused(client: Api, request_id: str, members: dict[str, Any]) -> None:
+    body = json.dumps(_result(request_id, **members)).encode()
+
+    assert _post(client, request_id, body, _signed(body)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        '{"twice": 1, "twice": 2}',
+        "[" * 500 + "]" * 500,
+        "12345678901234567890123456789012345678901234567890",
+        '"\\u0000"',
+    ],
+    ids=["a name twice", "nested deeply", "huge number", "NUL"],
+)
+def test_whatever_json_a_provider_sends_comes_through(client: Api, request_id: str, result: str) -> None:
+    body = json.dumps(_result(request_id)).replace('{"a": 1}', result).encode()
+
+    assert _post(client, request_id, body, _signed(body)).status_code == 204
+    shown = client.call("getRequest", request_id).json()["jobs"][0]["result"]
+    assert shown == json.loads(result)
+
+
+def test_what_is_nested_deeper_than_can_be_read_is_refused(client: Api, request_id: str) -> None:
+    deep = "[" * 1015 + "]" * 1015
+    body = json.dumps(_result(request_id)).replace('{"a": 1}', deep).encode()
+
+    answer = _post(client, request_id, body, _signed(body))
+
+    # How deep Python reads depends on its version.
+    assert answer.status_code in (204, 400)
+    assert client.call("getRequest", request_id, params={"wait": 0}).status_code == 200
+
+
+def test_results_of_many_megabytes_come_through(client: Api, request_id: str) -> None:
+    document = _result(request_id)
+    document["jobs"][0]["result"] = "x" * 5_000_000
+    body = json.dumps(document).encode()
+
+    assert _post(client, request_id, body, _signed(body)).status_code == 204
+    assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == "x" * 5_000_000

@@ -1,0 +1,113 @@
+"""The aggregator's deliveries: posted as the callback declares, and posted again when asked."""
+
+import json
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from persistence.times import to_text, utc_now
+from tests.contract.api import Api, validator
+from tests.receiver import Answer, Receiver
+from tests.system import SECRET, eventually
+from workers.signing import Signer
+
+
+@pytest.fixture
+def path(receiver: Receiver) -> str:
+    """A callback path of the test's own."""
+    return f"/{uuid.uuid4().hex}"
+
+
+def _create(aggregator: Api, receiver: Receiver, path: str, *providers: str) -> str:
+    body = {"providers": providers, "callbackUrl": receiver.url(path)}
+    request_id: str = aggregator.call("createRequest", json=body).json()["requestId"]
+    return request_id
+
+
+def _delivered(aggregator: Api, request_id: str, status: str) -> dict[str, Any]:
+    def look() -> Any:
+        document = aggregator.call("getRequest", request_id).json()
+        return document["delivery"]["status"] == status and document
+
+    document: dict[str, Any] = eventually(look)
+    return document
+
+
+def test_the_result_is_posted_as_declared_and_signed(aggregator: Api, receiver: Receiver, path: str) -> None:
+    request_id = _create(aggregator, receiver, path, "steady", "broken")
+
+    document = _delivered(aggregator, request_id, "SUCCEEDED")
+
+    (call,) = receiver.calls(path)
+    result = json.loads(call.body)
+    schema = {"$ref": "#/components/schemas/Result"}
+    assert [error.message for error in validator(aggregator.document, schema).iter_errors(result)] == []
+    assert result == {name: document[name] for name in result}
+    assert result["status"] == "PARTIAL"
+    Signer([SECRET]).verify({name.lower(): value for name, value in call.headers.items()}, call.body)
+    assert call.webhook_id == document["delivery"]["webhookId"]
+
+
+def test_a_result_is_posted_again_when_asked_whatever_key_comes_along(
+    aggregator: Api, receiver: Receiver, path: str
+) -> None:
+    request_id = _create(aggregator, receiver, path, "steady")
+    _delivered(aggregator, request_id, "SUCCEEDED")
+
+    for number in (2, 3):
+        answer = aggregator.call("redeliverRequest", request_id, headers={"Idempotency-Key": "the-same"})
+
+        assert answer.status_code == 202
+        assert answer.json()["delivery"]["status"] == "PENDING"
+        _delivered(aggregator, request_id, "SUCCEEDED")
+        assert len(receiver.calls(path)) == number
+
+    assert len({call.webhook_id for call in receiver.calls(path)}) == 1
+
+
+def test_an_open_request_has_nothing_to_post(aggregator: Api, receiver: Receiver, path: str) -> None:
+    request_id = _create(aggregator, receiver, path, "mute")
+
+    answer = aggregator.call("redeliverRequest", request_id)
+
+    assert answer.status_code == 409
+    assert receiver.calls(path) == []
+
+
+def test_all_that_could_not_be_delivered_since_a_time_is_posted_again(
+    aggregator: Api, receiver: Receiver, path: str
+) -> None:
+    receiver.answers(path, Answer(410))
+    since = to_text(utc_now())
+    request_ids = {_create(aggregator, receiver, path, "steady") for _ in range(3)}
+    for request_id in request_ids:
+        _delivered(aggregator, request_id, "FAILED")
+    receiver.answers(path, Answer(204))
+
+    answer = aggregator.call("redeliverFailed", json={"since": since})
+
+    assert answer.status_code == 202
+    assert set(answer.json()["requestIds"]) >= request_ids
+    assert answer.json()["truncated"] is False
+    for request_id in request_ids:
+        _delivered(aggregator, request_id, "SUCCEEDED")
+
+
+def test_what_failed_before_the_time_is_left_alone(aggregator: Api, receiver: Receiver, path: str) -> None:
+    receiver.answers(path, Answer(410))
+    request_id = _create(aggregator, receiver, path, "steady")
+    _delivered(aggregator, request_id, "FAILED")
+
+    answer = aggregator.call("redeliverFailed", json={"since": to_text(utc_now() + timedelta(minutes=1))})
+
+    assert answer.json() == {"requestIds": [], "truncated": False}
+    assert len(receiver.calls(path)) == 1
+
+
+def test_a_time_that_is_none_is_refused(aggregator: Api) -> None:
+    answer = aggregator.call("redeliverFailed", json={"since": "2026-12-31T23:59:60Z"})
+
+    assert answer.status_code == 422
+    assert "since" in answer.json()["detail"]

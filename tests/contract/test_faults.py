@@ -1,0 +1,95 @@
+"""When something within is broken or away, the answer is still one that the document declares."""
+
+import logging
+import time
+from typing import Any, cast
+
+import pytest
+import requests
+from connexion.exceptions import ResolverError
+from starlette.testclient import TestClient
+
+import specs
+from datahog.apps import build_app
+from datahog.wiring import Wiring
+from handlers.client import Client
+from tests.contract.api import check_problem
+from tests.system import system_settings
+
+_PATIENCE = 8.0
+
+_CALLS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
+    specs.AGGREGATOR: [
+        ("createRequest", "/requests", {"providers": ["gas"], "callbackUrl": "http://127.0.0.1:9/"}),
+        ("getRequest", "/requests/x?wait=30", {}),
+        ("cancelRequest", "/requests/x/cancel", {}),
+        ("redeliverFailed", "/deliveries/redeliver", {"since": "2026-11-24T10:00:00Z"}),
+        ("createRecord", "/request?id=x", {"providers": ["gas"], "callbackUrl": "http://127.0.0.1:9/"}),
+        ("updateJob", "/request?id=x", {"provider": "gas", "status": "DONE"}),
+    ],
+    specs.CLIENT: [
+        ("createRequest", "/requests", {"providers": ["gas"]}),
+        ("listRequests", "/requests", {}),
+        ("getRequest", "/requests/x?wait=30", {}),
+        ("cancelRequest", "/requests/x/cancel", {}),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Wiring:
+    """The wiring of a process that reaches neither engine, nor the other API: nothing listens on any port."""
+    settings = system_settings(tmp_path_factory.mktemp("cut-off"))
+    return Wiring(settings, {"DATAHOG_SIMULATOR_URL": "http://127.0.0.1:9"})
+
+
+def _send(app: Any, name: str, operation_id: str, path: str, body: dict[str, Any]) -> requests.Response:
+    method = "PUT" if operation_id == "updateJob" else "GET" if operation_id.startswith(("get", "list")) else "POST"
+    url = specs.base_path(name) + path
+    with TestClient(app, raise_server_exceptions=False) as test_client:
+        answer = test_client.request(method, url, **({"json": body} if body else {}))
+    # The same members as those of `requests`, as far as they are used here.
+    return cast(requests.Response, answer)
+
+
+@pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in _CALLS.items() for call in calls])
+def test_without_the_database_the_answer_is_503_and_soon(
+    cut_off: Wiring, name: str, call: tuple[str, str, dict[str, Any]]
+) -> None:
+    app = cut_off.aggregator_app() if name == specs.AGGREGATOR else cut_off.client_app()
+    began = time.monotonic()
+
+    answer = _send(app, name, *call)
+
+    assert time.monotonic() - began < _PATIENCE
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert check_problem(answer)["type"].endswith("/unavailable")
+
+
+def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
+    app = cut_off.aggregator_app()
+
+    assert _send(app, specs.AGGREGATOR, "listProviders", "/providers", {}).status_code == 200
+
+
+def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    # Handlers that lack all their parts: whatever they are asked, they fail.
+    broken = Client(*cast(Any, [None] * 5), base_path="", default_deadline=1)
+    app = build_app(specs.CLIENT, broken, body_limits={})
+
+    with caplog.at_level(logging.ERROR):
+        answer = _send(app, specs.CLIENT, "listRequests", "/requests", {})
+
+    assert answer.status_code == 500
+    assert check_problem(answer)["type"].endswith("/internal-error")
+    assert "newest" not in answer.text
+    assert "AttributeError" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_a_document_without_its_handlers_fails_at_the_start() -> None:
+    app = build_app(specs.CLIENT, object(), body_limits={})
+
+    with pytest.raises(ResolverError, match="create_request"), TestClient(app):
+        pass

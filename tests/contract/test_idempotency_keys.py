@@ -1,0 +1,92 @@
+"""Idempotency-Key: the same key and body are answered as before, whatever else is refused."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+
+from tests.contract.api import Api
+from tests.receiver import Receiver
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that nobody has used."""
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def body(receiver: Receiver) -> dict[str, Any]:
+    """What is asked for."""
+    return {"providers": ["mute"], "callbackUrl": receiver.url("/with-key")}
+
+
+def _create(aggregator: Api, key: str, body: dict[str, Any]) -> requests.Response:
+    return aggregator.call("createRequest", json=body, headers={"Idempotency-Key": key})
+
+
+def test_the_same_key_and_body_are_answered_as_before(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+    first = _create(aggregator, key, body)
+    aggregator.call("cancelRequest", first.json()["requestId"])
+
+    again = _create(aggregator, key, body)
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json() == first.json()
+    assert again.headers["Location"] == first.headers["Location"]
+
+
+def test_the_same_members_in_another_order_are_the_same_body(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+    first = _create(aggregator, key, body)
+
+    again = _create(aggregator, key, dict(reversed(body.items())))
+
+    assert again.json() == first.json()
+
+
+def test_another_body_with_the_key_is_refused(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+    _create(aggregator, key, body)
+
+    answer = _create(aggregator, key, body | {"providers": ["gas"]})
+
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("/idempotency-key-reused")
+
+
+def test_another_key_is_another_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+    one, other = _create(aggregator, key, body), _create(aggregator, key + "-2", body)
+
+    assert one.json()["requestId"] != other.json()["requestId"]
+
+
+def test_many_with_the_key_at_once_make_one_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: _create(aggregator, key, body), range(16)))
+    accepted = [answer for answer in answers if answer.status_code == 202]
+    held = [answer for answer in answers if answer.status_code != 202]
+
+    assert len({answer.json()["requestId"] for answer in accepted}) == 1
+    assert {answer.json()["type"].rsplit("/", 1)[1] for answer in held} <= {"request-under-way"}
+    assert all(answer.status_code == 409 and "Retry-After" in answer.headers for answer in held)
+    assert _create(aggregator, key, body).json() == accepted[0].json()
+
+
+def test_a_refused_request_leaves_the_key_free(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+    refused = _create(aggregator, key, body | {"providers": ["no-such"]})
+
+    assert refused.status_code == 422
+    assert _create(aggregator, key, body).status_code == 202
+
+
+def test_a_key_may_have_255_characters(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+    assert _create(aggregator, key.ljust(255, "~"), body).status_code == 202
+
+
+@pytest.mark.parametrize("wrong", ["x" * 256, "", "a b", "ключ".encode(), b"a\xff"])
+def test_a_key_that_is_none_is_refused(aggregator: Api, body: dict[str, Any], wrong: str) -> None:
+    answer = _create(aggregator, wrong, body)
+
+    assert answer.status_code == 400
+    assert "Idempotency-Key" in answer.json()["detail"]

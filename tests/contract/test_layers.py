@@ -1,0 +1,101 @@
+"""The layers: imports point down only, and importing does nothing but import."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+# From the top down.
+_LAYERS = ("datahog", "handlers", "workers", "persistence", "specs")
+_MODULES = sorted(path for layer in (*_LAYERS, "simulator") for path in (_ROOT / layer).rglob("*.py"))
+_each_module = pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
+
+_IMPORT_ALL = """
+import importlib, sys, threading
+def tell(what):
+    sys.stderr.write(f"{what} while importing {name}\\n")
+def watch(event, arguments):
+    if event.startswith(("socket.connect", "socket.send", "socket.getaddrinfo", "subprocess.")):
+        tell(event)
+sys.addaudithook(watch)
+# Not every Python audits this.
+threading.Thread.start = lambda thread: tell("thread")
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+@_each_module
+def test_no_module_imports_from_a_layer_above_it(module: Path) -> None:
+    layer = module.relative_to(_ROOT).parts[0]
+    below = set() if layer == "simulator" else set(_LAYERS[_LAYERS.index(layer) :])
+
+    ours = {name for name in _imports(module) if name in {*_LAYERS, "simulator", "tests", "bench"}}
+
+    # Only the composition root runs the stand-in for the providers.
+    assert ours <= below | {layer} | ({"simulator"} if layer == "datahog" else set())
+
+
+@_each_module
+def test_every_module_opens_with_one_line_that_says_what_it_is_for(module: Path) -> None:
+    first, _, rest = (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")
+
+    assert first.endswith((".", "!"))
+    assert rest == "" or rest.startswith("\n")
+
+
+@_each_module
+def test_only_the_top_layer_reads_the_environment_and_not_at_import(module: Path) -> None:
+    tree = ast.parse(module.read_text())
+    is_top = module.is_relative_to(_ROOT / "datahog")
+
+    read = list(_reads_of_environment(_run_at_import(tree) if is_top else ast.walk(tree)))
+
+    assert read == []
+
+
+def test_importing_opens_no_connection_and_starts_no_thread_or_process() -> None:
+    names = [".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in _MODULES]
+    names = [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
+
+    done = subprocess.run([sys.executable, "-c", _IMPORT_ALL, *names], cwd=_ROOT, capture_output=True, text=True)
+
+    assert [line for line in done.stderr.splitlines() if "while importing" in line] == []
+    assert done.returncode == 0, done.stderr
+
+
+def _imports(module: Path) -> set[str]:
+    """The top packages that a module imports, anywhere in it: in functions and under TYPE_CHECKING too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            own = module.relative_to(_ROOT).parts[0]
+            found.add(own if node.level else (node.module or "").split(".")[0])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "importlib.import_module"):
+            found.add(ast.unparse(node.args[0]).strip("'\"").split(".")[0])
+    return found
+
+
+def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that importing runs: all but what stands in the bodies of functions."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and name == "body":
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _run_at_import(child)
+
+
+def _reads_of_environment(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv"):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and node.module == "os":
+            yield from (alias.name for alias in node.names if alias.name in ("environ", "environb", "getenv"))

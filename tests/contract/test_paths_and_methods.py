@@ -1,0 +1,123 @@
+"""Paths and methods: what there is says so, in Allow; what there is not says that, and redirects nowhere."""
+
+import json
+import re
+
+import pytest
+import requests
+
+from tests.contract.api import METHODS, Api, check_problem
+from tests.system import System
+
+_EACH = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
+
+
+def _send(api: Api, method: str, path: str) -> requests.Response:
+    return requests.request(method, api.url + path, timeout=20, allow_redirects=False)
+
+
+def _declared(api: Api) -> dict[str, set[str]]:
+    """The methods of each path, with HEAD where there is GET."""
+    methods = {path: {name.upper() for name in METHODS if name in item} for path, item in api.document["paths"].items()}
+    return {path: found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()) for path, found in methods.items()}
+
+
+def _allowed(answer: requests.Response) -> set[str]:
+    return set(answer.headers["Allow"].split(", "))
+
+
+def test_options_tells_the_methods_of_each_path(api: Api) -> None:
+    for path, methods in _declared(api).items():
+        answer = _send(api, "OPTIONS", path.replace("{requestId}", "x"))
+
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert _allowed(answer) == methods
+
+
+def test_a_method_that_a_path_does_not_have_is_refused_and_the_others_named(api: Api) -> None:
+    for path, methods in _declared(api).items():
+        for method in set(_EACH) - methods:
+            answer = _send(api, method, path.replace("{requestId}", "x"))
+
+            assert answer.status_code == 405, (method, path)
+            assert _allowed(answer) == methods
+            if method != "HEAD":
+                assert check_problem(answer)["type"].endswith("/method-not-allowed")
+
+
+def test_head_is_get_without_the_body(api: Api) -> None:
+    for path, methods in _declared(api).items():
+        if "GET" in methods:
+            got, head = (_send(api, method, path.replace("{requestId}", "x") + "?id=x") for method in ("GET", "HEAD"))
+
+            assert head.status_code == got.status_code
+            assert head.headers["Content-Type"] == got.headers["Content-Type"]
+            assert head.headers["Content-Length"] == got.headers["Content-Length"]
+            assert head.content == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "/nope", "/requests/", "/requests//", "/requests/x/", "/requests/x/nope", "//requests", "/Requests"]
+    + ["/requests/x/cancel/", "/openapi.json/", "/openapi.yaml"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_a_path_that_there_is_not_is_not_found(api: Api, method: str, path: str) -> None:
+    url = requests.Request(method, api.url).prepare()
+    url.url = api.url + path
+    with requests.Session() as session:
+        answer = session.send(url, timeout=20, allow_redirects=False)
+
+    assert answer.status_code == 404
+    assert "openapi.json" in check_problem(answer)["detail"]
+
+
+def test_nothing_is_served_outside_the_base_path(api: Api) -> None:
+    root = api.url.removesuffix("/api/v1")
+
+    for path in ("/", "/requests", "/api", "/api/v2/requests", "/docs"):
+        check_problem(requests.get(root + path, timeout=20, allow_redirects=False))
+
+
+def test_each_api_serves_its_document_as_it_is_written(api: Api) -> None:
+    answer = _send(api, "GET", "/openapi.json")
+
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json() == json.loads(json.dumps(api.document))
+
+
+def test_each_api_shows_its_document_to_people_from_its_own_files(api: Api) -> None:
+    page = requests.get(f"{api.url}/ui/", timeout=20)
+    files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+
+    assert page.status_code == 200
+    assert "openapi.json" in page.text
+    for file in files:
+        assert not file.startswith(("http:", "https:", "//")), file
+        assert requests.get(f"{api.url}/ui/{file}", timeout=20).status_code == 200
+
+
+def test_a_page_that_there_is_not_is_a_problem_too(api: Api) -> None:
+    assert check_problem(_send(api, "GET", "/ui/nope.js"))["status"] == 404
+
+
+def test_only_the_viewers_origin_may_call_from_a_browser(api: Api, system: System) -> None:
+    def preflight(origin: str) -> requests.Response:
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        return requests.options(f"{api.url}/requests", headers=headers, timeout=20)
+
+    viewer, stranger = preflight(str(system.settings.viewer_origin)), preflight("http://example.com")
+
+    assert viewer.status_code == 200
+    assert viewer.headers["Access-Control-Allow-Origin"] == system.settings.viewer_origin
+    assert stranger.status_code == 400
+    assert "Access-Control-Allow-Origin" not in stranger.headers
+
+
+def test_a_browser_sees_the_headers_of_errors_too(api: Api, system: System) -> None:
+    origin = str(system.settings.viewer_origin)
+
+    answer = requests.get(f"{api.url}/nope", headers={"Origin": origin}, timeout=20)
+
+    assert check_problem(answer)["status"] == 404
+    assert answer.headers["Access-Control-Allow-Origin"] == origin

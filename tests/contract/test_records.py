@@ -1,0 +1,187 @@
+"""The persistence layer's endpoints: POST, PUT and GET /request?id=123."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+
+from tests.contract.api import Api
+from tests.receiver import Receiver
+from tests.system import eventually
+
+
+@pytest.fixture
+def record_id() -> str:
+    """An id that nobody has used."""
+    return uuid.uuid4().hex
+
+
+def _create(aggregator: Api, receiver: Receiver, record_id: str, *providers: str, **members: Any) -> requests.Response:
+    body = {"providers": providers, "callbackUrl": receiver.url(f"/{record_id}")} | members
+    return aggregator.call("createRecord", params={"id": record_id}, json=body)
+
+
+def _update(aggregator: Api, record_id: str, provider: str, status: str, **members: Any) -> requests.Response:
+    body = {"provider": provider, "status": status} | members
+    return aggregator.call("updateJob", params={"id": record_id}, json=body)
+
+
+def _get(aggregator: Api, record_id: str) -> Any:
+    return aggregator.call("getRecord", params={"id": record_id}).json()
+
+
+def test_the_initial_record_is_created_once_and_answers_the_same_again(
+    aggregator: Api, receiver: Receiver, record_id: str
+) -> None:
+    first, again = (_create(aggregator, receiver, record_id, "mute") for _ in range(2))
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["requestId"] == record_id
+    assert first.json()["ended"] is False
+    assert again.json()["createdAt"] == first.json()["createdAt"]
+
+
+def test_the_same_id_with_other_content_is_refused(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+
+    assert _create(aggregator, receiver, record_id, "gas").status_code == 409
+    assert [job["provider"] for job in _get(aggregator, record_id)["jobs"]] == ["mute"]
+
+
+def test_a_record_is_the_request_of_the_same_id(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+
+    request = aggregator.call("getRequest", record_id).json()
+    same = aggregator.call(
+        "createRequest",
+        json={"requestId": record_id, "providers": ["mute"], "callbackUrl": receiver.url(f"/{record_id}")},
+    )
+
+    assert request["requestId"] == record_id
+    assert same.json()["createdAt"] == request["createdAt"]
+
+
+def test_the_job_that_ends_last_ends_the_request_and_has_the_result_delivered(
+    aggregator: Api, receiver: Receiver, record_id: str
+) -> None:
+    _create(aggregator, receiver, record_id, "mute", "gas")
+    result = {"any": ["JSON", None, 1.5, 12345678901234567890123]}
+
+    first = _update(aggregator, record_id, "mute", "DONE", result=result)
+    ended = eventually(lambda: (record := _get(aggregator, record_id))["ended"] and record)
+
+    assert first.json()["jobs"][0]["status"] == "DONE"
+    assert first.json()["jobs"][0]["result"] == result
+    assert ended["openJobs"] == 0
+    (call,) = eventually(lambda: receiver.calls(f"/{record_id}"))
+    assert call.method == "POST"
+
+
+def test_setting_every_job_by_hand_ends_the_request(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+
+    answer = _update(aggregator, record_id, "mute", "FAILED", error="gave up")
+
+    record = answer.json()
+    assert (record["ended"], record["status"], record["openJobs"]) == (True, "FAILED", 0)
+    assert record["jobs"][0]["lastError"] == "gave up"
+    assert eventually(lambda: receiver.calls(f"/{record_id}"))
+    assert _get(aggregator, record_id)["ended"] is True
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"status": "DONE", "result": {"a": [1, None]}},
+        {"status": "DONE", "result": None},
+        {"status": "DONE", "result": "x" * 100_000},
+        {"status": "DONE"},
+        {"status": "FAILED", "error": "gave up"},
+        {"status": "FAILED"},
+    ],
+    ids=["result", "null", "large", "nothing", "error", "no reason"],
+)
+def test_the_same_outcome_again_answers_the_same(
+    aggregator: Api, receiver: Receiver, record_id: str, outcome: dict[str, Any]
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+
+    first, again = (_update(aggregator, record_id, "mute", **outcome) for _ in range(2))
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.json()["jobs"] == again.json()["jobs"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "other"),
+    [
+        ({"status": "DONE", "result": 1}, {"status": "DONE", "result": 2}),
+        ({"status": "DONE", "result": 1}, {"status": "DONE"}),
+        ({"status": "DONE", "result": 1}, {"status": "FAILED"}),
+        ({"status": "FAILED"}, {"status": "DONE", "result": 1}),
+    ],
+)
+def test_another_outcome_is_refused_and_the_first_stays(
+    aggregator: Api, receiver: Receiver, record_id: str, outcome: dict[str, Any], other: dict[str, Any]
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+    first = _update(aggregator, record_id, "mute", **outcome)
+
+    answer = _update(aggregator, record_id, "mute", **other)
+
+    assert answer.status_code == 409
+    assert _get(aggregator, record_id)["jobs"] == first.json()["jobs"]
+
+
+def test_of_many_who_set_one_outcome_at_once_all_hear_that_it_is_so(
+    aggregator: Api, receiver: Receiver, record_id: str
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: _update(aggregator, record_id, "mute", "DONE", result=[1]), range(8)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert eventually(lambda: receiver.calls(f"/{record_id}"))
+    assert _get(aggregator, record_id)["openJobs"] == 0
+
+
+def test_a_cancelled_job_takes_no_outcome(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+    aggregator.call("cancelRequest", record_id)
+
+    assert _update(aggregator, record_id, "mute", "DONE", result=1).status_code == 409
+
+
+def test_a_provider_that_the_request_does_not_name_is_refused(
+    aggregator: Api, receiver: Receiver, record_id: str
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+
+    answer = _update(aggregator, record_id, "gas", "DONE", result=1)
+
+    assert answer.status_code == 422
+    assert answer.json()["known"] == ["mute"]
+
+
+def test_an_unknown_record_is_not_found(aggregator: Api, record_id: str) -> None:
+    read = aggregator.call("getRecord", params={"id": record_id})
+
+    assert read.status_code == 404
+    assert _update(aggregator, record_id, "gas", "DONE").status_code == 404
+
+
+def test_a_result_of_five_megabytes_is_kept_whole_and_a_larger_one_refused(
+    aggregator: Api, receiver: Receiver, record_id: str
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+    limit = 5 * 1024 * 1024
+
+    too_large = _update(aggregator, record_id, "mute", "DONE", result="x" * (limit - 1))
+    largest = _update(aggregator, record_id, "mute", "DONE", result="x" * (limit - 2))
+
+    assert too_large.status_code == 422
+    assert str(limit) in too_large.json()["detail"]
+    assert largest.json()["jobs"][0]["result"] == "x" * (limit - 2)

@@ -1,0 +1,230 @@
+"""The aggregator's requests: created, read, waited for, cancelled, tried again."""
+
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from persistence.times import to_text, utc_now
+from tests.contract.api import Api
+from tests.receiver import Receiver
+from tests.system import eventually
+
+
+def _create(aggregator: Api, receiver: Receiver, *providers: str, **members: Any) -> str:
+    body = {"providers": providers, "callbackUrl": receiver.url(f"/{uuid.uuid4().hex}")} | members
+    request_id: str = aggregator.call("createRequest", json=body).json()["requestId"]
+    return request_id
+
+
+def _ended(aggregator: Api, request_id: str) -> dict[str, Any]:
+    def look() -> Any:
+        document = aggregator.call("getRequest", request_id, params={"wait": 5}).json()
+        return document["status"] != "OPEN" and document
+
+    document: dict[str, Any] = eventually(look)
+    return document
+
+
+def test_the_known_providers_are_listed_by_name(aggregator: Api) -> None:
+    answer = aggregator.call("listProviders")
+
+    names = [provider["name"] for provider in answer.json()["providers"]]
+    assert names == sorted(names)
+    assert {"gas", "steady", "mute", "broken"} <= set(names)
+
+
+def test_a_request_is_accepted_at_once_and_found_where_the_answer_says(aggregator: Api, receiver: Receiver) -> None:
+    callback_url = receiver.url("/accepted")
+
+    answer = aggregator.call("createRequest", json={"providers": ["mute", "steady"], "callbackUrl": callback_url})
+
+    document = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
+    assert document["status"] == "OPEN"
+    assert [(job["provider"], job["url"]) for job in document["jobs"]] == [
+        ("mute", receiver.url("/mute")),
+        ("steady", receiver.url("/steady")),
+    ]
+    assert document["callbackUrl"] == callback_url
+    read = aggregator.call("getRequest", answer.headers["Location"].rsplit("/", 1)[1])
+    assert read.json()["requestId"] == document["requestId"]
+
+
+def test_a_request_that_ends_carries_the_results_as_they_came(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "steady")
+
+    document = _ended(aggregator, request_id)
+
+    assert document["status"] == "COMPLETE"
+    assert document["openJobs"] == 0
+    assert document["jobs"][0]["result"] == [{"amount": 30.0}]
+
+
+def test_results_can_be_left_out(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "steady")
+    _ended(aggregator, request_id)
+
+    answer = aggregator.call("getRequest", request_id, params={"results": "false"})
+
+    assert answer.json()["jobs"][0]["status"] == "DONE"
+    assert "result" not in answer.json()["jobs"][0]
+
+
+def test_a_waiting_read_returns_when_the_request_ends(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "mute")
+    began = time.monotonic()
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(aggregator.call, "getRequest", request_id, params={"wait": 30})
+        aggregator.call("cancelRequest", request_id)
+
+    assert waiting.result().json()["status"] == "CANCELLED"
+    assert "Retry-After" not in waiting.result().headers
+    assert time.monotonic() - began < 15
+
+
+def test_a_waiting_read_of_an_open_request_returns_when_the_wait_is_over(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "mute")
+    began = time.monotonic()
+
+    answer = aggregator.call("getRequest", request_id, params={"wait": 1})
+
+    assert answer.json()["status"] == "OPEN"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert 1 <= time.monotonic() - began < 10
+
+
+def test_a_job_that_waits_says_why_and_until_when(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "mute")
+
+    def job() -> Any:
+        found = aggregator.call("getRequest", request_id).json()["jobs"][0]
+        return found["attempts"] and found
+
+    waiting = eventually(job)
+
+    assert waiting["status"] == "INIT"
+    assert "503" in waiting["lastError"]
+    assert waiting["nextAttemptAt"] > to_text(utc_now() + timedelta(minutes=50))
+
+
+@pytest.mark.parametrize("operation", ["getRequest", "cancelRequest", "redeliverRequest", "retryRequest"])
+def test_an_unknown_request_is_not_found(aggregator: Api, operation: str) -> None:
+    answer = aggregator.call(operation, "unknown")
+
+    assert answer.status_code == 404
+    assert answer.json()["type"].endswith("/not-found")
+    assert "unknown" in answer.json()["detail"]
+
+
+def test_cancelling_keeps_what_is_there_and_ends_the_rest(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "steady", "mute")
+    eventually(lambda: aggregator.call("getRequest", request_id).json()["openJobs"] == 1)
+
+    first, again = (aggregator.call("cancelRequest", request_id) for _ in range(2))
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.json()["status"] == again.json()["status"] == "CANCELLED"
+    assert [job["status"] for job in first.json()["jobs"]] == ["DONE", "CANCELLED"]
+    assert first.json()["jobs"][0]["result"] == [{"amount": 30.0}]
+    assert first.json()["endedAt"] == again.json()["endedAt"]
+
+
+def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "steady")
+    _ended(aggregator, request_id)
+
+    answer = aggregator.call("cancelRequest", request_id)
+
+    assert answer.status_code == 409
+    assert aggregator.call("getRequest", request_id).json()["status"] == "COMPLETE"
+
+
+def test_retrying_runs_the_failed_jobs_only_and_counts_a_revision(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "steady", "broken")
+    partial = _ended(aggregator, request_id)
+
+    answer = aggregator.call("retryRequest", request_id)
+    again = _ended(aggregator, request_id)
+
+    assert partial["status"] == again["status"] == "PARTIAL"
+    assert answer.status_code == 202
+    assert [job["status"] for job in answer.json()["jobs"]] == ["DONE", "INIT"]
+    assert (partial["revision"], answer.json()["revision"], again["revision"]) == (1, 2, 2)
+    assert again["jobs"][0] == partial["jobs"][0]
+
+
+@pytest.mark.parametrize("provider", ["steady", "mute"])
+def test_a_request_that_has_not_failed_cannot_be_retried(aggregator: Api, receiver: Receiver, provider: str) -> None:
+    request_id = _create(aggregator, receiver, provider)
+    if provider == "steady":
+        _ended(aggregator, request_id)
+
+    assert aggregator.call("retryRequest", request_id).status_code == 409
+
+
+def test_the_same_id_and_content_are_the_same_request_and_other_content_is_refused(
+    aggregator: Api, receiver: Receiver
+) -> None:
+    body = {"requestId": uuid.uuid4().hex, "providers": ["mute"], "callbackUrl": receiver.url("/same")}
+
+    first, again = (aggregator.call("createRequest", json=body) for _ in range(2))
+    other = aggregator.call("createRequest", json=body | {"providers": ["steady"]})
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["createdAt"] == again.json()["createdAt"]
+    assert other.status_code == 409
+    assert other.json()["type"].endswith("/conflict")
+
+
+def test_unknown_providers_are_named_and_the_known_ones_listed(api: Api) -> None:
+    answer = api.call("createRequest", json=_body(api, ["gas", "no-such"]))
+
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("/unknown-provider")
+    assert "no-such" in answer.json()["detail"]
+    assert {"gas", "steady", "mute"} <= set(answer.json()["known"])
+
+
+def test_naming_a_provider_twice_is_refused(api: Api) -> None:
+    answer = api.call("createRequest", json=_body(api, ["gas", "gas"]))
+
+    assert answer.status_code == 400
+    assert "providers" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        to_text(utc_now() - timedelta(seconds=1)),
+        to_text(utc_now() + timedelta(days=31)),
+        "0000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-23:59",
+        "2026-12-31T23:59:60Z",
+    ],
+)
+def test_a_deadline_out_of_reach_is_refused(api: Api, deadline: str) -> None:
+    answer = api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline})
+
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("/unprocessable")
+    assert "deadline" in answer.json()["detail"]
+
+
+def test_a_request_has_ended_by_its_deadline(aggregator: Api, receiver: Receiver) -> None:
+    soon = to_text(utc_now() + timedelta(seconds=1))
+    request_id = _create(aggregator, receiver, "steady", "mute", deadline=soon)
+
+    document = _ended(aggregator, request_id)
+
+    assert document["status"] == "PARTIAL"
+    assert [job["status"] for job in document["jobs"]] == ["DONE", "FAILED"]
+
+
+def _body(api: Api, providers: list[str]) -> dict[str, Any]:
+    return {"providers": providers} | ({"callbackUrl": "http://127.0.0.1:9/"} if api.name == "aggregator" else {})

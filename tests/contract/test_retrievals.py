@@ -1,0 +1,155 @@
+"""The client's requests: asked for, read, waited for, listed, cancelled."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.contract.api import Api
+from tests.system import eventually
+
+
+def _ask(client: Api, *providers: str) -> str:
+    request_id: str = client.call("createRequest", json={"providers": providers}).json()["requestId"]
+    return request_id
+
+
+def _ended(client: Api, request_id: str) -> dict[str, Any]:
+    def look() -> Any:
+        document = client.call("getRequest", request_id, params={"wait": 5}).json()
+        return document["status"] != "OPEN" and document
+
+    document: dict[str, Any] = eventually(look)
+    return document
+
+
+def test_a_request_is_accepted_at_once_and_found_where_the_answer_says(client: Api) -> None:
+    answer = client.call("createRequest", json={"providers": ["mute", "gas"]})
+
+    document = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
+    assert document["status"] == "OPEN"
+    assert document["submission"] == {"status": "PENDING", "attempts": 0}
+    assert [job["provider"] for job in document["jobs"]] == ["mute", "gas"]
+    assert document["callbackUrl"] == f"{client.url}/callbacks/{document['requestId']}"
+
+
+def test_a_request_is_submitted_and_its_progress_shown(client: Api) -> None:
+    request_id = _ask(client, "mute")
+
+    def job() -> Any:
+        found = client.call("getRequest", request_id).json()["jobs"][0]
+        return found["attempts"] and found
+
+    assert "nextAttemptAt" in eventually(job)
+    assert client.call("getRequest", request_id).json()["submission"]["status"] == "ACCEPTED"
+
+
+def test_a_request_that_ends_carries_the_results(client: Api) -> None:
+    document = _ended(client, _ask(client, "steady", "broken"))
+
+    assert document["status"] == "PARTIAL"
+    assert [job["status"] for job in document["jobs"]] == ["DONE", "FAILED"]
+    assert document["jobs"][0]["result"] == [{"amount": 30.0}]
+    assert "lastError" in document["jobs"][1]
+
+
+def test_a_waiting_read_returns_when_the_request_ends(client: Api) -> None:
+    request_id = _ask(client, "mute")
+    began = time.monotonic()
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.call, "getRequest", request_id, params={"wait": 30})
+        client.call("cancelRequest", request_id)
+
+    assert waiting.result().json()["status"] == "CANCELLED"
+    assert "Retry-After" not in waiting.result().headers
+    assert time.monotonic() - began < 15
+
+
+def test_a_waiting_read_of_an_open_request_returns_when_the_wait_is_over(client: Api) -> None:
+    request_id = _ask(client, "mute")
+    began = time.monotonic()
+
+    answer = client.call("getRequest", request_id, params={"wait": 1})
+
+    assert answer.json()["status"] == "OPEN"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert 1 <= time.monotonic() - began < 10
+
+
+def test_cancelling_is_under_way_and_then_done(client: Api) -> None:
+    request_id = _ask(client, "mute")
+
+    under_way = client.call("cancelRequest", request_id)
+    done = eventually(lambda: (a := client.call("cancelRequest", request_id)).status_code == 200 and a)
+
+    assert under_way.status_code == 202
+    assert under_way.json()["status"] == "OPEN"
+    assert done.json()["status"] == "CANCELLED"
+    assert [job["status"] for job in done.json()["jobs"]] == ["CANCELLED"]
+
+
+def test_cancelling_reaches_the_aggregator(client: Api, aggregator: Api) -> None:
+    request_id = _ask(client, "mute")
+    eventually(lambda: client.call("getRequest", request_id).json()["submission"]["status"] == "ACCEPTED")
+
+    client.call("cancelRequest", request_id)
+
+    eventually(lambda: aggregator.call("getRequest", request_id).json()["status"] == "CANCELLED")
+
+
+def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(client: Api) -> None:
+    request_id = _ask(client, "steady")
+    _ended(client, request_id)
+
+    assert client.call("cancelRequest", request_id).status_code == 409
+    assert client.call("getRequest", request_id).json()["status"] == "COMPLETE"
+
+
+@pytest.mark.parametrize("operation", ["getRequest", "cancelRequest"])
+def test_an_unknown_request_is_not_found(client: Api, operation: str) -> None:
+    answer = client.call(operation, "unknown")
+
+    assert answer.status_code == 404
+    assert "unknown" in answer.json()["detail"]
+
+
+def test_the_list_has_every_request_once_newest_first_page_by_page(client: Api) -> None:
+    asked = [_ask(client, "steady") for _ in range(5)]
+    found: list[dict[str, Any]] = []
+    page: dict[str, Any] = {"nextCursor": None}
+
+    while "nextCursor" in page and not {row["requestId"] for row in found} >= set(asked):
+        page = client.call("listRequests", params={"limit": 2, "cursor": page["nextCursor"]}).json()
+        assert len(page["requests"]) <= 2
+        found += page["requests"]
+
+    ids = [row["requestId"] for row in found]
+    assert len(ids) == len(set(ids))
+    assert [request_id for request_id in ids if request_id in asked] == asked[::-1]
+    assert [row["createdAt"] for row in found] == sorted((row["createdAt"] for row in found), reverse=True)
+
+
+def test_the_last_page_names_no_next_one(client: Api) -> None:
+    _ask(client, "steady")
+    page = client.call("listRequests", params={"limit": 100}).json()
+
+    while "nextCursor" in page:
+        assert len(page["requests"]) == 100
+        page = client.call("listRequests", params={"limit": 100, "cursor": page["nextCursor"]}).json()
+
+    assert len(page["requests"]) <= 100
+
+
+@pytest.mark.parametrize("cursor", ["x", "====", "MSM", "eyJhZnRlciI6IjEifQ", "MiM" * 170])
+def test_a_cursor_that_no_list_gave_out_is_refused_or_leads_nowhere(client: Api, cursor: str) -> None:
+    answer = client.call("listRequests", params={"cursor": cursor})
+
+    if answer.status_code == 200:
+        assert isinstance(answer.json()["requests"], list)
+    else:
+        assert answer.status_code == 400
+        assert "cursor" in answer.json()["detail"]
