@@ -71,7 +71,12 @@ class Wiring:
     def redis(self) -> "redis.Redis":
         """The connection pool to Redis. A server that hangs is given up on after two seconds."""
         return redis.Redis.from_url(
-            self._settings.redis_url, socket_connect_timeout=2, socket_timeout=2, health_check_interval=15
+            self._settings.redis_url,
+            socket_connect_timeout=2,
+            socket_timeout=2,
+            health_check_interval=15,
+            # One for each thread that may use it, and some for the worker itself.
+            max_connections=self._settings.worker_concurrency + _API_THREADS + 10,
         )
 
     # Persistence.
@@ -253,9 +258,10 @@ class Wiring:
 def dynamodb_client(settings: Settings, environment: Mapping[str, str]) -> Any:
     """The boto3 client for the settings' endpoint, or AWS. Raises SettingsError."""
     config = Config(
+        # Whoever waits for an API shall hear soon that it cannot be; a job is held and comes again.
         connect_timeout=2,
-        read_timeout=5,
-        retries={"mode": "standard", "total_max_attempts": 3},
+        read_timeout=3,
+        retries={"mode": "standard", "total_max_attempts": 2},
         max_pool_connections=settings.worker_concurrency + _API_THREADS,
         # Otherwise boto3 composes a longer one for each request, at a cost.
         user_agent="Datahog/1.0",

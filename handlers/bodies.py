@@ -6,22 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import jsonschema_rs
-import orjson
 from connexion.validators import AbstractRequestBodyValidator
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope
 
 from handlers.problems import Problem
+from persistence import json_text
 
 # Bytes: enough for fifty providers and the longest URL.
 DEFAULT_LIMIT = 65_536
-# Levels of nesting. Deeper documents can be read, but not by every program that they are handed on to.
-DEEPEST = 500
 # Seconds between two pieces of a body.
 _PATIENCE = 30.0
-# It carries what providers have sent, as they sent it: the names and the levels in there are not ours to refuse.
+# It carries what providers have sent, as they sent it, inside a document of these many levels.
 _RELAYED = frozenset({"receiveCallback"})
+_AROUND_RESULTS = 10
 
 
 def json_bodies(limits: Mapping[str, int]) -> type[AbstractRequestBodyValidator]:
@@ -45,9 +44,9 @@ def json_bodies(limits: Mapping[str, int]) -> type[AbstractRequestBodyValidator]
             return _replay(body, receive), scope
 
         def _check(self, body: bytes, relayed: bool) -> None:
-            document = _parse(body)
+            document = _parse(body, deepest=json_text.DEEPEST + (_AROUND_RESULTS if relayed else 0))
             if not relayed:
-                _refuse_what_readers_disagree_on(body)
+                _refuse_repeated_names(body)
             wrong = next(self._compiled().iter_errors(document), None)
             if wrong is not None:
                 place = "/".join(str(part) for part in wrong.instance_path)
@@ -86,24 +85,17 @@ async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> byt
             return bytes(body)
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, *, deepest: int) -> Any:
     if not body:
         raise Problem("bad-request", "the body must be a JSON document; it is empty")
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem("bad-request", f"the body is not JSON: {error}") from None
+        return json_text.parse(body, deepest=deepest)
+    except ValueError as error:
+        raise Problem("bad-request", f"the body is {error}") from None
 
 
-def _refuse_what_readers_disagree_on(body: bytes) -> None:
-    """Raises Problem for a JSON document that is nested too deeply, or has two members of one name (RFC 7493, 2.3)."""
-    if body.count(b"[") + body.count(b"{") > DEEPEST:
-        # orjson reads 1,024 levels: with so many around it, there are as many left as we allow.
-        around = 1024 - DEEPEST
-        try:
-            orjson.loads(b"[" * around + body + b"]" * around)
-        except orjson.JSONDecodeError:
-            raise Problem("bad-request", f"the body is nested more than {DEEPEST} levels deep") from None
+def _refuse_repeated_names(body: bytes) -> None:
+    """Raises Problem for two members of one name in an object: readers disagree on which counts (RFC 7493, 2.3)."""
     json.loads(body, object_pairs_hook=_distinct)
 
 

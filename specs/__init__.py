@@ -1,5 +1,6 @@
 """The two OpenAPI documents, found and read."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ def path(name: str) -> Path:
     return Path(__file__).parent / f"{name}.yaml"
 
 
+@cache
 def read(name: str) -> dict[str, Any]:
-    """The document as it is written, references unresolved."""
+    """The document as it is written, references unresolved; read once, so not to be changed."""
     document: dict[str, Any] = yaml.safe_load(path(name).read_text(encoding="utf-8"))
     return document
 

@@ -4,8 +4,7 @@ import logging
 import random
 from datetime import datetime, timedelta
 
-import orjson
-
+from persistence import json_text
 from persistence.errors import Conflict, NotFound
 from persistence.records import CloseReason, Job, Request, seconds_until
 from persistence.requests import Requests
@@ -98,9 +97,9 @@ class Fetch:
             return
         result = b"null" if answer.status == 204 else answer.body
         try:
-            orjson.loads(result)
-        except orjson.JSONDecodeError as error:
-            self._try_again(request, job, provider, f"HTTP {answer.status} with a body that is not JSON: {error}")
+            json_text.parse(result)
+        except ValueError as error:
+            self._try_again(request, job, provider, f"HTTP {answer.status} with a body that is {error}")
             return
         log.info("%s %s: DONE after %d attempts", request.request_id, job.provider, job.attempts + 1)
         if self._requests.finish_job(request, job, result):

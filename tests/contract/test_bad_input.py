@@ -12,6 +12,7 @@ import requests
 
 from handlers import bodies
 from handlers.problems import Problem
+from persistence import json_text
 from tests.contract.api import Api, check_problem
 from tests.system import eventually
 
@@ -283,11 +284,11 @@ def test_a_result_may_be_nested_but_not_without_end(aggregator: Api, deep: int) 
         headers=_JSON,
     )
 
-    assert answer.status_code == (200 if deep < bodies.DEEPEST else 400)
+    assert answer.status_code == (200 if deep < json_text.DEEPEST else 400)
 
 
 def test_the_result_nested_deepest_reaches_the_client(client: Api, aggregator: Api) -> None:
-    deepest = bodies.DEEPEST - 1
+    deepest = json_text.DEEPEST - 1
     request_id = client.call("createRequest", json={"providers": ["mute"]}).json()["requestId"]
     eventually(lambda: client.call("getRequest", request_id).json()["submission"]["status"] == "ACCEPTED")
     result = "[" * deepest + "]" * deepest

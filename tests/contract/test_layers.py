@@ -11,7 +11,12 @@ import pytest
 _ROOT = Path(__file__).parents[2]
 # From the top down.
 _LAYERS = ("datahog", "handlers", "workers", "persistence", "specs")
-_MODULES = sorted(path for layer in (*_LAYERS, "simulator") for path in (_ROOT / layer).rglob("*.py"))
+_MODULES = sorted(
+    path
+    for layer in (*_LAYERS, "simulator")
+    for path in (_ROOT / layer).rglob("*.py")
+    if "node_modules" not in path.parts
+)
 _each_module = pytest.mark.parametrize("module", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
 
 _IMPORT_ALL = """

@@ -66,7 +66,7 @@ def test_a_record_is_the_request_of_the_same_id(aggregator: Api, receiver: Recei
 def test_the_job_that_ends_last_ends_the_request_and_has_the_result_delivered(
     aggregator: Api, receiver: Receiver, record_id: str
 ) -> None:
-    _create(aggregator, receiver, record_id, "mute", "gas")
+    _create(aggregator, receiver, record_id, "mute", "steady")
     result = {"any": ["JSON", None, 1.5, 12345678901234567890123]}
 
     first = _update(aggregator, record_id, "mute", "DONE", result=result)

@@ -148,6 +148,7 @@ def test_a_redirect_is_followed(wiring: Wiring, make: Make, create: Callable[...
         (Reply(200, b"[NaN]"), "HTTP 200 with a body that is not JSON: "),
         (Reply(200, b'["\xff"]'), "HTTP 200 with a body that is not JSON: "),
         (Reply(200, b"[" * 5000, {}), "HTTP 200 with a body that is not JSON: "),
+        (Reply(200, b"[" * 501 + b"]" * 501), "HTTP 200 with a body that is nested more than 500 levels deep"),
         (Reply(200, b"[]", after=0.7), "timeout: no complete answer within 0.5 s"),
         (Reply(302, b"", {"Location": "/gas"}), "more than 5 redirects"),
     ],

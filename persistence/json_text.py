@@ -1,0 +1,25 @@
+"""JSON text that comes from others: strict (RFC 8259), and nested no deeper than every program can follow."""
+
+from typing import Any
+
+import orjson
+
+# Levels. What is kept is handed on inside other documents, to programs that recurse.
+DEEPEST = 500
+_ORJSON_READS = 1024
+
+
+def parse(text: bytes, *, deepest: int = DEEPEST) -> Any:
+    """The value that a JSON text says. Raises ValueError for what is not JSON, or has more than `deepest` levels."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if text.count(b"[") + text.count(b"{") > deepest:
+        # With so many levels around it, orjson has as many left as are allowed.
+        around = _ORJSON_READS - deepest
+        try:
+            orjson.loads(b"[" * around + text + b"]" * around)
+        except orjson.JSONDecodeError:
+            raise ValueError(f"nested more than {deepest} levels deep") from None
+    return value
