@@ -2,8 +2,6 @@
 
 import json
 import logging
-import threading
-import time
 import uuid
 from datetime import timedelta
 
@@ -13,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from handlers.answers import answer, no_content
 from handlers.checks import deadline_of, unknown_provider
+from handlers.known_providers import KnownProviders
 from handlers.problems import Problem
 from handlers.waiting import wait_until
 from persistence.documents import Document, result_text, retrieval_document, retrieval_summary
@@ -56,7 +55,7 @@ class Client:
 
     def create_request(self, body: Document) -> ConnexionResponse:
         """Write a request down; a worker submits it."""
-        unknown, known = self._known.check(body["providers"])
+        unknown, known = self._known.unknown(body["providers"])
         if unknown:
             raise unknown_provider(unknown, known)
         deadline = deadline_of(body, self._clock(), self._default_deadline)
@@ -138,33 +137,3 @@ class Client:
             return None
         jobs: list[Document] | None = reply.document["jobs"] if reply.ok else None
         return jobs
-
-
-class KnownProviders:
-    """The aggregator's providers, remembered for a minute. While it is away any name may be right."""
-
-    _REMEMBERED = 60.0
-
-    def __init__(self, aggregator: Operations) -> None:
-        self._aggregator = aggregator
-        self._lock = threading.Lock()
-        self._names: frozenset[str] = frozenset()
-        self._until = 0.0
-
-    def check(self, names: list[str]) -> tuple[list[str], list[str]]:
-        """Those of the names that nobody knows, and the names that are known."""
-        if time.monotonic() >= self._until or not self._names.issuperset(names):
-            self._refresh()
-        known = self._names
-        return ([name for name in names if name not in known] if known else []), sorted(known)
-
-    def _refresh(self) -> None:
-        with self._lock:
-            try:
-                reply = self._aggregator.call("listProviders")
-            except HttpError as error:
-                log.warning("providers not checked: %s", error)
-                return
-            if reply.ok:
-                self._names = frozenset(provider["name"] for provider in reply.document["providers"])
-                self._until = time.monotonic() + self._REMEMBERED

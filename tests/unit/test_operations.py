@@ -1,7 +1,5 @@
 """Calls by operationId: what is sent is what the document declares, and an answer that it does not is refused."""
 
-import functools
-
 import pytest
 
 import specs
@@ -12,13 +10,10 @@ from workers.operations import ContractBroken, Operations
 PROVIDERS = {"providers": [{"name": "gas", "url": "http://gas"}]}
 PROBLEM = {"type": "https://datahog.dev/problems/not-found", "title": "Not found", "status": 404, "detail": "no r1"}
 
-read_once = functools.cache(specs.read)
-
 
 @pytest.fixture
-def aggregator(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> Operations:
+def aggregator(stub: StubServer) -> Operations:
     """The aggregator's operations, answered by the stub."""
-    monkeypatch.setattr(specs, "read", read_once)
     return Operations(specs.AGGREGATOR, f"{stub.url}/", Http(pool_size=1), timeouts=Timeouts(1, 1, 2))
 
 
