@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local lock clean help
+.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local bench lock clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -42,9 +42,13 @@ specs/lint/node_modules/.stamp: specs/lint/package-lock.json
 test-dynamodb-local: .venv/dev.stamp ## run the persistence tests on Amazon's DynamoDB Local
 	@DATAHOG_TEST_DYNAMODB=local $(VENV) -m pytest tests/persistence
 
+bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writes bench/RESULTS.md
+	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix bench/peers/node; fi
+	@$(VENV) -m bench
+
 lock: .venv/dev.stamp ## take the newest releases of all packages into the lock files
 	@$(VENV) -m pip install -qq --disable-pip-version-check uv
-	@for set in requirements requirements-dev requirements-java; do \
+	@for set in requirements requirements-dev requirements-java requirements-bench; do \
 		$(VENV) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-header --output-file $$set.lock $$set.in > /dev/null || exit 1; \
 	done
@@ -76,3 +80,7 @@ endef
 .venv/dev.stamp: requirements-dev.lock
 	$(call install,requirements-dev.lock,40 s)
 	@touch .venv/runtime.stamp $@
+
+.venv/bench.stamp: requirements-bench.lock .venv/dev.stamp
+	@$(VENV) -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+	@touch $@

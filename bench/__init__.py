@@ -1,0 +1,1 @@
+"""The benches: Datahog measured against its peers, on the same engines, providers and load."""

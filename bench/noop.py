@@ -1,0 +1,20 @@
+"""A job that does nothing, and Datahog's worker that does it: the queue alone."""
+
+import os
+
+QUEUE = "noop"
+
+
+def noop(*_: object) -> None:
+    """Do nothing."""
+
+
+if __name__ == "__main__":
+    # Not above: RQ's forking worker imports this module for each job, and must not pay for Datahog's worker.
+    import redis
+
+    from workers.worker import ConcurrentWorker
+
+    ConcurrentWorker(
+        [QUEUE], redis.Redis.from_url(os.environ["REDIS_URL"]), concurrency=int(os.environ["CONCURRENCY"]), grace=1
+    ).run()

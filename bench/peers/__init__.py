@@ -1,0 +1,1 @@
+"""What Datahog is measured against, each as its own experts would write it."""

@@ -1,0 +1,114 @@
+"""The processes of a system under test: started, waited for, measured through /proc, and ended."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from datahog.supervisor import Program
+
+_READY_WITHIN = 60.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What processes have used since their start: CPU in seconds, and the most memory they held, in bytes."""
+
+    cpu: float
+    memory: int
+
+
+class Processes:
+    """Programs by name. Leaving the `with` block kills them, and what they have started."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in reversed(self._running):
+            with suppress(ProcessLookupError):
+                os.killpg(self._running[name].pid, signal.SIGKILL)
+            self._running[name].wait()
+
+    def start(self, *programs: Program) -> None:
+        """Start programs, each when the one before is ready. Raises AssertionError when one ends or does not get so."""
+        for program in programs:
+            self._running[program.name] = self._launch(program)
+            self._wait_until_ready(program)
+
+    def usage(self, *names: str) -> Usage:
+        """What the named programs have used, with all their children."""
+        pids = {pid for name in names for pid in _family(self._running[name].pid)}
+        return Usage(sum(map(_cpu, pids)), sum(map(_memory, pids)))
+
+    def log(self, name: str) -> str:
+        """What a program has written."""
+        return self._log(name).read_text(errors="replace")
+
+    def _launch(self, program: Program) -> subprocess.Popen[bytes]:
+        environment = {name: value for name, value in os.environ.items() if name not in program.environment}
+        environment |= {name: value for name, value in program.environment.items() if value is not None}
+        with self._log(program.name).open("wb") as log:
+            return subprocess.Popen(  # noqa: S603 -- the benches' own programs
+                program.command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+            )
+
+    def _wait_until_ready(self, program: Program) -> None:
+        process = self._running[program.name]
+        if program.once:
+            if process.wait(_READY_WITHIN):
+                raise AssertionError(f"{program.name} failed:\n{self.log(program.name)}")
+            return
+        ends = time.monotonic() + _READY_WITHIN
+        while program.port is not None:
+            with suppress(OSError):
+                socket.create_connection((program.host, program.port), timeout=1).close()
+                return
+            if process.poll() is not None or time.monotonic() > ends:
+                raise AssertionError(f"{program.name} is not ready:\n{self.log(program.name)}")
+            time.sleep(0.02)
+
+    def _log(self, name: str) -> Path:
+        return self._directory / f"{name}.log"
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """So many ports that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in sockets]
+
+
+def _family(pid: int) -> list[int]:
+    family = [pid]
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                family += _family(int(child))
+    return family
+
+
+def _cpu(pid: int) -> float:
+    with suppress(OSError):
+        # After the name, which may hold anything but ends the last bracket; own time and that of children waited for.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / _TICKS
+    return 0.0
+
+
+def _memory(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

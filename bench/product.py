@@ -1,0 +1,73 @@
+"""Datahog's own parts, in the benches' process: fills its tables and its queue, looks as its reconciler does."""
+
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+
+from bench.records import Records
+from bench.stand import PROVIDERS
+from bench.systems import Place, datahog_settings
+from bench.world import World
+from datahog.wiring import Wiring
+from persistence.due import DueIndex
+from persistence.dynamodb import Table
+from persistence.records import Request
+from persistence.tables import aggregator_table, client_table, create_tables
+from persistence.times import utc_now
+from workers.queue import fetch_steps
+from workers.reconcile import Reconciler
+
+_BATCH = 200
+
+
+class Product:
+    """Datahog's own parts at a place, in this process, over tables made now."""
+
+    def __init__(self, here: Place, *, dynamodb_url: str | None = None) -> None:
+        """At the place's own DynamoDB, if no other is named."""
+        url = dynamodb_url or here.dynamodb_url
+        settings = datahog_settings(here).model_copy(update={"dynamodb_endpoint_url": url})
+        self._wiring = Wiring(settings, {})
+        table = aggregator_table(settings.table_prefix)
+        create_tables(self._wiring.dynamodb, settings.table_prefix)
+        self._now = utc_now()
+        self._reconciler = Reconciler(
+            self._wiring.requests,
+            self._wiring.retrievals,
+            DueIndex(Table(self._wiring.dynamodb, table)),
+            DueIndex(Table(self._wiring.dynamodb, client_table(settings.table_prefix))),
+            self._wiring.queue,
+            period=1,
+            clock=lambda: self._now,
+        )
+        self.records = Records(self._wiring.dynamodb, table, url)
+
+    def new_request(self, callback_url: str) -> Request:
+        """Write a request down, and put nothing on the queue."""
+        providers = [(name, self._wiring.providers[name].url) for name in PROVIDERS]
+        deadline = utc_now() + timedelta(days=20)
+        created, _ = self._wiring.requests.create(
+            uuid.uuid4().hex, providers, callback_url, deadline=deadline, content=None
+        )
+        return created
+
+    def end(self, request: Request) -> Request:
+        """End the request, and its delivery."""
+        for job in request.jobs:
+            self._wiring.requests.finish_job(request, job, b'{"amount":22.27}')
+        ended = self._wiring.requests.get(request.request_id)
+        self._wiring.deliveries.succeeded(ended)
+        return ended
+
+    async def fill(self, world: World, requests: int) -> None:
+        """Write so many requests, and put their jobs on the queue."""
+        template = self.new_request(world.callback_url("template"))
+        ids = await self.records.copy(template.request_id, requests)
+        for start in range(0, len(ids), _BATCH):
+            copies = [replace(template, request_id=request_id) for request_id in ids[start : start + _BATCH]]
+            self._wiring.queue.put(*(step for copy in copies for step in fetch_steps(copy)))
+
+    def look(self) -> None:
+        """One look of the reconciler, ten minutes after the one before: all that is open is due again."""
+        self._now += timedelta(minutes=10)
+        self._reconciler.look()

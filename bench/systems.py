@@ -1,0 +1,178 @@
+"""The systems that do the whole job, Datahog and its peers: which programs each is made of, on the same engines."""
+
+import base64
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from bench.world import HOST
+from datahog import engines, stack
+from datahog.settings import Settings
+from datahog.supervisor import Program
+
+NODE = Path(__file__).parent / "peers" / "node"
+_SECRET = "whsec_" + base64.b64encode(b"guards nothing but benches").decode()
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a system is given: where it runs, whom it asks (at `providers_url`/name), and how much at once."""
+
+    directory: Path
+    dynamodb_port: int
+    redis_port: int
+    port: int
+    providers_url: str
+    providers: Sequence[str]
+    concurrency: int
+
+    @property
+    def engines(self) -> Sequence[Program]:
+        """The engines, the same for all."""
+        return (
+            engines.dynamodb(self.dynamodb_port, self.directory / "dynamodb"),
+            engines.redis(self.redis_port, self.directory / "redis"),
+        )
+
+    @property
+    def dynamodb_url(self) -> str:
+        """Where DynamoDB is."""
+        return stack.url(engines.HOST, self.dynamodb_port)
+
+    @property
+    def redis_url(self) -> str:
+        """Where Redis is."""
+        return f"redis://{engines.HOST}:{self.redis_port}/0"
+
+
+@dataclass(frozen=True)
+class System:
+    """A system at a place: the programs to start in turn, and the URL that takes requests.
+
+    `front` and `worker` name the programs that take requests and that work them off.
+    """
+
+    programs: Sequence[Program]
+    url: str
+    front: str
+    worker: str
+
+    @property
+    def measured(self) -> list[str]:
+        """The programs that run all the time."""
+        return [program.name for program in self.programs if not program.once]
+
+
+def datahog_settings(place: Place) -> Settings:
+    """Settings for the place: one process of each kind, and no provider's limit in the way."""
+    file = place.directory / "providers.yaml"
+    providers = {name: {"url": f"{place.providers_url}/{name}", "concurrency": 10_000} for name in place.providers}
+    file.write_text(yaml.safe_dump({"providers": providers}))
+    return stack.settle(
+        Settings(
+            host=HOST,
+            dynamodb_port=place.dynamodb_port,
+            redis_port=place.redis_port,
+            aggregator_port=place.port,
+            providers_file=file,
+            webhook_secrets=(_SECRET,),
+            worker_concurrency=place.concurrency,
+            data_dir=place.directory,
+            log_level="WARNING",
+        )
+    )
+
+
+def datahog(place: Place) -> System:
+    """Datahog's aggregator, worker and reconciler."""
+    settings = datahog_settings(place)
+    programs = {program.name: program for stage in stack.stages(settings) for program in stage}
+    chosen = [programs[name] for name in ("tables", "aggregator", "worker", "reconciler")]
+    return System(chosen, f"{settings.aggregator_url}/api/v1/requests", "aggregator", "worker")
+
+
+def celery(place: Place) -> System:
+    """FastAPI and a Celery chord on a gevent pool (see README.md for its settings)."""
+    environment = peer_environment(place)
+    tasks = "bench.peers.celery_chord.tasks"
+    worker = [sys.executable, "-m", "celery", "--quiet", "-A", tasks, "worker", "-P", "gevent", "-l", "WARNING"]
+    worker += ["-c", str(place.concurrency), "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    api = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "warning"]
+    api += ["--port", str(place.port), "bench.peers.celery_chord.api:app"]
+    return System(
+        (
+            peer_table(environment),
+            Program("api", api, host=HOST, port=place.port, environment=environment),
+            Program("worker", worker, environment=environment),
+        ),
+        stack.url(HOST, place.port) + "/requests",
+        "api",
+        "worker",
+    )
+
+
+def node(place: Place) -> System:
+    """Fastify, Bee-queue and the AWS SDK for JavaScript: the seed's original design (see README.md)."""
+    environment = peer_environment(place)
+    return System(
+        (
+            peer_table(environment),
+            node_program("api", environment, place.port),
+            node_program("worker", environment),
+        ),
+        stack.url(HOST, place.port) + "/requests",
+        "api",
+        "worker",
+    )
+
+
+def peer_environment(place: Place) -> Mapping[str, str | None]:
+    """What a peer's programs are told."""
+    return {
+        **engines.CREDENTIALS,
+        "DYNAMODB_URL": place.dynamodb_url,
+        "REDIS_URL": place.redis_url,
+        "PROVIDERS_URL": place.providers_url,
+        "WEBHOOK_SECRET": _SECRET,
+        "CONCURRENCY": str(place.concurrency),
+        "PORT": str(place.port),
+        "NODE_ENV": "production",
+    }
+
+
+def peer_table(environment: Mapping[str, str | None]) -> Program:
+    """Creates the table that all peers use."""
+    return Program("table", (sys.executable, "-m", "bench.peers.table"), once=True, environment=environment)
+
+
+def node_program(name: str, environment: Mapping[str, str | None], port: int | None = None) -> Program:
+    """A script of the Node peer."""
+    interpreter = shutil.which("node") or "node"
+    return Program(name, (interpreter, str(NODE / f"{name}.js")), host=HOST, port=port, environment=environment)
+
+
+def front_peer(framework: str, place: Place) -> System:
+    """The front door alone, by `fastapi` or `flask`, each behind its own server."""
+    environment = peer_environment(place)
+    module = f"bench.peers.front_{framework}"
+    uvicorn = ("-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--port", str(place.port), f"{module}:app")
+    command = (sys.executable, *(uvicorn if framework == "fastapi" else ("-m", module)))
+    front = Program("front", command, host=HOST, port=place.port, environment=environment)
+    return System((peer_table(environment), front), stack.url(HOST, place.port) + "/requests", "front", "front")
+
+
+def systems() -> Mapping[str, Callable[[Place], System]]:
+    """Those that do the whole job and can run here, by name."""
+    found: dict[str, Callable[[Place], System]] = {"Datahog": datahog, "Celery chord": celery}
+    if node_is_here():
+        found["Node, Bee-queue"] = node
+    return found
+
+
+def node_is_here() -> bool:
+    """Whether Node and the packages of its peer are installed (`npm ci` in bench/peers/node)."""
+    return shutil.which("node") is not None and (NODE / "node_modules").is_dir()
