@@ -116,7 +116,7 @@ def celery(place: Place) -> System:
 
 
 def node(place: Place) -> System:
-    """Fastify, Bee-queue and the AWS SDK for JavaScript: the seed's original design (see README.md)."""
+    """Fastify, Bee-queue and the AWS SDK for JavaScript: a Node design of the same job (see README.md)."""
     environment = peer_environment(place)
     return System(
         (

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 from datahog import settings
@@ -42,26 +43,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"datahog {chosen}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _client(settings: Settings) -> None:
     """the API that people ask (port 3100)"""
     from datahog import jobs
 
-    _serve(jobs.wiring().client_app(), settings.host, settings.client_port)
+    _serve(jobs.wiring().client_app(), settings, "client_port")
 
 
 def _aggregator(settings: Settings) -> None:
     """the aggregation service (port 3200)"""
     from datahog import jobs
 
-    _serve(jobs.wiring().aggregator_app(), settings.host, settings.aggregator_port)
+    _serve(jobs.wiring().aggregator_app(), settings, "aggregator_port")
 
 
 def _worker(_: Settings) -> None:
     """runs the jobs: fetch, deliver, submit"""
     from datahog import jobs
 
+    # Until the worker runs, and takes signals by itself: it may have to wait for Redis.
+    _end_on_sigterm()
     jobs.wiring().check_jobs()
     jobs.wiring().worker().run()
 
@@ -86,7 +91,9 @@ def _tables(settings: Settings) -> None:
     try:
         created = create_tables(dynamodb_client(settings, os.environ), settings.table_prefix)
     except (BotoCoreError, ClientError, TimeoutError) as error:
-        raise SettingsError(f"DynamoDB at {settings.dynamodb_endpoint_url or 'AWS'}: {error}") from None
+        # What is no DynamoDB may answer with a whole page.
+        reason = " ".join(str(error).split())[:300]
+        raise SettingsError(f"DynamoDB at {settings.dynamodb_endpoint_url or 'AWS'}: {reason}") from None
     log.info("created %s", ", ".join(created)) if created else log.info("all tables are there")
 
 
@@ -100,7 +107,7 @@ def _simulator(settings: Settings) -> None:
         seed=settings.simulator_seed,
     )
     _end_on_sigterm()
-    simulator.app.serve(app, settings.host, settings.simulator_port)
+    simulator.app.serve(app, settings.host, _check_port(settings, "simulator_port"))
 
 
 def _viewer(settings: Settings) -> None:
@@ -114,7 +121,7 @@ def _viewer(settings: Settings) -> None:
         {name: url.rstrip("/") + specs.base_path(name) for name, url in servers.items()},
     )
     _end_on_sigterm()
-    viewer.serve(app, settings.host, settings.viewer_port)
+    viewer.serve(app, settings.host, _check_port(settings, "viewer_port"))
 
 
 def _run(settings: Settings) -> int:
@@ -144,19 +151,37 @@ _COMMANDS: dict[str, Callable[[Settings], int | None]] = {
 }
 
 
-def _serve(app: Any, host: str, port: int) -> None:
+def _serve(app: Any, settings: Settings, port_setting: str) -> None:
     import uvicorn
 
-    log.info("serving on http://%s:%d", host, port)
-    uvicorn.run(
+    from datahog import jobs
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            jobs.wiring().long_polls.end()
+            super().handle_exit(sig, frame)
+
+    port = _check_port(settings, port_setting)
+    log.info("serving on http://%s:%d", settings.host, port)
+    config = uvicorn.Config(
         app,
-        host=host,
+        host=settings.host,
         port=port,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_SERVER_GRACE,
         server_header=False,
     )
+    Server(config).run()
+
+
+def _check_port(settings: Settings, name: str) -> int:
+    """The port of the setting, if it is free. Raises SettingsError."""
+    from datahog import ports
+
+    port: int = getattr(settings, name)
+    ports.listen(settings.host, port, name).close()
+    return port
 
 
 def _end_on_sigterm() -> None:

@@ -1,17 +1,15 @@
 """`run`: the whole stack on this machine's fixed ports, for as long as a person wants it."""
 
 import base64
-import errno
 import secrets
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from datahog import engines, stack
+from datahog import engines, ports, stack
 from datahog.engines import EngineMissing
-from datahog.settings import PREFIX, Settings
+from datahog.settings import Settings, SettingsError
 from datahog.supervisor import Interrupted, ProgramFailed, Supervisor
 
 _SECRET_BYTES = 32
@@ -23,10 +21,10 @@ def run(settings: Settings) -> int:
     if unusable := list(unusable_ports(settings)):
         print(*unusable, sep="\n", file=sys.stderr)
         return 1
-    if not settings.webhook_secrets:
-        secret = webhook_secret(settings.data_dir / "webhook-secret")
-        settings = settings.model_copy(update={"webhook_secrets": (secret,)})
     try:
+        if not settings.webhook_secrets:
+            secret = webhook_secret(settings.data_dir / "webhook-secret")
+            settings = settings.model_copy(update={"webhook_secrets": (secret,)})
         with Supervisor(sys.stdout, grace=stack.grace(settings), signals=True) as supervisor:
             for programs in stack.stages(settings):
                 supervisor.start(*programs)
@@ -37,6 +35,8 @@ def run(settings: Settings) -> int:
         return 0
     except (ProgramFailed, EngineMissing) as error:
         print(f"Stopped everything: {error}.", file=sys.stderr)
+    except OSError as error:
+        print(f"Data cannot be kept in {settings.data_dir} (DATAHOG_DATA_DIR): {error.strerror}.", file=sys.stderr)
     return 1
 
 
@@ -45,17 +45,10 @@ def unusable_ports(settings: Settings) -> Iterator[str]:
     hosts = {"dynamodb_port": engines.HOST, "redis_port": engines.HOST}
     with ExitStack() as held:  # all at once, so that two settings naming one port are found too
         for name in (field for field in Settings.model_fields if field.endswith("_port")):
-            host, port = hosts.get(name, settings.host), getattr(settings, name)
             try:
-                family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-                held.enter_context(socket.create_server((host, port), family=family))
-            except OSError as error:
-                variable = PREFIX + name.upper()
-                if error.errno == errno.EADDRINUSE:
-                    yield f"Port {port} is taken: stop what uses it, or set {variable} to another one."
-                else:
-                    reason = str(error.strerror).partition(" (")[0]
-                    yield f"Cannot listen on {host} port {port} ({variable}): {reason}."
+                held.enter_context(ports.listen(hosts.get(name, settings.host), getattr(settings, name), name))
+            except SettingsError as error:
+                yield str(error)
 
 
 def webhook_secret(path: Path) -> str:

@@ -38,6 +38,8 @@ from workers.worker import ConcurrentWorker
 if TYPE_CHECKING:
     from connexion import AsyncApp
 
+    from handlers.waiting import LongPolls
+
 JOB_FUNCTIONS = "datahog.jobs"
 
 # Calls between the client and the aggregator, seconds: for a worker that can wait, and for a person who does.
@@ -69,15 +71,22 @@ class Wiring:
 
     @cached_property
     def redis(self) -> "redis.Redis":
-        """The connection pool to Redis. A server that hangs is given up on after two seconds."""
-        return redis.Redis.from_url(
-            self._settings.redis_url,
-            socket_connect_timeout=2,
-            socket_timeout=2,
-            health_check_interval=15,
-            # One for each thread that may use it, and some for the worker itself.
-            max_connections=self._settings.worker_concurrency + _API_THREADS + 10,
-        )
+        """The connection pool to Redis. A server that hangs is given up on after two seconds. Raises SettingsError."""
+        try:
+            connection = redis.Redis.from_url(
+                self._settings.redis_url,
+                socket_connect_timeout=2,
+                socket_timeout=2,
+                health_check_interval=15,
+                # One for each thread that may use it, and some for the worker itself.
+                max_connections=self._settings.worker_concurrency + _API_THREADS + 10,
+            )
+            # Options in the URL are looked at when a connection is made, which this does without connecting.
+            connection.connection_pool.make_connection()
+        except (TypeError, ValueError) as error:
+            # The URL may hold a password.
+            raise SettingsError(f"DATAHOG_REDIS_URL: wrong options ({type(error).__name__})") from None
+        return connection
 
     # Persistence.
 
@@ -208,6 +217,13 @@ class Wiring:
             period=self._settings.reconciler_period,
         )
 
+    @cached_property
+    def long_polls(self) -> "LongPolls":
+        """The reads that wait, which end when this process does."""
+        from handlers.waiting import LongPolls
+
+        return LongPolls()
+
     # Connexion takes a second to import, which the processes without an app are spared.
 
     def aggregator_app(self) -> "AsyncApp":
@@ -222,6 +238,7 @@ class Wiring:
             DueIndex(self._aggregator_table),
             self.queue,
             self.providers,
+            self.long_polls,
             base_path=specs.base_path(specs.AGGREGATOR),
             default_deadline=self._settings.request_deadline,
             result_limit=self._settings.result_limit,
@@ -244,6 +261,7 @@ class Wiring:
             self._operations(specs.CLIENT, self._settings.client_url, _READ_TIMEOUTS),
             self._operations(specs.AGGREGATOR, self._settings.aggregator_url, _READ_TIMEOUTS),
             self.signer,
+            self.long_polls,
             base_path=specs.base_path(specs.CLIENT),
             default_deadline=self._settings.request_deadline,
         )

@@ -12,7 +12,7 @@ from handlers.answers import answer
 from handlers.checks import deadline_of, moment, unknown_provider
 from handlers.job_updates import JobUpdates
 from handlers.problems import Problem
-from handlers.waiting import wait_until
+from handlers.waiting import LongPolls
 from persistence.deliveries import Deliveries
 from persistence.documents import Document, record_document, request_document
 from persistence.due import DueIndex
@@ -20,6 +20,7 @@ from persistence.errors import Conflict, NotFound
 from persistence.idempotency import IdempotencyKeys, KeyReused, KeyUnderWay
 from persistence.records import CloseReason, Request, RequestStatus
 from persistence.requests import Requests
+from persistence.results import ResultLost
 from persistence.times import Clock, utc_now
 from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_steps
@@ -41,6 +42,7 @@ class Aggregator:
         index: DueIndex,
         queue: Queue,
         providers: Providers,
+        long_polls: LongPolls,
         *,
         base_path: str,
         default_deadline: float,
@@ -53,6 +55,7 @@ class Aggregator:
         self._index = index
         self._queue = queue
         self._providers = providers
+        self._long_polls = long_polls
         self._base_path = base_path
         self._default_deadline = timedelta(seconds=default_deadline)
         self._job_updates = JobUpdates(requests, result_limit=result_limit)
@@ -88,7 +91,7 @@ class Aggregator:
 
     async def get_request(self, request_id: str, wait: int, results: bool) -> ConnexionResponse:
         """The request, when it has ended or the wait is over."""
-        request = await wait_until(lambda: self._requests.get(request_id), lambda r: r.ended, wait)
+        request = await self._long_polls.wait_until(lambda: self._requests.get(request_id), lambda r: r.ended, wait)
         document = await run_in_threadpool(self._document, request, request_document, results)
         return answer(document, headers={} if request.ended else {"Retry-After": "1"})
 
@@ -148,8 +151,8 @@ class Aggregator:
     def _start_anew(self, request_id: str) -> Request | None:
         try:
             return self._deliveries.start_anew(request_id)
-        except (Conflict, NotFound):
-            # It was retried, or has expired, since the index was read.
+        except (Conflict, NotFound, ResultLost):
+            # It was retried, or has expired, since the index was read; or there is nothing left to deliver.
             return None
 
     def _create(self, request_id: str, body: Document) -> tuple[Request, bool]:

@@ -13,7 +13,7 @@ from handlers.answers import answer, no_content
 from handlers.checks import deadline_of, unknown_provider
 from handlers.known_providers import KnownProviders
 from handlers.problems import Problem
-from handlers.waiting import wait_until
+from handlers.waiting import LongPolls
 from persistence.documents import Document, result_text, retrieval_document, retrieval_summary
 from persistence.errors import Conflict
 from persistence.records import RequestStatus
@@ -38,6 +38,7 @@ class Client:
         client: Operations,
         aggregator: Operations,
         signer: Signer,
+        long_polls: LongPolls,
         *,
         base_path: str,
         default_deadline: float,
@@ -48,6 +49,7 @@ class Client:
         self._client = client
         self._aggregator = aggregator
         self._signer = signer
+        self._long_polls = long_polls
         self._base_path = base_path
         self._default_deadline = timedelta(seconds=default_deadline)
         self._clock = clock
@@ -75,7 +77,9 @@ class Client:
 
     async def get_request(self, request_id: str, wait: int) -> ConnexionResponse:
         """The request, when it has ended or the wait is over."""
-        retrieval = await wait_until(lambda: self._retrievals.get(request_id), lambda r: bool(r.ended_at), wait)
+        retrieval = await self._long_polls.wait_until(
+            lambda: self._retrievals.get(request_id), lambda r: bool(r.ended_at), wait
+        )
         document = await run_in_threadpool(self._document_with_results, retrieval)
         return answer(document, headers={} if retrieval.ended_at else {"Retry-After": "1"})
 

@@ -1,7 +1,7 @@
 """The sparse index: which records are open, by the time somebody must next look at them.
 
 A record is in the index while it has the attributes `dueShard` and `dueAt`. Their value may be too early, which costs
-one look, but never late by more than the `heal_after` or `recheck` of who wrote it.
+one look, but never late by more than the pause that who wrote it allows itself.
 """
 
 import heapq

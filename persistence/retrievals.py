@@ -13,10 +13,11 @@ from persistence.dynamodb import ConditionFailed, Item, Table
 from persistence.errors import Conflict
 from persistence.items import Items
 from persistence.records import RequestStatus
+from persistence.requests import DELIVERY_ALLOWANCE
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, SubmissionStatus, retrieval_from_item
 from persistence.tables import NEWEST_INDEX
-from persistence.times import to_text
+from persistence.times import from_text, to_text
 
 _NEWEST_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z#[A-Za-z0-9_-]{1,64}", re.ASCII)
 _NOT_ENDED = "attribute_not_exists(#outcome) AND attribute_not_exists(#cancelledAt) AND #submission.#status <> :refused"
@@ -86,8 +87,13 @@ class Retrievals:
         """The aggregator has the request; now its callback is awaited. Raises Conflict when the record has changed."""
         self._settle(
             retrieval,
-            ["#submission.#status = :status", "#submission.#attempts = #submission.#attempts + :one"],
-            {"status": SubmissionStatus.ACCEPTED.value},
+            [
+                "#submission.#status = :status",
+                "#submission.#attempts = #submission.#attempts + :one",
+                "#expiresAt = :expires",
+            ],
+            # Should the callback never come, this does not stay for ever.
+            {"status": SubmissionStatus.ACCEPTED.value, "expires": self._expires_at(from_text(retrieval.deadline))},
             ["#submission.#nextAttemptAt", "#submission.#lastError", "#dueShard", "#dueAt"],
         )
 
@@ -214,8 +220,9 @@ class Retrievals:
             remove=remove,
         )
 
-    def _expires_at(self) -> int:
-        return int((self._items.clock() + self._retention).timestamp())
+    def _expires_at(self, deadline: datetime | None = None) -> int:
+        ends = deadline + DELIVERY_ALLOWANCE if deadline else self._items.clock()
+        return int((ends + self._retention).timestamp())
 
 
 def _write_cursor(newest_key: str) -> str:

@@ -1,0 +1,85 @@
+"""The command line: what keeps a process from starting is one line, and what waits can be stopped."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from handlers.waiting import LongPolls
+from tests.system import SECRET
+
+SETTINGS = {
+    "DATAHOG_DYNAMODB_ENDPOINT_URL": "http://127.0.0.1:9",
+    "DATAHOG_REDIS_URL": "redis://127.0.0.1:9/0",
+    "DATAHOG_WEBHOOK_SECRETS": SECRET,
+}
+
+
+def start(command: str, **settings: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "datahog", command],
+        env=os.environ | SETTINGS | settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+@pytest.mark.parametrize("command", ["client", "aggregator", "simulator", "viewer"])
+def test_a_taken_port_is_told_with_the_setting_that_changes_it(command: str) -> None:
+    variable = f"DATAHOG_{command.upper()}_PORT"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        process = start(command, **{variable: str(port)})
+        _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    assert errors.splitlines() == [
+        f"datahog {command}: Port {port} is taken: stop what uses it, or set {variable} to another one."
+    ]
+
+
+@pytest.mark.parametrize("options", ["foo=1", "socket_timeout=secret"])
+def test_a_wrong_option_of_the_redis_url_is_one_line_that_does_not_repeat_it(options: str) -> None:
+    process = start("reconciler", DATAHOG_REDIS_URL=f"redis://127.0.0.1:9/0?{options}")
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    [line] = errors.splitlines()
+    assert line.startswith("datahog reconciler: DATAHOG_REDIS_URL: ")
+    assert options not in line
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_worker_that_waits_for_redis_can_be_stopped(number: signal.Signals, code: int) -> None:
+    process = start("worker")
+    assert process.stderr is not None
+    first = process.stderr.readline()
+
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+
+    assert "queue away" in first
+    assert process.returncode == code
+    assert "Traceback" not in errors
+
+
+def test_a_long_poll_ends_with_what_there_is_when_its_server_stops() -> None:
+    async def wait() -> str:
+        long_polls = LongPolls()
+        waiting = asyncio.ensure_future(long_polls.wait_until(lambda: "open", lambda _: False, 30))
+        await asyncio.sleep(0.2)
+        long_polls.end()
+        return await waiting
+
+    started = time.monotonic()
+
+    assert asyncio.run(wait()) == "open"
+    assert time.monotonic() - started < 5
