@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 import specs
-from handlers.bodies import json_bodies
+from handlers.bodies import BodyCheck, json_bodies
 from handlers.media_types import JsonOnly
 from handlers.parameters import Parameters
 from handlers.paths import KnownPaths
@@ -30,12 +30,17 @@ log = logging.getLogger(__name__)
 
 
 def build_app(
-    name: str, handlers: object, *, body_limits: Mapping[str, int], cors_origin: str | None = None
+    name: str,
+    handlers: object,
+    *,
+    body_limits: Mapping[str, int],
+    body_checks: Mapping[str, BodyCheck] | None = None,
+    cors_origin: str | None = None,
 ) -> AsyncApp:
     """The application that serves the document `name` by the methods of `handlers`.
 
-    `body_limits` is the largest body in bytes, by operationId, where it is not the default. The application does not
-    start (connexion.exceptions.ResolverError) when an operation of the document has no method.
+    `body_limits` and `body_checks` are those of `handlers.bodies`, by operationId, where there are any. The application
+    does not start (connexion.exceptions.ResolverError) when an operation of the document has no method.
     """
 
     def method(operation_id: str) -> Callable[..., Any]:
@@ -48,7 +53,7 @@ def build_app(
         pythonic_params=True,
         resolver=Resolver(method),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False),
-        validator_map={"body": {"application/json": json_bodies(body_limits)}, "parameter": Parameters},
+        validator_map={"body": {"application/json": json_bodies(body_limits, body_checks)}, "parameter": Parameters},
     )
     document = specs.read(name)
     if cors_origin:

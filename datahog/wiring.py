@@ -254,13 +254,13 @@ class Wiring:
         """The asynchronous client."""
         from datahog.apps import build_app
         from handlers.client import Client
+        from handlers.signatures import signature_check
 
         handlers = Client(
             self.retrievals,
             self.queue,
             self._operations(specs.CLIENT, self._settings.client_url, _READ_TIMEOUTS),
             self._operations(specs.AGGREGATOR, self._settings.aggregator_url, _READ_TIMEOUTS),
-            self.signer,
             self.long_polls,
             base_path=specs.base_path(specs.CLIENT),
             default_deadline=self._settings.request_deadline,
@@ -269,6 +269,7 @@ class Wiring:
             specs.CLIENT,
             handlers,
             body_limits={"receiveCallback": _CALLBACK_LIMIT},
+            body_checks={"receiveCallback": signature_check(self.signer)},
             cors_origin=self._settings.viewer_origin,
         )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonschema_rs
@@ -23,8 +23,17 @@ _RELAYED = frozenset({"receiveCallback"})
 _AROUND_RESULTS = 10
 
 
-def json_bodies(limits: Mapping[str, int]) -> type[AbstractRequestBodyValidator]:
-    """The validator class for Connexion's `validator_map`; `limits` is the largest body in bytes by operationId."""
+BodyCheck = Callable[[Mapping[str, str], bytes], None]
+
+
+def json_bodies(
+    limits: Mapping[str, int], checks: Mapping[str, BodyCheck] | None = None
+) -> type[AbstractRequestBodyValidator]:
+    """The validator class for Connexion's `validator_map`, by operationId where operations differ.
+
+    `limits` is the largest body in bytes; each of `checks` gets headers and body before anybody looks into the body,
+    and may raise Problem.
+    """
     compiled: dict[int, tuple[Any, jsonschema_rs.Draft4Validator]] = {}
 
     class JsonBody(AbstractRequestBodyValidator):  # type: ignore[misc]
@@ -34,6 +43,8 @@ def json_bodies(limits: Mapping[str, int]) -> type[AbstractRequestBodyValidator]
             headers = MutableHeaders(scope=scope)
             operation_id = scope["extensions"]["connexion_routing"]["operation_id"]
             body = await _read(receive, headers, limits.get(operation_id, DEFAULT_LIMIT))
+            if checks and operation_id in checks:
+                await run_in_threadpool(checks[operation_id], headers, body)
             if len(body) > DEFAULT_LIMIT:
                 # So long that others would wait for it.
                 await run_in_threadpool(self._check, body, operation_id in _RELAYED)

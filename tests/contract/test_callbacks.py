@@ -185,3 +185,11 @@ def test_results_of_many_megabytes_come_through(client: Api, request_id: str) ->
 
     assert _post(client, request_id, body, _signed(body)).status_code == 204
     assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == "x" * 5_000_000
+
+
+def test_a_forged_callback_is_refused_before_anybody_looks_into_it(client: Api, request_id: str) -> None:
+    for body in (b"{}", b"[1", b"{'a': 1}"):
+        answer = _post(client, request_id, body, _STRANGER.headers("msg_1", utc_now(), body))
+
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Webhook-Signature"

@@ -75,7 +75,7 @@ def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
 
 def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     # Handlers that lack all their parts: whatever they are asked, they fail.
-    broken = Client(*cast(Any, [None] * 6), base_path="", default_deadline=1)
+    broken = Client(*cast(Any, [None] * 5), base_path="", default_deadline=1)
     app = build_app(specs.CLIENT, broken, body_limits={})
 
     with caplog.at_level(logging.ERROR):
