@@ -8,6 +8,7 @@ import jsonschema_rs
 import requests
 
 import specs
+from tests.system import eventually
 
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 PROBLEM = "application/problem+json"
@@ -94,3 +95,14 @@ def check_problem(answer: requests.Response) -> dict[str, Any]:
     assert 10 <= len(problem["detail"]) <= 400, problem["detail"]
     assert not re.search(r"Traceback|\.py\b|Error\(|\{'|additionalProperties", problem["detail"]), problem["detail"]
     return problem
+
+
+def read_until_ended(api: Api, request_id: str) -> dict[str, Any]:
+    """The request of either API, once it has ended."""
+
+    def look() -> Any:
+        document = api.call("getRequest", request_id, params={"wait": 5}).json()
+        return document["status"] != "OPEN" and document
+
+    document: dict[str, Any] = eventually(look)
+    return document

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from persistence.times import to_text, utc_now
-from tests.contract.api import Api
+from tests.contract.api import Api, read_until_ended
 from tests.receiver import Receiver
 from tests.system import eventually
 
@@ -18,15 +18,6 @@ def _create(aggregator: Api, receiver: Receiver, *providers: str, **members: Any
     body = {"providers": providers, "callbackUrl": receiver.url(f"/{uuid.uuid4().hex}")} | members
     request_id: str = aggregator.call("createRequest", json=body).json()["requestId"]
     return request_id
-
-
-def _ended(aggregator: Api, request_id: str) -> dict[str, Any]:
-    def look() -> Any:
-        document = aggregator.call("getRequest", request_id, params={"wait": 5}).json()
-        return document["status"] != "OPEN" and document
-
-    document: dict[str, Any] = eventually(look)
-    return document
 
 
 def test_the_known_providers_are_listed_by_name(aggregator: Api) -> None:
@@ -58,7 +49,7 @@ def test_a_request_is_accepted_at_once_and_found_where_the_answer_says(aggregato
 def test_a_request_that_ends_carries_the_results_as_they_came(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady")
 
-    document = _ended(aggregator, request_id)
+    document = read_until_ended(aggregator, request_id)
 
     assert document["status"] == "COMPLETE"
     assert document["openJobs"] == 0
@@ -67,7 +58,7 @@ def test_a_request_that_ends_carries_the_results_as_they_came(aggregator: Api, r
 
 def test_results_can_be_left_out(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady")
-    _ended(aggregator, request_id)
+    read_until_ended(aggregator, request_id)
 
     answer = aggregator.call("getRequest", request_id, params={"results": "false"})
 
@@ -137,7 +128,7 @@ def test_cancelling_keeps_what_is_there_and_ends_the_rest(aggregator: Api, recei
 
 def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady")
-    _ended(aggregator, request_id)
+    read_until_ended(aggregator, request_id)
 
     answer = aggregator.call("cancelRequest", request_id)
 
@@ -147,10 +138,10 @@ def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(aggregator: Api,
 
 def test_retrying_runs_the_failed_jobs_only_and_counts_a_revision(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady", "broken")
-    partial = _ended(aggregator, request_id)
+    partial = read_until_ended(aggregator, request_id)
 
     answer = aggregator.call("retryRequest", request_id)
-    again = _ended(aggregator, request_id)
+    again = read_until_ended(aggregator, request_id)
 
     assert partial["status"] == again["status"] == "PARTIAL"
     assert answer.status_code == 202
@@ -163,7 +154,7 @@ def test_retrying_runs_the_failed_jobs_only_and_counts_a_revision(aggregator: Ap
 def test_a_request_that_has_not_failed_cannot_be_retried(aggregator: Api, receiver: Receiver, provider: str) -> None:
     request_id = _create(aggregator, receiver, provider)
     if provider == "steady":
-        _ended(aggregator, request_id)
+        read_until_ended(aggregator, request_id)
 
     assert aggregator.call("retryRequest", request_id).status_code == 409
 
@@ -220,7 +211,7 @@ def test_a_request_has_ended_by_its_deadline(aggregator: Api, receiver: Receiver
     soon = to_text(utc_now() + timedelta(seconds=1))
     request_id = _create(aggregator, receiver, "steady", "mute", deadline=soon)
 
-    document = _ended(aggregator, request_id)
+    document = read_until_ended(aggregator, request_id)
 
     assert document["status"] == "PARTIAL"
     assert [job["status"] for job in document["jobs"]] == ["DONE", "FAILED"]

@@ -6,22 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.contract.api import Api
+from tests.contract.api import Api, read_until_ended
 from tests.system import eventually
 
 
 def _ask(client: Api, *providers: str) -> str:
     request_id: str = client.call("createRequest", json={"providers": providers}).json()["requestId"]
     return request_id
-
-
-def _ended(client: Api, request_id: str) -> dict[str, Any]:
-    def look() -> Any:
-        document = client.call("getRequest", request_id, params={"wait": 5}).json()
-        return document["status"] != "OPEN" and document
-
-    document: dict[str, Any] = eventually(look)
-    return document
 
 
 def test_a_request_is_accepted_at_once_and_found_where_the_answer_says(client: Api) -> None:
@@ -48,7 +39,7 @@ def test_a_request_is_submitted_and_its_progress_shown(client: Api) -> None:
 
 
 def test_a_request_that_ends_carries_the_results(client: Api) -> None:
-    document = _ended(client, _ask(client, "steady", "broken"))
+    document = read_until_ended(client, _ask(client, "steady", "broken"))
 
     assert document["status"] == "PARTIAL"
     assert [job["status"] for job in document["jobs"]] == ["DONE", "FAILED"]
@@ -103,7 +94,7 @@ def test_cancelling_reaches_the_aggregator(client: Api, aggregator: Api) -> None
 
 def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(client: Api) -> None:
     request_id = _ask(client, "steady")
-    _ended(client, request_id)
+    read_until_ended(client, request_id)
 
     assert client.call("cancelRequest", request_id).status_code == 409
     assert client.call("getRequest", request_id).json()["status"] == "COMPLETE"
