@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from connexion import AsyncApp
-from connexion.exceptions import ProblemException
+from connexion.exceptions import OAuthProblem, ProblemException
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from connexion.middleware import MiddlewarePosition
 from connexion.options import SwaggerUIOptions
@@ -18,13 +18,16 @@ from starlette.responses import JSONResponse
 
 import specs
 from handlers.bodies import BodyCheck, json_bodies
+from handlers.callers import Callers, no_key
 from handlers.media_types import JsonOnly
 from handlers.parameters import Parameters
 from handlers.paths import KnownPaths
 from handlers.problems import Problem, problem_of_status
+from handlers.security import security_map
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
 from persistence.results import ResultLost
+from specs.operations import operations
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +36,16 @@ def build_app(
     name: str,
     handlers: object,
     *,
+    callers: Callers,
     body_limits: Mapping[str, int],
     body_checks: Mapping[str, BodyCheck] | None = None,
     cors_origin: str | None = None,
 ) -> AsyncApp:
     """The application that serves the document `name` by the methods of `handlers`.
 
-    `body_limits` and `body_checks` are those of `handlers.bodies`, by operationId, where there are any. The application
-    does not start (connexion.exceptions.ResolverError) when an operation of the document has no method.
+    `callers` are those who may call; `body_limits` and `body_checks` are those of `handlers.bodies`, by operationId,
+    where there are any. The application does not start (connexion.exceptions.ResolverError) when an operation of the
+    document has no method.
     """
 
     def method(operation_id: str) -> Callable[..., Any]:
@@ -52,8 +57,9 @@ def build_app(
         strict_validation=True,
         pythonic_params=True,
         resolver=Resolver(method),
-        swagger_ui_options=SwaggerUIOptions(serve_spec=False),
+        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui_path=specs.UI_PATH),
         validator_map={"body": {"application/json": json_bodies(body_limits, body_checks)}, "parameter": Parameters},
+        security_map=security_map(callers, operations(name)),
     )
     document = specs.read(name)
     if cors_origin:
@@ -72,7 +78,7 @@ def build_app(
     for error, handler in _REFUSALS.items():
         app.add_error_handler(error, handler)
     app.add_api(str(specs.path(name)))
-    app.add_url_rule(specs.base_path(name) + "/openapi.json", "document", _serve(document))
+    app.add_url_rule(specs.base_path(name) + specs.DOCUMENT_PATH, "document", _serve(document))
     return app
 
 
@@ -99,6 +105,10 @@ def _unavailable(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
     return Problem("unavailable", detail, headers={"Retry-After": "2"}).response
 
 
+def _no_key(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
+    return no_key().response
+
+
 def _refused_by_framework(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     status: int = getattr(error, "status_code", 500)
     # The framework appends a dump of the schema to some messages; the first line says what is wrong.
@@ -119,6 +129,7 @@ _REFUSALS: dict[type[Exception], Callable[[ConnexionRequest, Exception], Connexi
     ResultLost: _not_found,
     Conflict: _conflict,
     Unavailable: _unavailable,
+    OAuthProblem: _no_key,
     ProblemException: _refused_by_framework,
     HTTPException: _refused_by_framework,
     Exception: _internal_error,

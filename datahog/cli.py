@@ -3,11 +3,11 @@
 A command imports what it needs when it is chosen: all of it together takes seconds.
 """
 
-import argparse
 import logging
 import os
 import signal
 import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -23,45 +23,48 @@ _SERVER_GRACE = 5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments (those of the process, if not given) name; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = ArgumentParser(
         prog="python -m datahog",
         description="Collects data from slow and flaky HTTP providers and answers once, reliably.",
         epilog="settings, from the environment:\n" + settings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, command in _COMMANDS.items():
         summary = (command.__doc__ or "").strip().splitlines()[0]
-        commands.add_parser(
+        own = commands.add_parser(
             name, help=summary, description=summary, epilog=parser.epilog, formatter_class=parser.formatter_class
         )
-    chosen = parser.parse_args(arguments).command
+        if given[:1] == [name]:
+            _add_arguments(name, own)
+    chosen = parser.parse_args(given)
     try:
         loaded = settings.load(os.environ)
         _log_to_stderr(loaded.log_level)
-        return _COMMANDS[chosen](loaded) or 0
+        return _COMMANDS[chosen.command](loaded, chosen) or 0
     except SettingsError as error:
-        print(f"datahog {chosen}: {error}", file=sys.stderr)
+        print(f"datahog {chosen.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
 
 
-def _client(settings: Settings) -> None:
+def _client(settings: Settings, _: Namespace) -> None:
     """the API that people ask (port 3100)"""
     from datahog import jobs
 
     _serve(jobs.wiring().client_app(), settings, "client_port")
 
 
-def _aggregator(settings: Settings) -> None:
+def _aggregator(settings: Settings, _: Namespace) -> None:
     """the aggregation service (port 3200)"""
     from datahog import jobs
 
     _serve(jobs.wiring().aggregator_app(), settings, "aggregator_port")
 
 
-def _worker(_: Settings) -> None:
+def _worker(_settings: Settings, _: Namespace) -> None:
     """runs the jobs: fetch, deliver, submit"""
     from datahog import jobs
 
@@ -71,7 +74,7 @@ def _worker(_: Settings) -> None:
     jobs.wiring().worker().run()
 
 
-def _reconciler(_: Settings) -> None:
+def _reconciler(_settings: Settings, _: Namespace) -> None:
     """puts back on the queue what was lost"""
     from datahog import jobs
 
@@ -81,7 +84,7 @@ def _reconciler(_: Settings) -> None:
     reconciler.run()
 
 
-def _tables(settings: Settings) -> None:
+def _tables(settings: Settings, _: Namespace) -> None:
     """creates the DynamoDB tables that are missing"""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -97,7 +100,7 @@ def _tables(settings: Settings) -> None:
     log.info("created %s", ", ".join(created)) if created else log.info("all tables are there")
 
 
-def _simulator(settings: Settings) -> None:
+def _simulator(settings: Settings, _: Namespace) -> None:
     """flaky providers to try it on (port 3000)"""
     import simulator.app
 
@@ -110,7 +113,7 @@ def _simulator(settings: Settings) -> None:
     simulator.app.serve(app, settings.host, _check_port(settings, "simulator_port"))
 
 
-def _viewer(settings: Settings) -> None:
+def _viewer(settings: Settings, _: Namespace) -> None:
     """both OpenAPI documents in Swagger UI (port 8080)"""
     import specs
     from datahog import viewer
@@ -124,21 +127,48 @@ def _viewer(settings: Settings) -> None:
     viewer.serve(app, settings.host, _check_port(settings, "viewer_port"))
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, _: Namespace) -> int:
     """everything on this machine's fixed ports, until Ctrl-C"""
     from datahog import run
 
     return run.run(settings)
 
 
-def _demo(settings: Settings) -> int:
+def _demo(settings: Settings, _: Namespace) -> int:
     """everything on free ports, one request, and an end"""
     from datahog import demo
 
     return demo.demo(settings)
 
 
-_COMMANDS: dict[str, Callable[[Settings], int | None]] = {
+def _keys(_settings: Settings, arguments: Namespace) -> int:
+    """makes, lists and revokes the API keys of those who may call"""
+    from datahog import jobs, keys
+
+    return keys.run(jobs.wiring().api_keys, arguments)
+
+
+def _call(settings: Settings, arguments: Namespace) -> int:
+    """calls an operation of either API by its operationId"""
+    from datahog import call
+
+    return call.run(settings, arguments)
+
+
+def _add_arguments(name: str, parser: ArgumentParser) -> None:
+    """Most commands take none."""
+    match name:
+        case "keys":
+            from datahog import keys
+
+            keys.add_arguments(parser)
+        case "call":
+            from datahog import call
+
+            call.add_arguments(parser)
+
+
+_COMMANDS: dict[str, Callable[[Settings, Namespace], int | None]] = {
     "client": _client,
     "aggregator": _aggregator,
     "worker": _worker,
@@ -148,6 +178,8 @@ _COMMANDS: dict[str, Callable[[Settings], int | None]] = {
     "viewer": _viewer,
     "run": _run,
     "demo": _demo,
+    "keys": _keys,
+    "call": _call,
 }
 
 

@@ -1,8 +1,6 @@
 """`demo`: the whole stack for one request, told step by step, and nothing left behind."""
 
-import base64
 import json
-import secrets
 import socket
 import sys
 import time
@@ -10,16 +8,20 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import requests
 import yaml
 
-from datahog import engines, stack
+import specs
+from datahog import engines, local_secrets, stack
 from datahog.settings import Settings
 from datahog.supervisor import Interrupted, ProgramFailed, Supervisor
+from simulator.bills import path_of
+from workers.http import Http, HttpError, Timeouts
+from workers.operations import Operations
 
 _PROVIDERS = ("gas", "internet", "water")
 _LIMIT = 60
@@ -28,6 +30,7 @@ _SEED = 30
 """With it gas fails once, internet twice and water once."""
 _RETRY = {"initialDelay": 0.5, "multiplier": 2, "maximumDelay": 4, "jitter": 0.2}
 _LOG_LINES = 40
+_TIMEOUTS = Timeouts(connect=5, read=10, total=10)
 
 
 class DemoFailed(Exception):
@@ -44,7 +47,7 @@ def demo(settings: Settings) -> int:
         except Interrupted:
             print("Interrupted; everything is stopped.", file=sys.stderr)
             return 1
-        except (DemoFailed, ProgramFailed, engines.EngineMissing, requests.RequestException) as error:
+        except (DemoFailed, ProgramFailed, engines.EngineMissing, HttpError) as error:
             print(f"The demo failed: {error}. The last lines of the log:", file=sys.stderr)
             print(*_last_lines(log), sep="\n", file=sys.stderr)
             return 1
@@ -55,22 +58,24 @@ def demo(settings: Settings) -> int:
 def _prepare(settings: Settings, directory: Path) -> Settings:
     """Settings for a short life: free ports, own directory, quick retries, the same failures each time."""
     file = directory / "providers.yaml"
-    url = "${DATAHOG_SIMULATOR_URL}/providers/"
-    providers = {name: {"url": url + name, "retry": dict(_RETRY)} for name in _PROVIDERS}
+    url = "${DATAHOG_SIMULATOR_URL}"
+    providers = {name: {"url": url + path_of(name), "retry": dict(_RETRY)} for name in _PROVIDERS}
     file.write_text(yaml.safe_dump({"providers": providers}))
-    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     changes: dict[str, object] = {
         "host": engines.HOST,
         "viewer_origin": None,
         "providers_file": file,
-        "webhook_secrets": (secret,),
+        "webhook_secrets": (),
+        "local_key": None,
+        "aggregator_key": None,
         "reconciler_period": 1,
         "simulator_failure_rate": 0.5,
         "simulator_latency": 0.2,
         "simulator_seed": _SEED,
         "data_dir": directory,
     }
-    return stack.settle(settings.model_copy(update=changes | _free_ports()))
+    settled = stack.settle(settings.model_copy(update=changes | _free_ports()))
+    return local_secrets.fill_in(settled, keep=False)
 
 
 def _free_ports() -> dict[str, int]:
@@ -88,38 +93,52 @@ def _show(settings: Settings, log: Path, started: float) -> None:
             print("  " + ", ".join(program.name for program in programs), flush=True)
             supervisor.start(*programs)
         print(f"Ready after {time.monotonic() - started:.1f} s.\n")
-        client = stack.url(settings.host, settings.client_port)
-        document = _ask(supervisor, f"{client}/api/v1/requests", started)
+        print(f"API key, for this demo only: {settings.local_key}\n")
+        client = Operations(
+            specs.CLIENT,
+            settings.client_url,
+            Http(pool_size=1),
+            timeouts=_TIMEOUTS,
+            credentials={"bearerKey": str(settings.local_key)},
+        )
+        document = _ask(supervisor, client, started)
         print("\nAll have answered, and the aggregator has called the client back with the result:\n")
         print(json.dumps(document, indent=2))
         print("\nStopping ...", flush=True)
 
 
-def _ask(supervisor: Supervisor, url: str, started: float) -> Mapping[str, Any]:
-    """Post the request and tell its progress until it has ended. Raises DemoFailed."""
-    with requests.Session() as session:
-        session.trust_env = False  # a proxy of the environment cannot reach this machine's own ports
-        print(f"POST {url} {json.dumps({'providers': _PROVIDERS})}")
-        answer = session.post(url, json={"providers": _PROVIDERS}, timeout=10)
-        if answer.status_code != requests.codes.accepted:
-            raise DemoFailed(f"the client answered {answer.status_code} {answer.text[:500]}")
-        url = f"{url}/{answer.json()['requestId']}"
-        print(f"202 Accepted. GET {url} tells how it goes:")
-        asked = time.monotonic()
-        told: dict[str, str] = {}
-        while time.monotonic() - started < _LIMIT:
-            document: Mapping[str, Any] = session.get(url, timeout=10).json()
-            for job in document["jobs"]:
-                news = _news(job)
-                if news and told.get(job["provider"]) != (key := f"{job['status']} {job['attempts']}"):
-                    told[job["provider"]] = key
-                    print(f"  {time.monotonic() - asked:4.1f} s  {job['provider']:<9} {news}", flush=True)
-            if document["status"] == "COMPLETE":
-                return document
-            if document["status"] != "OPEN":
-                raise DemoFailed(f"the request ended {document['status']}")
-            supervisor.pause(0.1)
+def _ask(supervisor: Supervisor, client: Operations, started: float) -> Mapping[str, Any]:
+    """Post the request and tell its progress until it has ended. Raises DemoFailed and HttpError."""
+    body = {"providers": _PROVIDERS}
+    print(f"POST {client.url('createRequest')} {json.dumps(body)}")
+    reply = client.call("createRequest", body=body)
+    if reply.status != HTTPStatus.ACCEPTED:
+        raise DemoFailed(f"the client answered {reply}")
+    request_id = reply.document["requestId"]
+    print(f"202 Accepted. GET {client.url('getRequest', {'requestId': request_id})} tells how it goes:")
+    asked = time.monotonic()
+    told: dict[str, str] = {}
+    while time.monotonic() - started < _LIMIT:
+        document = _read(client, request_id)
+        for job in document["jobs"]:
+            news = _news(job)
+            if news and told.get(job["provider"]) != (key := f"{job['status']} {job['attempts']}"):
+                told[job["provider"]] = key
+                print(f"  {time.monotonic() - asked:4.1f} s  {job['provider']:<9} {news}", flush=True)
+        if document["status"] == "COMPLETE":
+            return document
+        if document["status"] != "OPEN":
+            raise DemoFailed(f"the request ended {document['status']}")
+        supervisor.pause(0.1)
     raise DemoFailed(f"no result within {_LIMIT} s")
+
+
+def _read(client: Operations, request_id: str) -> Mapping[str, Any]:
+    reply = client.call("getRequest", {"requestId": request_id})
+    if not reply.ok:
+        raise DemoFailed(f"the client answered {reply}")
+    document: Mapping[str, Any] = reply.document
+    return document
 
 
 def _news(job: Mapping[str, Any]) -> str | None:

@@ -1,18 +1,16 @@
 """`run`: the whole stack on this machine's fixed ports, for as long as a person wants it."""
 
-import base64
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
-from datahog import engines, ports, stack
+import specs
+from datahog import engines, local_secrets, ports, stack
 from datahog.engines import EngineMissing
 from datahog.settings import Settings, SettingsError
 from datahog.supervisor import Interrupted, ProgramFailed, Supervisor
-
-_SECRET_BYTES = 32
+from simulator.bills import PROVIDERS, path_of
+from specs.operations import target
 
 
 def run(settings: Settings) -> int:
@@ -22,9 +20,7 @@ def run(settings: Settings) -> int:
         print(*unusable, sep="\n", file=sys.stderr)
         return 1
     try:
-        if not settings.webhook_secrets:
-            secret = webhook_secret(settings.data_dir / "webhook-secret")
-            settings = settings.model_copy(update={"webhook_secrets": (secret,)})
+        settings = local_secrets.fill_in(settings, keep=True)
         with Supervisor(sys.stdout, grace=stack.grace(settings), signals=True) as supervisor:
             for programs in stack.stages(settings):
                 supervisor.start(*programs)
@@ -51,40 +47,40 @@ def unusable_ports(settings: Settings) -> Iterator[str]:
                 yield str(error)
 
 
-def webhook_secret(path: Path) -> str:
-    """The secret that signs callbacks (Standard Webhooks: whsec_ and base64); made on the first run."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        draft.touch(mode=0o600)
-        draft.write_text("whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode() + "\n")
-        draft.replace(path)
-    return path.read_text().strip()
-
-
 def _banner(settings: Settings) -> str:
-    def url(port: int) -> str:
-        return stack.url(settings.host, port)
+    def url(port: int, path: str = "") -> str:
+        return stack.url(settings.host, port) + path
 
-    client, aggregator = f"{url(settings.client_port)}/api/v1", f"{url(settings.aggregator_port)}/api/v1"
+    client = url(settings.client_port, specs.base_path(specs.CLIENT))
+    aggregator = url(settings.aggregator_port, specs.base_path(specs.AGGREGATOR))
+    create = url(settings.client_port, target(specs.CLIENT, "createRequest"))
+    read = url(settings.client_port, target(specs.CLIENT, "getRequest", {"requestId": "REQUEST_ID", "wait": 30}))
+    first, *others = PROVIDERS
     line = "-" * 78
     return f"""
 {line}
 Datahog is running. Data is kept in {settings.data_dir}; Ctrl-C stops everything.
 
-  client API      {client}    try it in a browser: {client}/ui
-  aggregator API  {aggregator}    {aggregator}/ui
+  client API      {client}    try it in a browser: {client}{specs.UI_PATH}
+  aggregator API  {aggregator}    {aggregator}{specs.UI_PATH}
   both documents  {url(settings.viewer_port)}
-  providers       {url(settings.simulator_port)}/providers/gas (also internet, water, electricity, phone)
+  providers       {url(settings.simulator_port, path_of(first))} (also {", ".join(others)})
+  API key         {_key(settings)}
 
 Ask for data:
 
-  curl -s -X POST {client}/requests -H 'Content-Type: application/json' \\
-    -d '{{"providers": ["gas", "internet", "water"]}}'
+  export DATAHOG_API_KEY={settings.local_key or "..."}
+  curl -s -X POST {create} -H "Authorization: Bearer $DATAHOG_API_KEY" \\
+    -H 'Content-Type: application/json' -d '{{"providers": ["gas", "internet", "water"]}}'
 
 and read it with the requestId that came back, waiting up to 30 s for the result:
 
-  curl -s '{client}/requests/REQUEST_ID?wait=30'
+  curl -s '{read}' -H "Authorization: Bearer $DATAHOG_API_KEY"
 {line}
 """
+
+
+def _key(settings: Settings) -> str:
+    if settings.local_key:
+        return f"kept in {settings.data_dir / local_secrets.API_KEY}; for this machine only"
+    return "python -m datahog keys create makes one"

@@ -1,6 +1,7 @@
 """Settings: every `DATAHOG_*` environment variable, its default, and what a wrong value is told."""
 
 import base64
+import ipaddress
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -9,6 +10,8 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from persistence import api_keys
 
 PREFIX = "DATAHOG_"
 
@@ -28,9 +31,11 @@ Seconds = Annotated[float, Field(gt=0, le=315_360_000)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$"), AfterValidator(_with_good_port)]
 RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://\S+$"), AfterValidator(_with_good_port)]
 
+ApiKey = Annotated[str, Field(pattern=api_keys.PATTERN)]
+
 _SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+)={0,2}")
 # What a wrong value of these is must not be told: there may be a password in it.
-_HIDDEN = ("webhook_secrets", "redis_url")
+_HIDDEN = ("webhook_secrets", "redis_url", "api_key", "aggregator_key", "local_key")
 
 
 class SettingsError(Exception):
@@ -73,6 +78,14 @@ class Settings(BaseModel):
         (), repr=False, description="comma-separated `whsec_...` secrets; callbacks are signed with all, any verifies"
     )
 
+    api_key: ApiKey | None = Field(None, repr=False, description="the API key that `call` uses")
+    aggregator_key: ApiKey | None = Field(
+        None, repr=False, description="the API key with which the client and its workers call the aggregator"
+    )
+    local_key: ApiKey | None = Field(
+        None, repr=False, description="an API key with all scopes, for this machine only; `run` and `demo` make one"
+    )
+
     request_deadline: Seconds = Field(259_200, description="seconds a request may take when it names no deadline")
     retention: Seconds = Field(604_800, description="seconds an ended request is kept")
     result_limit: int = Field(
@@ -94,6 +107,14 @@ class Settings(BaseModel):
 
     data_dir: Path = Field(Path(".datahog"), description="where `run` keeps its data")
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether what binds to `host` can be reached from this machine only."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @field_validator("webhook_secrets", mode="before")
     @classmethod

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError
 
 import specs
 from datahog.settings import Settings, SettingsError
+from persistence.api_keys import ApiKeys
 from persistence.deliveries import Deliveries
 from persistence.due import DueIndex
 from persistence.dynamodb import Table
@@ -22,7 +23,7 @@ from persistence.requests import Requests
 from persistence.results import Results
 from persistence.retrieval_record import KIND, retrieval_from_item
 from persistence.retrievals import Retrievals
-from persistence.tables import aggregator_table, client_table
+from persistence.tables import aggregator_table, client_table, keys_table
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.gate import Gate
@@ -38,6 +39,7 @@ from workers.worker import ConcurrentWorker
 if TYPE_CHECKING:
     from connexion import AsyncApp
 
+    from handlers.callers import Callers
     from handlers.waiting import LongPolls
 
 JOB_FUNCTIONS = "datahog.jobs"
@@ -108,6 +110,11 @@ class Wiring:
         return Retrievals(items, self._client_table, results, retention=self._settings.retention)
 
     @cached_property
+    def api_keys(self) -> ApiKeys:
+        """The keys of those who may call."""
+        return ApiKeys(Table(self.dynamodb, keys_table(self._settings.table_prefix)))
+
+    @cached_property
     def _aggregator_table(self) -> Table:
         return Table(self.dynamodb, aggregator_table(self._settings.table_prefix))
 
@@ -152,8 +159,27 @@ class Wiring:
             )
         return Signer(self._settings.webhook_secrets)
 
-    def _operations(self, name: str, url: str, timeouts: Timeouts) -> Operations:
-        return Operations(name, url, self.http, timeouts=timeouts)
+    def _client(self, timeouts: Timeouts) -> Operations:
+        return Operations(specs.CLIENT, self._settings.client_url, self.http, timeouts=timeouts)
+
+    def _aggregator(self, timeouts: Timeouts) -> Operations:
+        if self._settings.aggregator_key is None:
+            raise SettingsError(
+                "DATAHOG_AGGREGATOR_KEY: not set; make a key for the client and its workers: python -m datahog keys "
+                "create --name client --scope requests:read --scope requests:write"
+            )
+        return Operations(
+            specs.AGGREGATOR,
+            self._settings.aggregator_url,
+            self.http,
+            timeouts=timeouts,
+            credentials={"bearerKey": self._settings.aggregator_key},
+        )
+
+    def _receivers(self) -> Operations:
+        timeout = self._settings.delivery_timeout
+        timeouts = Timeouts(timeout, timeout, timeout)
+        return Operations(specs.AGGREGATOR, self._settings.aggregator_url, self.http, timeouts=timeouts)
 
     # The processes.
 
@@ -178,18 +204,21 @@ class Wiring:
             self.deliveries,
             self.queue,
             self.signer,
-            self.http,
+            self._receivers(),
             schedule=self._settings.delivery_schedule,
-            timeout=self._settings.delivery_timeout,
             rng=self._rng,
         )
 
     @cached_property
     def submit(self) -> Submit:
         """The job that submits."""
-        client = self._operations(specs.CLIENT, self._settings.client_url, _SUBMIT_TIMEOUTS)
-        aggregator = self._operations(specs.AGGREGATOR, self._settings.aggregator_url, _SUBMIT_TIMEOUTS)
-        return Submit(self.retrievals, self.queue, client, aggregator, rng=self._rng)
+        return Submit(
+            self.retrievals,
+            self.queue,
+            self._client(_SUBMIT_TIMEOUTS),
+            self._aggregator(_SUBMIT_TIMEOUTS),
+            rng=self._rng,
+        )
 
     def check_jobs(self) -> None:
         """Build what jobs need now, so that a wrong setting is told at the start. Raises as the parts do."""
@@ -226,6 +255,17 @@ class Wiring:
 
     # Connexion takes a second to import, which the processes without an app are spared.
 
+    def _callers(self) -> "Callers":
+        from handlers.callers import Callers
+
+        local_key = self._settings.local_key
+        if local_key and not self._settings.is_local:
+            raise SettingsError(
+                f"DATAHOG_HOST: {self._settings.host} can be reached from elsewhere, where DATAHOG_LOCAL_KEY must not "
+                "open anything; unset it, and make keys with python -m datahog keys create"
+            )
+        return Callers(self.api_keys, local_key=local_key)
+
     def aggregator_app(self) -> "AsyncApp":
         """The aggregation service."""
         from datahog.apps import build_app
@@ -239,13 +279,13 @@ class Wiring:
             self.queue,
             self.providers,
             self.long_polls,
-            base_path=specs.base_path(specs.AGGREGATOR),
             default_deadline=self._settings.request_deadline,
             result_limit=self._settings.result_limit,
         )
         return build_app(
             specs.AGGREGATOR,
             handlers,
+            callers=self._callers(),
             body_limits={"updateJob": _UPDATE_LIMIT},
             cors_origin=self._settings.viewer_origin,
         )
@@ -259,15 +299,15 @@ class Wiring:
         handlers = Client(
             self.retrievals,
             self.queue,
-            self._operations(specs.CLIENT, self._settings.client_url, _READ_TIMEOUTS),
-            self._operations(specs.AGGREGATOR, self._settings.aggregator_url, _READ_TIMEOUTS),
+            self._client(_READ_TIMEOUTS),
+            self._aggregator(_READ_TIMEOUTS),
             self.long_polls,
-            base_path=specs.base_path(specs.CLIENT),
             default_deadline=self._settings.request_deadline,
         )
         return build_app(
             specs.CLIENT,
             handlers,
+            callers=self._callers(),
             body_limits={"receiveCallback": _CALLBACK_LIMIT},
             body_checks={"receiveCallback": signature_check(self.signer)},
             cors_origin=self._settings.viewer_origin,

@@ -8,6 +8,7 @@ from connexion import request as http_request
 from connexion.lifecycle import ConnexionResponse
 from starlette.concurrency import run_in_threadpool
 
+import specs
 from handlers.answers import answer
 from handlers.checks import deadline_of, moment, unknown_provider
 from handlers.job_updates import JobUpdates
@@ -22,6 +23,7 @@ from persistence.records import CloseReason, Request, RequestStatus
 from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, utc_now
+from specs.operations import target
 from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_steps
 
@@ -31,7 +33,7 @@ _MOST_REDELIVERED = 1000
 class Aggregator:
     """One method for each operationId.
 
-    `base_path` is the API's, `default_deadline` is in seconds, `result_limit` in bytes.
+    `default_deadline` is in seconds, `result_limit` in bytes.
     """
 
     def __init__(
@@ -44,7 +46,6 @@ class Aggregator:
         providers: Providers,
         long_polls: LongPolls,
         *,
-        base_path: str,
         default_deadline: float,
         result_limit: int,
         clock: Clock = utc_now,
@@ -56,7 +57,6 @@ class Aggregator:
         self._queue = queue
         self._providers = providers
         self._long_polls = long_polls
-        self._base_path = base_path
         self._default_deadline = timedelta(seconds=default_deadline)
         self._job_updates = JobUpdates(requests, result_limit=result_limit)
         self._clock = clock
@@ -71,7 +71,7 @@ class Aggregator:
         request_id = body.get("requestId") or uuid.uuid4().hex
         key = http_request.headers.get("Idempotency-Key")
         if key is None:
-            return _accepted(self._base_path, self._bare(self._create(request_id, body)[0]))
+            return _accepted(self._bare(self._create(request_id, body)[0]))
         try:
             claim = self._idempotency_keys.claim(key, body, request_id)
         except KeyReused as error:
@@ -79,7 +79,7 @@ class Aggregator:
         except KeyUnderWay as error:
             raise Problem("request-under-way", str(error), headers={"Retry-After": "1"}) from None
         if claim.answer is not None:
-            return _accepted(self._base_path, claim.answer)
+            return _accepted(claim.answer)
         try:
             request, _ = self._create(claim.request_id, body)
         except (Conflict, Problem):
@@ -87,7 +87,7 @@ class Aggregator:
             raise
         document = self._bare(request)
         self._idempotency_keys.answered(claim, document)
-        return _accepted(self._base_path, document)
+        return _accepted(document)
 
     async def get_request(self, request_id: str, wait: int, results: bool) -> ConnexionResponse:
         """The request, when it has ended or the wait is over."""
@@ -112,13 +112,13 @@ class Aggregator:
         """Deliver an ended request's result again."""
         request = self._deliveries.start_anew(request_id)
         self._queue.put(deliver_step(request))
-        return _accepted(self._base_path, self._bare(request))
+        return _accepted(self._bare(request))
 
     def retry_request(self, request_id: str) -> ConnexionResponse:
         """Run the failed jobs of a PARTIAL or FAILED request again."""
         request = self._requests.retry(request_id, deadline=self._clock() + self._default_deadline)
         self._queue.put(*fetch_steps(request))
-        return _accepted(self._base_path, self._bare(request))
+        return _accepted(self._bare(request))
 
     def redeliver_failed(self, body: Document) -> ConnexionResponse:
         """Deliver again what could not be delivered since a time."""
@@ -182,6 +182,6 @@ class Aggregator:
         return self._document(request, request_document, results=False)
 
 
-def _accepted(base_path: str, document: Document) -> ConnexionResponse:
-    location = f"{base_path}/requests/{document['requestId']}"
+def _accepted(document: Document) -> ConnexionResponse:
+    location = target(specs.AGGREGATOR, "getRequest", {"requestId": document["requestId"]})
     return answer(document, 202, {"Location": location, "Retry-After": "1"})

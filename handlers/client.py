@@ -9,6 +9,7 @@ from connexion import request as http_request
 from connexion.lifecycle import ConnexionResponse
 from starlette.concurrency import run_in_threadpool
 
+import specs
 from handlers.answers import answer, no_content
 from handlers.checks import deadline_of, unknown_provider
 from handlers.known_providers import KnownProviders
@@ -20,6 +21,7 @@ from persistence.records import RequestStatus
 from persistence.retrieval_record import Retrieval, SubmissionStatus
 from persistence.retrievals import BadCursor, Retrievals
 from persistence.times import Clock, utc_now
+from specs.operations import target
 from workers.http import HttpError
 from workers.operations import Operations
 from workers.queue import Queue, submit_step
@@ -38,7 +40,6 @@ class Client:
         aggregator: Operations,
         long_polls: LongPolls,
         *,
-        base_path: str,
         default_deadline: float,
         clock: Clock = utc_now,
     ) -> None:
@@ -47,7 +48,6 @@ class Client:
         self._client = client
         self._aggregator = aggregator
         self._long_polls = long_polls
-        self._base_path = base_path
         self._default_deadline = timedelta(seconds=default_deadline)
         self._clock = clock
         self._known = KnownProviders(aggregator)
@@ -60,7 +60,7 @@ class Client:
         deadline = deadline_of(body, self._clock(), self._default_deadline)
         retrieval = self._retrievals.create(uuid.uuid4().hex, body["providers"], deadline=deadline)
         self._queue.put(submit_step(retrieval))
-        location = f"{self._base_path}/requests/{retrieval.request_id}"
+        location = target(specs.CLIENT, "getRequest", {"requestId": retrieval.request_id})
         return answer(self._document(retrieval), 202, {"Location": location, "Retry-After": "1"})
 
     def list_requests(self, limit: int, cursor: str | None = None) -> ConnexionResponse:
@@ -128,7 +128,7 @@ class Client:
     def _ask_how_far(self, request_id: str) -> list[Document] | None:
         """The jobs as the aggregator has them; None when it does not say, which is no reason to fail a read."""
         try:
-            reply = self._aggregator.call("getRequest", requestId=request_id, results=False)
+            reply = self._aggregator.call("getRequest", {"requestId": request_id, "results": False})
         except HttpError as error:
             log.info("%s: %s", request_id, error)
             return None

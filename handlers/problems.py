@@ -13,6 +13,7 @@ _LONGEST_DETAIL = 400
 _TITLES = {
     "bad-request": (400, "Bad request"),
     "unauthorized": (401, "Unauthorized"),
+    "forbidden": (403, "Forbidden"),
     "not-found": (404, "Not found"),
     "method-not-allowed": (405, "Method not allowed"),
     "request-timeout": (408, "Request timeout"),
@@ -30,6 +31,7 @@ _TITLES = {
 _BY_STATUS = {
     400: "bad-request",
     401: "unauthorized",
+    403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     408: "request-timeout",
@@ -56,6 +58,11 @@ class Problem(Exception):
         self.known = known
 
     @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return _TITLES[self.slug][0]
+
+    @property
     def document(self) -> dict[str, Any]:
         """`Problem` of both specs."""
         status, title = _TITLES[self.slug]
@@ -68,7 +75,7 @@ class Problem(Exception):
     def response(self) -> ConnexionResponse:
         """The HTTP answer."""
         return ConnexionResponse(
-            status_code=_TITLES[self.slug][0],
+            status_code=self.status,
             mimetype=MEDIA_TYPE,
             content_type=MEDIA_TYPE,
             body=orjson.dumps(self.document),

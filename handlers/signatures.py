@@ -13,7 +13,13 @@ def signature_check(signer: Signer) -> BodyCheck:
     def check(headers: Mapping[str, str], body: bytes) -> None:
         try:
             signer.verify(headers, body)
-        except BadSignature as error:
-            raise Problem("unauthorized", str(error), headers={"WWW-Authenticate": "Webhook-Signature"}) from None
+        except BadSignature:
+            raise bad_signature() from None
 
     return check
+
+
+def bad_signature() -> Problem:
+    """The refusal of a callback whose signature is not good, or not there."""
+    detail = "the callback's signature is missing, wrong, or older than five minutes"
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": "Webhook-Signature"})

@@ -1,4 +1,4 @@
-"""The two tables: their keys, their sparse index, their TTL; created idempotently."""
+"""The tables: their keys, their sparse index, their TTL; created idempotently."""
 
 import time
 from typing import Any
@@ -18,7 +18,11 @@ _INDEX_KEYS = {
 
 def table_names(prefix: str) -> dict[str, tuple[str, ...]]:
     """Each table's name and the indexes it has."""
-    return {aggregator_table(prefix): (DUE_INDEX,), client_table(prefix): (DUE_INDEX, NEWEST_INDEX)}
+    return {
+        aggregator_table(prefix): (DUE_INDEX,),
+        client_table(prefix): (DUE_INDEX, NEWEST_INDEX),
+        keys_table(prefix): (),
+    }
 
 
 def aggregator_table(prefix: str) -> str:
@@ -29,6 +33,11 @@ def aggregator_table(prefix: str) -> str:
 def client_table(prefix: str) -> str:
     """The name of the client's table."""
     return f"{prefix}-client"
+
+
+def keys_table(prefix: str) -> str:
+    """The name of the table of API keys, which both services read."""
+    return f"{prefix}-keys"
 
 
 def create_tables(client: BaseClient, prefix: str, *, timeout: float = 120) -> list[str]:
@@ -51,20 +60,21 @@ def _create(client: Any, name: str, indexes: tuple[str, ...]) -> bool:
     keys = dict(_TEXT_KEYS)
     for index in indexes:
         keys |= _INDEX_KEYS[index]
+    secondary = [
+        {
+            "IndexName": index,
+            "KeySchema": _key_schema(_INDEX_KEYS[index]),
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+        for index in indexes
+    ]
     try:
         client.create_table(
             TableName=name,
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
             KeySchema=_key_schema(_TEXT_KEYS),
-            GlobalSecondaryIndexes=[
-                {
-                    "IndexName": index,
-                    "KeySchema": _key_schema(_INDEX_KEYS[index]),
-                    "Projection": {"ProjectionType": "KEYS_ONLY"},
-                }
-                for index in indexes
-            ],
+            **({"GlobalSecondaryIndexes": secondary} if secondary else {}),
         )
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceInUseException":

@@ -10,29 +10,7 @@ from http import HTTPStatus
 import waitress
 from flask import Flask, Response
 
-_BILLS: dict[str, list[dict[str, str | float]]] = {
-    "gas": [
-        {"billedOn": "2020-04-07T15:03:14.257Z", "amount": 22.27},
-        {"billedOn": "2020-05-07T15:03:14.257Z", "amount": 30},
-    ],
-    "internet": [
-        {"billedOn": "2020-04-07T15:03:14.257Z", "amount": 15.12},
-        {"billedOn": "2020-05-07T15:03:14.257Z", "amount": 15.12},
-    ],
-    "water": [
-        {"billedOn": "2020-03-31T08:00:00.000Z", "amount": 41.9},
-        {"billedOn": "2020-06-30T08:00:00.000Z", "amount": 38.25},
-    ],
-    "electricity": [
-        {"billedOn": "2020-04-02T10:30:00.000Z", "amount": 54.03},
-        {"billedOn": "2020-05-02T10:30:00.000Z", "amount": 49.6},
-    ],
-    "phone": [
-        {"billedOn": "2020-04-15T12:00:00.000Z", "amount": 9.99},
-        {"billedOn": "2020-05-15T12:00:00.000Z", "amount": 12.4},
-    ],
-}
-PROVIDERS = tuple(_BILLS)
+from simulator.bills import BILLS, path_of
 
 _THREADS = 256
 
@@ -64,16 +42,16 @@ def create_app(*, failure_rate: float, latency: float, seed: int | None) -> Flas
     app = Flask(__name__)
     dice = _Dice(failure_rate, seed)
 
-    @app.get("/providers/<name>")
+    @app.get(path_of("<name>"))
     def get_bills(name: str) -> Response:
-        if name not in _BILLS:
+        if name not in BILLS:
             answer = Response("no such provider", HTTPStatus.NOT_FOUND, mimetype="text/plain")
         else:
             time.sleep(latency)
             # The original data provider fails with this status and this body.
             failure = Response("#fail", HTTPStatus.INTERNAL_SERVER_ERROR, mimetype="text/plain")
-            answer = failure if dice.fails(name) else Response(json.dumps(_BILLS[name]), mimetype="application/json")
-        logger.info("GET /providers/%s: %s", name, answer.status)
+            answer = failure if dice.fails(name) else Response(json.dumps(BILLS[name]), mimetype="application/json")
+        logger.info("GET %s: %s", path_of(name), answer.status)
         return answer
 
     return app

@@ -9,6 +9,10 @@ import yaml
 AGGREGATOR = "aggregator"
 CLIENT = "client"
 
+# Beside its operations each API serves its own document, and Swagger UI over it.
+DOCUMENT_PATH = "/openapi.json"
+UI_PATH = "/ui"
+
 
 def path(name: str) -> Path:
     """Where the document `aggregator` or `client` is."""

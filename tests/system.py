@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,13 +14,18 @@ from typing import Any, Literal, TypeVar
 
 import requests
 
+import specs
 from datahog import stack
 from datahog.settings import Settings
 from datahog.supervisor import Program
+from simulator.bills import PROVIDERS, path_of
+from specs.operations import operations
 
 T = TypeVar("T")
 
 SECRET = "whsec_" + "dGVzdHMgb25seSwgZ3VhcmRzIG5vdGhpbmcgYXQgYWxs"
+API_KEY = "dh_" + "0" * 16 + "_" + "tests-only".rjust(43, "x")
+AUTHORIZED = {"Authorization": f"Bearer {API_KEY}"}
 READY_WITHIN = 90.0
 
 
@@ -34,12 +39,12 @@ class System:
     @property
     def client(self) -> str:
         """The base URL of the client API."""
-        return f"{self.settings.client_url}/api/v1"
+        return self.settings.client_url + specs.base_path(specs.CLIENT)
 
     @property
     def aggregator(self) -> str:
         """The base URL of the aggregator API."""
-        return f"{self.settings.aggregator_url}/api/v1"
+        return self.settings.aggregator_url + specs.base_path(specs.AGGREGATOR)
 
     def start(self, *names: str) -> None:
         """Start programs by name, all but the viewer if none is named, and wait until they are ready."""
@@ -78,9 +83,24 @@ class System:
         """What a program has written."""
         return self._log(name).read_text(errors="replace")
 
+    def call(
+        self,
+        name: str,
+        operation_id: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: int = 60,
+        json: Any = None,
+    ) -> requests.Response:
+        """Call an operation of the API `name`, with the key that opens everything."""
+        operation = operations(name)[operation_id]
+        url = {specs.CLIENT: self.settings.client_url, specs.AGGREGATOR: self.settings.aggregator_url}[name]
+        url += operation.target(arguments or {})
+        return requests.request(operation.method, url, headers=AUTHORIZED, json=json, timeout=timeout)
+
     def ask(self, *providers: str, **members: Any) -> str:
         """Ask the client for data; returns the request's id."""
-        answer = requests.post(f"{self.client}/requests", json={"providers": providers, **members}, timeout=30)
+        answer = self.call(specs.CLIENT, "createRequest", json={"providers": providers, **members})
         assert answer.status_code == 202, answer.text
         request_id: str = answer.json()["requestId"]
         return request_id
@@ -88,25 +108,25 @@ class System:
     def hand_over(self, *providers: str, callback_url: str, **members: Any) -> str:
         """Ask the aggregator itself, with a callback URL of the test's own; returns the request's id."""
         body = {"providers": providers, "callbackUrl": callback_url, **members}
-        answer = requests.post(f"{self.aggregator}/requests", json=body, timeout=30)
+        answer = self.call(specs.AGGREGATOR, "createRequest", json=body)
         assert answer.status_code == 202, answer.text
         request_id: str = answer.json()["requestId"]
         return request_id
 
     def look(self, request_id: str) -> dict[str, Any]:
         """What the aggregator says of a request, its delivery included."""
-        answer = requests.get(f"{self.aggregator}/requests/{request_id}", timeout=60)
+        answer = self.call(specs.AGGREGATOR, "getRequest", {"requestId": request_id})
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
         return document
 
     def order(self, request_id: str, verb: str) -> requests.Response:
         """Tell the aggregator to cancel, redeliver or retry a request."""
-        return requests.post(f"{self.aggregator}/requests/{request_id}/{verb}", timeout=30)
+        return self.call(specs.AGGREGATOR, f"{verb}Request", {"requestId": request_id})
 
     def read(self, request_id: str, wait: int = 0) -> dict[str, Any]:
         """What the client says of a request."""
-        answer = requests.get(f"{self.client}/requests/{request_id}", params={"wait": wait}, timeout=60)
+        answer = self.call(specs.CLIENT, "getRequest", {"requestId": request_id, "wait": wait})
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
         return document
@@ -174,6 +194,8 @@ def system_settings(directory: Path, **changes: Any) -> Settings:
     values: dict[str, Any] = {
         "providers_file": providers,
         "webhook_secrets": (SECRET,),
+        "local_key": API_KEY,
+        "aggregator_key": API_KEY,
         "reconciler_period": 0.5,
         "simulator_latency": 0.01,
         "delivery_schedule": (0, 0.5, 1, 2, 4, 8, 8, 8),
@@ -185,14 +207,13 @@ def system_settings(directory: Path, **changes: Any) -> Settings:
 
 def providers_file(**options: Any) -> str:
     """A providers' file for the simulator's five, retried quickly; `options` are those of each provider."""
-    names = ("gas", "internet", "water", "electricity", "phone")
     retry = {"initialDelay": 0.1, "maximumDelay": 1, "jitter": 0.2}
-    lines = [f"  {name}: {_inline(name, retry, options)}" for name in names]
+    lines = [f"  {name}: {_inline(name, retry, options)}" for name in PROVIDERS]
     return "providers:\n" + "\n".join(lines) + "\n"
 
 
 def _inline(name: str, retry: dict[str, float], options: dict[str, Any]) -> str:
-    url = "${DATAHOG_SIMULATOR_URL}/providers/" + name
+    url = "${DATAHOG_SIMULATOR_URL}" + path_of(name)
     return json.dumps({"url": url, "retry": retry} | options)
 
 

@@ -15,21 +15,20 @@ from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import retry_after, scheduled_delay
-from workers.http import Answer, Http, HttpError, Timeouts
+from workers.http import HttpError
+from workers.operations import Operations, Reply
 from workers.queue import Queue, deliver_step
-from workers.signing import Signer
+from workers.signing import SIGNATURE, Signer
 
 log = logging.getLogger(__name__)
 
 _GONE = 410
-# What a receiver says in its answer is of no use beyond the start.
-_ANSWER_LIMIT = 65_536
 # Seconds. A receiver that asks for more than this would get nothing: results are not kept for ever.
 _LONGEST_FLOOR = 86_400
 
 
 class Deliver:
-    """Delivers results. `schedule` is the seconds before each attempt, `timeout` the seconds a receiver has."""
+    """Delivers results. `receivers` calls the callbacks; `schedule` is the seconds before each attempt."""
 
     def __init__(
         self,
@@ -37,10 +36,9 @@ class Deliver:
         deliveries: Deliveries,
         queue: Queue,
         signer: Signer,
-        http: Http,
+        receivers: Operations,
         *,
         schedule: Sequence[float],
-        timeout: float,
         rng: random.Random,
         clock: Clock = utc_now,
     ) -> None:
@@ -48,9 +46,8 @@ class Deliver:
         self._deliveries = deliveries
         self._queue = queue
         self._signer = signer
-        self._http = http
+        self._receivers = receivers
         self._schedule = schedule
-        self._timeouts = Timeouts(timeout, timeout, timeout)
         self._rng = rng
         self._clock = clock
 
@@ -83,33 +80,25 @@ class Deliver:
         except ResultLost as error:
             self._give_up(request, str(error))
             return
-        headers = {
-            "Content-Type": "application/json",
-            **self._signer.headers(request.delivery.webhook_id, self._clock(), body),
-        }
+        headers = self._signer.headers(request.delivery.webhook_id, self._clock(), body)
+        credentials = {"webhookSignature": headers.pop(SIGNATURE)}
         try:
-            answer = self._http.send(
-                "POST",
-                request.callback_url,
-                headers=headers,
-                body=body,
-                timeouts=self._timeouts,
-                limit=_ANSWER_LIMIT,
-                cut=True,
+            reply = self._receivers.call(
+                "deliverResult", headers, to=request.callback_url, body=body, credentials=credentials
             )
         except HttpError as error:
             self._try_again(request, str(error), floor=0)
             return
-        if answer.ok:
+        if reply.ok:
             self._deliveries.succeeded(request)
             log.info("%s: %s, delivered", request.request_id, request.status)
-        elif answer.status == _GONE:
-            self._give_up(request, str(answer))
+        elif reply.status == _GONE:
+            self._give_up(request, str(reply))
         else:
-            self._try_again(request, str(answer), floor=self._floor(answer))
+            self._try_again(request, str(reply), floor=self._floor(reply))
 
-    def _floor(self, answer: Answer) -> float:
-        return min(retry_after(answer.headers, self._clock()), _LONGEST_FLOOR)
+    def _floor(self, reply: Reply) -> float:
+        return min(retry_after(reply.headers, self._clock()), _LONGEST_FLOOR)
 
     def _try_again(self, request: Request, error: str, *, floor: float) -> None:
         failures = request.delivery.attempts + 1

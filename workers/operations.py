@@ -2,18 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import jsonschema_rs
 import orjson
 
 import specs
+from specs.operations import Operation, follow, operations, text
 from workers.http import Answer, Http, HttpError, Timeouts, printable
 
-_METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 # Fifty results of 5 MB each, and what surrounds them.
 _LIMIT = 300_000_000
+# Of an answer whose body the document leaves open only the start is read, bytes.
+_START = 65_536
+_NUMBERS = {"integer": int, "number": float}
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class BadCall(Exception):
+    """The document has no such operation, or the operation no such argument; the message says what there is."""
 
 
 class ContractBroken(HttpError):
@@ -22,129 +30,190 @@ class ContractBroken(HttpError):
 
 @dataclass(frozen=True)
 class Reply:
-    """A declared answer: its status and its JSON body, None where there is none."""
+    """A declared answer; `document` is its JSON body, None where none is declared."""
 
-    status: int
+    answer: Answer
     document: Any
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers; their names know no case."""
+        return self.answer.headers
 
     @property
     def ok(self) -> bool:
         """Whether the status is a 2xx."""
-        return 200 <= self.status < 300
+        return self.answer.ok
 
     def __str__(self) -> str:
+        if self.document is None:
+            return str(self.answer)
         detail = self.document.get("detail") if isinstance(self.document, dict) else None
         return f"HTTP {self.status} {detail or ''}".rstrip()
 
 
-@dataclass(frozen=True)
-class _Operation:
-    method: str
-    path: str
-    parameters: list[dict[str, Any]]
-    responses: dict[str, dict[str, Any]]
-
-
 class Operations:
-    """The operations of one document, served at `base_url` (scheme, host and port). `timeouts` hold for each call."""
+    """The operations of the document `name`, served at `base_url` (scheme, host and port).
 
-    def __init__(self, name: str, base_url: str, http: Http, *, timeouts: Timeouts) -> None:
+    `credentials` are what callers prove themselves with, by security scheme; `timeouts` hold for each call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        http: Http,
+        *,
+        timeouts: Timeouts,
+        credentials: Mapping[str, str] = _NONE,
+    ) -> None:
         self._document = specs.read(name)
-        self._root = base_url.rstrip("/") + specs.base_path(name)
+        self._operations = operations(name)
+        self._base_url = base_url.rstrip("/")
         self._http = http
         self._timeouts = timeouts
-        self._operations = {
-            operation["operationId"]: self._read(method, path, item, operation)
-            for path, item in self._document["paths"].items()
-            for method, operation in item.items()
-            if method in _METHODS
-        }
+        self._credentials = credentials
+        self._checks: dict[tuple[str, int], _Check] = {}
 
-    def url(self, operation_id: str, arguments: Mapping[str, Any]) -> str:
-        """The URL of an operation with its path and query parameters filled in."""
-        operation = self._operations[operation_id]
-        path, query = operation.path, {}
-        for parameter in operation.parameters:
-            name = parameter["name"]
-            if name not in arguments:
-                continue
-            if parameter["in"] == "path":
-                path = path.replace("{" + name + "}", quote(_text(arguments[name]), safe=""))
-            elif parameter["in"] == "query":
-                query[name] = _text(arguments[name])
-        return self._root + path + (f"?{urlencode(query)}" if query else "")
+    def url(self, operation_id: str, arguments: Mapping[str, Any] = _NONE) -> str:
+        """The URL of an operation with its path and query parameters filled in. Raises BadCall."""
+        return self._base_url + _target(self._find(operation_id), arguments)
 
-    def call(self, operation_id: str, *, body: Any = None, **arguments: Any) -> Reply:
+    def call(
+        self,
+        operation_id: str,
+        arguments: Mapping[str, Any] = _NONE,
+        *,
+        body: Any = None,
+        to: str | None = None,
+        credentials: Mapping[str, str] = _NONE,
+    ) -> Reply:
         """Call an operation; arguments bear the parameters' names.
 
-        Raises HttpError when no answer came, and ContractBroken for one that the document does not declare.
+        A body of bytes is sent as it is, any other as JSON. `to` is the URL of a callback. `credentials` are those of
+        this call only.
+
+        Raises BadCall, HttpError when no answer came, and ContractBroken for one that the document does not declare.
         """
-        operation = self._operations[operation_id]
+        operation = self._find(operation_id)
+        target = _target(operation, arguments)
         headers = {
-            parameter["name"]: _text(arguments[parameter["name"]])
+            parameter["name"]: text(arguments[parameter["name"]])
             for parameter in operation.parameters
             if parameter["in"] == "header" and parameter["name"] in arguments
         }
-        content = None
+        headers |= self._proof(operation, {**self._credentials, **credentials})
         if body is not None:
             headers["Content-Type"] = "application/json"
-            content = orjson.dumps(body)
+        has_content = any("content" in response for response in operation.responses.values())
         answer = self._http.send(
             operation.method,
-            self.url(operation_id, arguments),
+            to or self._base_url + target,
             headers=headers,
-            body=content,
+            body=body if body is None or isinstance(body, bytes) else orjson.dumps(body),
             timeouts=self._timeouts,
-            limit=_LIMIT,
+            limit=_LIMIT if has_content else _START,
+            cut=not has_content,
         )
-        declared = operation.responses.get(str(answer.status)) or operation.responses.get("default")
-        if declared is None:
-            raise ContractBroken(f"{operation_id} answered {answer}, which its document does not declare")
-        return Reply(answer.status, self._check(operation_id, declared, answer))
+        return Reply(answer, self._check(operation, answer))
 
-    def _check(self, operation_id: str, declared: Mapping[str, Any], answer: Answer) -> Any:
-        content = declared.get("content")
-        if not content:
-            return None
+    def _find(self, operation_id: str) -> Operation:
+        if operation_id not in self._operations:
+            raise BadCall(f"there is no operation {operation_id}; there are {', '.join(sorted(self._operations))}")
+        return self._operations[operation_id]
+
+    def _proof(self, operation: Operation, credentials: Mapping[str, str]) -> dict[str, str]:
+        """The headers that the first alternative asks for whose credentials are all there; none if there is none."""
+        schemes = self._document["components"]["securitySchemes"]
+        for needed in operation.security:
+            if needed <= credentials.keys():
+                return dict(_header(schemes[name], credentials[name]) for name in needed)
+        return {}
+
+    def _check(self, operation: Operation, answer: Answer) -> Any:
+        check = self._checks.get((operation.operation_id, answer.status))
+        if check is None:
+            declared = operation.declared(answer.status)
+            if declared is None:
+                said = f"{operation.operation_id} answered {answer}, which its document does not declare"
+                raise ContractBroken(said)
+            check = self._checks[operation.operation_id, answer.status] = _Check(self._document, declared)
+        try:
+            return check(answer)
+        except ValueError as error:
+            raise ContractBroken(f"{operation.operation_id} answered {answer.status} with {error}") from error
+
+
+class _Check:
+    """Checks answers against one declared response of a document."""
+
+    def __init__(self, document: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
+        self._components = document["components"]
+        self._headers = {}
+        for name, node in declared.get("headers", {}).items():
+            header = follow(document, node)
+            self._headers[name] = header, self._validator(header["schema"])
+        self._bodies = {
+            media_type: self._validator(content["schema"])
+            for media_type, content in declared.get("content", {}).items()
+        }
+
+    def __call__(self, answer: Answer) -> Any:
+        """The JSON body, if one is declared. Raises ValueError, which says what is wrong with the answer."""
+        for name, (header, validator) in self._headers.items():
+            if name in answer.headers:
+                _check_header(name, answer.headers[name], header["schema"], validator)
+            elif header.get("required"):
+                raise ValueError(f"no {name}")
+        return self._read(answer) if self._bodies else None
+
+    def _read(self, answer: Answer) -> Any:
         media_type = answer.headers.get("Content-Type", "").split(";")[0].strip().lower()
-        if media_type not in content:
-            shown = printable(media_type.encode()) or "missing"
-            raise ContractBroken(f"{operation_id} answered {answer.status} with Content-Type {shown}")
+        if media_type not in self._bodies:
+            raise ValueError(f"Content-Type {printable(media_type.encode()) or 'missing'}")
         try:
             document = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
-            raise ContractBroken(f"{operation_id} answered {answer.status} with broken JSON: {error}") from error
-        wrong = next(content[media_type]["validator"].iter_errors(document), None)
+            raise ValueError(f"broken JSON: {error}") from None
+        wrong = next(self._bodies[media_type].iter_errors(document), None)
         if wrong is not None:
             place = "/".join(str(part) for part in wrong.instance_path) or "document"
-            raise ContractBroken(f"{operation_id} answered with a wrong {place}: {printable(wrong.message.encode())}")
+            raise ValueError(f"a wrong {place}: {printable(wrong.message.encode())}")
         return document
-
-    def _read(self, method: str, path: str, item: Mapping[str, Any], operation: Mapping[str, Any]) -> _Operation:
-        parameters = [self._follow(p) for p in (*item.get("parameters", ()), *operation.get("parameters", ()))]
-        responses = {}
-        for status, response in operation["responses"].items():
-            content = {
-                media_type: {"validator": self._validator(declared["schema"])}
-                for media_type, declared in self._follow(response).get("content", {}).items()
-            }
-            responses[status] = {"content": content}
-        return _Operation(method.upper(), path, parameters, responses)
 
     def _validator(self, schema: Mapping[str, Any]) -> jsonschema_rs.Draft4Validator:
         # The components come along so that references into them are found.
-        whole = {"allOf": [schema], "components": self._document["components"]}
+        whole = {"allOf": [schema], "components": self._components}
         return jsonschema_rs.Draft4Validator(whole, validate_formats=True)
 
-    def _follow(self, node: dict[str, Any]) -> dict[str, Any]:
-        """What a reference within the document refers to."""
-        while "$ref" in node:
-            found: Any = self._document
-            for part in node["$ref"].removeprefix("#/").split("/"):
-                found = found[part]
-            node = found
-        return node
+
+def _check_header(name: str, value: str, schema: Mapping[str, Any], validator: jsonschema_rs.Draft4Validator) -> None:
+    try:
+        valid = validator.is_valid(_NUMBERS.get(schema["type"], str)(value))
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"a wrong {name}: {printable(value.encode())}")
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _header(scheme: Mapping[str, Any], credential: str) -> tuple[str, str]:
+    """The header that carries a credential; the documents have no other schemes than these two."""
+    if scheme["type"] == "http":
+        return "Authorization", f"{scheme['scheme'].capitalize()} {credential}"
+    return scheme["name"], credential
+
+
+def _target(operation: Operation, arguments: Mapping[str, Any]) -> str:
+    """The operation's path and query. Raises BadCall for arguments that it has not, or lacks."""
+    names = {parameter["name"]: parameter.get("required", False) for parameter in operation.parameters}
+    if unknown := arguments.keys() - names.keys():
+        known = ", ".join(names) or "none"
+        raise BadCall(f"{operation.operation_id} has no parameter {', '.join(sorted(unknown))}; it has {known}")
+    if missing := [name for name, required in names.items() if required and name not in arguments]:
+        raise BadCall(f"{operation.operation_id} needs {', '.join(missing)}")
+    return operation.target(arguments)

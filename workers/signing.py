@@ -5,7 +5,8 @@ from datetime import datetime
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+SIGNATURE = "webhook-signature"
+_HEADERS = ("webhook-id", "webhook-timestamp", SIGNATURE)
 
 
 class BadSignature(Exception):
@@ -34,4 +35,4 @@ class Signer:
             # The library lets a malformed signature or body through as ValueError.
             except (WebhookVerificationError, ValueError):
                 continue
-        raise BadSignature("the callback's signature is missing, wrong, or older than five minutes")
+        raise BadSignature("the signature is missing, wrong, or older than five minutes")

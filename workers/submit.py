@@ -99,11 +99,11 @@ class Submit:
         except Conflict:
             if self._retrievals.get(retrieval.request_id).cancelled_at:
                 # The cancellation was faster, when there was nothing to cancel yet.
-                self._aggregator.call("cancelRequest", requestId=retrieval.request_id)
+                self._aggregator.call("cancelRequest", {"requestId": retrieval.request_id})
             raise
 
     def _cancel(self, retrieval: Retrieval) -> None:
-        reply = self._aggregator.call("cancelRequest", requestId=retrieval.request_id)
+        reply = self._aggregator.call("cancelRequest", {"requestId": retrieval.request_id})
         if reply.ok or reply.status == 404:
             log.info("%s: cancelled", retrieval.request_id)
             self._retrievals.cancelled(retrieval)

@@ -10,7 +10,7 @@ import schemathesis
 from schemathesis import Case, HookContext, Response
 
 from persistence.times import to_text, utc_now
-from simulator.app import PROVIDERS
+from simulator.bills import PROVIDERS
 from tests.system import SECRET
 from workers.signing import Signer
 

@@ -14,10 +14,11 @@ from handlers import bodies
 from handlers.problems import Problem
 from persistence import json_text
 from tests.contract.api import Api, check_problem
-from tests.system import eventually
+from tests.system import API_KEY, eventually
 
 _JSON = {"Content-Type": "application/json"}
 _MB = 1_000_000
+_HEAD = f"Host: x\r\nX-API-Key: {API_KEY}\r\n"
 
 
 def _ask(api: Api, body: Any, **arguments: Any) -> requests.Response:
@@ -115,9 +116,7 @@ def test_a_percent_encoded_id_is_the_id(aggregator: Api) -> None:
 
     # Not through a client that would decode it first.
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
-        connection.sendall(
-            f"GET {parts.path}/requests/{encoded} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-        )
+        connection.sendall(f"GET {parts.path}/requests/{encoded} HTTP/1.1\r\n{_HEAD}Connection: close\r\n\r\n".encode())
         answer = _read_all(connection)
 
     assert answer.startswith(b"HTTP/1.1 200")
@@ -173,7 +172,7 @@ def test_a_boolean_is_spelt_true_or_false(aggregator: Api, value: str) -> None:
 def test_a_header_given_twice_is_refused(aggregator: Api) -> None:
     parts = urlsplit(aggregator.url)
     body = json.dumps(_valid(aggregator)).encode()
-    head = f"POST {parts.path}/requests HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = f"POST {parts.path}/requests HTTP/1.1\r\n{_HEAD}Connection: close\r\nContent-Type: application/json\r\n"
     keys = "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
@@ -227,7 +226,7 @@ def test_a_body_of_ten_megabytes_is_refused(api: Api, body: Any) -> None:
 
 def test_a_body_is_refused_by_its_length_before_it_is_sent(api: Api) -> None:
     parts = urlsplit(api.url)
-    head = f"POST {parts.path}/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {parts.path}/requests HTTP/1.1\r\n{_HEAD}Content-Type: application/json\r\n"
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(f"{head}Content-Length: {10**12}\r\nExpect: 100-continue\r\n\r\n".encode())
@@ -247,7 +246,7 @@ def test_a_body_in_chunks_is_accepted(api: Api) -> None:
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
 def test_a_body_that_breaks_off_harms_nobody(api: Api, framing: str) -> None:
     parts = urlsplit(api.url)
-    head = f"POST {parts.path}/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    head = f"POST {parts.path}/requests HTTP/1.1\r\n{_HEAD}Content-Type: application/json\r\n{framing}\r\n\r\n"
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(head.encode() + b'3e8\r\n{"providers": [')

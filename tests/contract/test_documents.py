@@ -8,7 +8,8 @@ from openapi_spec_validator import OpenAPIV30SpecValidator
 
 import specs
 from handlers.problems import Problem
-from tests.contract.api import PROBLEM, follow, operations, validator
+from specs.operations import follow
+from tests.contract.api import PROBLEM, operations, validator
 
 _each_document = pytest.mark.parametrize("document", [specs.read(specs.AGGREGATOR), specs.read(specs.CLIENT)])
 _OF_ITS_OWN = {"NewRequest"}
@@ -45,10 +46,11 @@ def test_the_result_that_one_api_posts_is_the_one_that_the_other_receives() -> N
 def test_every_operation_is_described_and_declares_what_can_go_wrong(document: dict[str, Any]) -> None:
     for path, _, operation in operations(document):
         assert {"operationId", "summary", "description", "tags", "security"} <= operation.keys(), path
-        expected = {"400", "500", "default"} | ({"413", "415"} if "requestBody" in operation else set())
-        # Whatever goes to the database finds it away one day.
-        expected |= set() if operation["operationId"] == "listProviders" else {"503"}
+        expected = {"400", "401", "405", "500", "503"}
+        expected |= {"408", "413", "415"} if "requestBody" in operation else set()
         assert expected <= operation["responses"].keys(), path
+        # It would declare whatever comes.
+        assert "default" not in operation["responses"], path
 
 
 @_each_document

@@ -12,11 +12,14 @@ from starlette.testclient import TestClient
 import specs
 from datahog.apps import build_app
 from datahog.wiring import Wiring
+from handlers.callers import Callers
 from handlers.client import Client
 from tests.contract.api import check_problem
-from tests.system import system_settings
+from tests.system import API_KEY, AUTHORIZED, system_settings
 
 _PATIENCE = 8.0
+# Nobody but the bearer of this key, which is looked up nowhere.
+_CALLERS = Callers(cast(Any, None), local_key=API_KEY)
 
 _CALLS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     specs.AGGREGATOR: [
@@ -47,7 +50,7 @@ def _send(app: Any, name: str, operation_id: str, path: str, body: dict[str, Any
     method = "PUT" if operation_id == "updateJob" else "GET" if operation_id.startswith(("get", "list")) else "POST"
     url = specs.base_path(name) + path
     with TestClient(app, raise_server_exceptions=False) as test_client:
-        answer = test_client.request(method, url, **({"json": body} if body else {}))
+        answer = test_client.request(method, url, headers=AUTHORIZED, **({"json": body} if body else {}))
     # The same members as those of `requests`, as far as they are used here.
     return cast(requests.Response, answer)
 
@@ -75,8 +78,8 @@ def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
 
 def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     # Handlers that lack all their parts: whatever they are asked, they fail.
-    broken = Client(*cast(Any, [None] * 5), base_path="", default_deadline=1)
-    app = build_app(specs.CLIENT, broken, body_limits={})
+    broken = Client(*cast(Any, [None] * 5), default_deadline=1)
+    app = build_app(specs.CLIENT, broken, callers=_CALLERS, body_limits={})
 
     with caplog.at_level(logging.ERROR):
         answer = _send(app, specs.CLIENT, "listRequests", "/requests", {})
@@ -89,7 +92,7 @@ def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFix
 
 
 def test_a_document_without_its_handlers_fails_at_the_start() -> None:
-    app = build_app(specs.CLIENT, object(), body_limits={})
+    app = build_app(specs.CLIENT, object(), callers=_CALLERS, body_limits={})
 
     with pytest.raises(ResolverError, match="create_request"), TestClient(app):
         pass

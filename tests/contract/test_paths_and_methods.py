@@ -7,13 +7,13 @@ import pytest
 import requests
 
 from tests.contract.api import METHODS, Api, check_problem
-from tests.system import System
+from tests.system import AUTHORIZED, System
 
 _EACH = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 
 
 def _send(api: Api, method: str, path: str) -> requests.Response:
-    return requests.request(method, api.url + path, timeout=20, allow_redirects=False)
+    return requests.request(method, api.url + path, headers=AUTHORIZED, timeout=20, allow_redirects=False)
 
 
 def _declared(api: Api) -> dict[str, set[str]]:

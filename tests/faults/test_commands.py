@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 import requests
 
+import specs
+from datahog import local_secrets
 from datahog.settings import PREFIX
+from specs.operations import operations
 from tests.system import READY_WITHIN, eventually, free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -121,18 +124,22 @@ def test_demo_leaves_nothing(stop: signal.Signals | None, exit_code: int, comman
 
 def ask(command: Command) -> Any:
     """The id of a new request, None while the client is not there yet."""
-    answer = tried(lambda: requests.post(url_of(command), json={"providers": ["gas", "water"]}, timeout=10))
+    answer = tried(lambda: call(command, "createRequest", json={"providers": ["gas", "water"]}))
     return answer and answer.json()["requestId"]
 
 
 def read(command: Command, request_id: str) -> Any:
     """The request, None while the client is not there yet."""
-    answer = tried(lambda: requests.get(f"{url_of(command)}/{request_id}", timeout=10))
+    answer = tried(lambda: call(command, "getRequest", {"requestId": request_id}))
     return answer and answer.json()
 
 
-def url_of(command: Command) -> str:
-    return f"http://127.0.0.1:{command.ports['client_port']}/api/v1/requests"
+def call(command: Command, operation_id: str, arguments: Any = None, **options: Any) -> requests.Response:
+    """Call the client, with the key that `run` has made for it."""
+    operation = operations(specs.CLIENT)[operation_id]
+    url = f"http://127.0.0.1:{command.ports['client_port']}{operation.target(arguments or {})}"
+    key = (command.data / local_secrets.API_KEY).read_text().strip()
+    return requests.request(operation.method, url, headers={"X-API-Key": key}, timeout=10, **options)
 
 
 def tried(call: Callable[[], requests.Response]) -> requests.Response | None:

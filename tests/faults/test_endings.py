@@ -3,8 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-import requests
-
+import specs
 from tests.faults.load import accepted_callbacks
 from tests.faults.providers import path_of
 from tests.receiver import Answer, Receiver
@@ -34,7 +33,7 @@ def test_a_request_cancelled_in_mid_flight_ends_and_late_answers_change_nothing(
     request_id = fragile.ask("late")
     eventually(lambda: receiver.calls(path))
 
-    cancelled = requests.post(f"{fragile.client}/requests/{request_id}/cancel", timeout=10)
+    cancelled = fragile.call(specs.CLIENT, "cancelRequest", {"requestId": request_id})
     ended = fragile.read_until_ended(request_id)
     eventually(lambda: f"{request_id} late: " in fragile.log("worker"))
 

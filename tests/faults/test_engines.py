@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import pytest
 import redis
-import requests
 
+import specs
 from tests.faults.leftovers import open_records, queued
 from tests.faults.load import assert_complete_and_accepted_once, some_under_way
 from tests.system import System, eventually
@@ -67,26 +67,24 @@ HANDED_OVER = ASKED | {"callbackUrl": "http://127.0.0.1:9/nobody"}
 
 
 @pytest.mark.parametrize(
-    ("api", "method", "path", "body"),
+    ("api", "operation_id", "arguments", "body"),
     [
-        ("client", "POST", "/requests", ASKED),
-        ("client", "GET", "/requests", None),
-        ("client", "GET", "/requests/some?wait=10", None),
-        ("client", "POST", "/requests/some/cancel", None),
-        ("aggregator", "POST", "/requests", HANDED_OVER),
-        ("aggregator", "GET", "/requests/some?wait=10", None),
-        ("aggregator", "POST", "/requests/some/retry", None),
-        ("aggregator", "POST", "/request?id=some", HANDED_OVER),
-        ("aggregator", "PUT", "/request?id=some", {"provider": "gas", "status": "DONE"}),
-        ("aggregator", "GET", "/request?id=some", None),
+        (specs.CLIENT, "createRequest", {}, ASKED),
+        (specs.CLIENT, "listRequests", {}, None),
+        (specs.CLIENT, "getRequest", {"requestId": "some", "wait": 10}, None),
+        (specs.CLIENT, "cancelRequest", {"requestId": "some"}, None),
+        (specs.AGGREGATOR, "createRequest", {}, HANDED_OVER),
+        (specs.AGGREGATOR, "getRequest", {"requestId": "some", "wait": 10}, None),
+        (specs.AGGREGATOR, "retryRequest", {"requestId": "some"}, None),
+        (specs.AGGREGATOR, "createRecord", {"id": "some"}, HANDED_OVER),
+        (specs.AGGREGATOR, "updateJob", {"id": "some"}, {"provider": "gas", "status": "DONE"}),
+        (specs.AGGREGATOR, "getRecord", {"id": "some"}, None),
     ],
 )
 def test_without_dynamodb_the_apis_answer_503_quickly(
-    api: str, method: str, path: str, body: dict[str, Any] | None, without_dynamodb: System
+    api: str, operation_id: str, arguments: dict[str, Any], body: dict[str, Any] | None, without_dynamodb: System
 ) -> None:
-    url = getattr(without_dynamodb, api) + path
-
-    answer, seconds = timed(lambda: requests.request(method, url, json=body, timeout=10))
+    answer, seconds = timed(lambda: without_dynamodb.call(api, operation_id, arguments, json=body, timeout=10))
 
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0

@@ -4,9 +4,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import requests
 from standardwebhooks.webhooks import Webhook
 
+import specs
 from tests.faults.providers import path_of
 from tests.receiver import Answer, Call, Receiver
 from tests.system import SECRET, System, eventually
@@ -66,7 +66,7 @@ def test_410_stops_a_delivery_until_it_is_asked_for_anew(
         answer = fragile.order(request_id, "redeliver")
     else:
         since = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
-        answer = requests.post(f"{fragile.aggregator}/deliveries/redeliver", json={"since": since}, timeout=10)
+        answer = fragile.call(specs.AGGREGATOR, "redeliverFailed", json={"since": since})
 
     assert (gone["status"], gone["attempts"]) == ("FAILED", 1)
     assert answer.status_code == 202

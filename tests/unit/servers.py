@@ -22,8 +22,14 @@ class Reply:
     after: float = 0
 
 
-def json_reply(document: object, status: int = 200, media_type: str = "application/json") -> Reply:
-    return Reply(status, orjson.dumps(document), {"Content-Type": media_type})
+def json_reply(
+    document: object,
+    status: int = 200,
+    media_type: str = "application/json",
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    return Reply(status, orjson.dumps(document), {"Content-Type": media_type, **(headers or {})})
 
 
 @dataclass(frozen=True)

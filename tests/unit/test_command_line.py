@@ -11,12 +11,13 @@ import time
 import pytest
 
 from handlers.waiting import LongPolls
-from tests.system import SECRET
+from tests.system import API_KEY, SECRET
 
 SETTINGS = {
     "DATAHOG_DYNAMODB_ENDPOINT_URL": "http://127.0.0.1:9",
     "DATAHOG_REDIS_URL": "redis://127.0.0.1:9/0",
     "DATAHOG_WEBHOOK_SECRETS": SECRET,
+    "DATAHOG_AGGREGATOR_KEY": API_KEY,
 }
 
 

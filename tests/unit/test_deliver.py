@@ -8,6 +8,7 @@ import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+import specs
 from datahog.wiring import Wiring
 from persistence.dynamodb import Unavailable
 from persistence.records import CloseReason, Delivery, DeliveryStatus
@@ -16,7 +17,8 @@ from tests.system import SECRET
 from tests.unit.rq_state import DELIVER, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.deliver import Deliver
-from workers.http import Http
+from workers.http import Http, Timeouts
+from workers.operations import Operations
 from workers.signing import Signer
 
 SCHEDULE = (0, 100, 200)
@@ -37,9 +39,8 @@ def make(wiring: Wiring) -> Make:
             wiring.deliveries,
             wiring.queue,
             Signer(secrets),
-            Http(pool_size=2),
+            Operations(specs.AGGREGATOR, "http://nobody", Http(pool_size=2), timeouts=Timeouts(0.5, 0.5, 0.5)),
             schedule=schedule,
-            timeout=0.5,
             rng=random.Random(1),
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
         )

@@ -29,7 +29,7 @@ def test_a_declared_answer_comes_back_as_a_document(aggregator: Operations, stub
 def test_arguments_go_where_the_document_says(aggregator: Operations, stub: StubServer) -> None:
     stub.replies = [json_reply(PROBLEM, 404, "application/problem+json; charset=utf-8")]
 
-    reply = aggregator.call("getRequest", requestId="a/b ?", wait=5, results=False)
+    reply = aggregator.call("getRequest", {"requestId": "a/b ?", "wait": 5, "results": False})
 
     [asked] = stub.asked
     assert asked.path == "/api/v1/requests/a%2Fb%20%3F?wait=5&results=false"
@@ -37,9 +37,9 @@ def test_arguments_go_where_the_document_says(aggregator: Operations, stub: Stub
 
 
 def test_a_body_and_a_header_are_sent(aggregator: Operations, stub: StubServer) -> None:
-    stub.replies = [json_reply(PROBLEM, 404, "application/problem+json")]
+    stub.replies = [json_reply(PROBLEM | {"status": 409}, 409, "application/problem+json")]
 
-    aggregator.call("createRequest", body={"providers": ["gas"]}, **{"Idempotency-Key": "k"})
+    aggregator.call("createRequest", {"Idempotency-Key": "k"}, body={"providers": ["gas"]})
 
     [asked] = stub.asked
     assert (asked.body, asked.headers["content-type"]) == (b'{"providers":["gas"]}', "application/json")
@@ -54,8 +54,8 @@ def test_a_url_is_filled_in_without_a_call(aggregator: Operations, stub: StubSer
 @pytest.mark.parametrize(
     ("reply", "complaint"),
     [
-        (json_reply({"providers": [{"name": "gas"}]}), 'answered with a wrong providers/0: "url" is a required'),
-        (json_reply([]), "answered with a wrong document: "),
+        (json_reply({"providers": [{"name": "gas"}]}), 'answered 200 with a wrong providers/0: "url" is a required'),
+        (json_reply([]), "answered 200 with a wrong document: "),
         (Reply(200, b"{", {"Content-Type": "application/json"}), "answered 200 with broken JSON: "),
         (Reply(200, b"{}", {"Content-Type": "text/html\x1b[31m"}), "answered 200 with Content-Type text/html"),
         (Reply(200, b"{}", {}), "answered 200 with Content-Type missing"),

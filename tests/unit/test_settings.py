@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from datahog.settings import PREFIX, Settings, SettingsError, describe, load
 
 README = Path(__file__).parents[2] / "README.md"
+API_KEY = "dh_" + "0123456789abcdef" + "_" + "hunter-2".rjust(43, "x")
 SECRET = "whsec_" + "dGVzdHMgb25seSwgZ3VhcmRzIG5vdGhpbmcgYXQgYWxs"
 OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="
 
@@ -30,6 +31,9 @@ GOOD: dict[str, tuple[str, object]] = {
     "viewer_origin": ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
     "providers_file": ("/etc/datahog/providers.yaml", Path("/etc/datahog/providers.yaml")),
     "webhook_secrets": (f"{SECRET}, {OTHER_SECRET},", (SECRET, OTHER_SECRET)),
+    "api_key": (API_KEY, API_KEY),
+    "aggregator_key": (API_KEY, API_KEY),
+    "local_key": (API_KEY, API_KEY),
     "request_deadline": ("3600", 3600.0),
     "retention": ("86400.5", 86400.5),
     "result_limit": ("1024", 1024),
@@ -62,6 +66,9 @@ WRONG = [
     ("aggregator_url", "http://"),
     ("aggregator_url", "http://[::1"),
     ("viewer_origin", "*"),
+    ("api_key", "secret"),
+    ("aggregator_key", API_KEY + "x"),
+    ("local_key", API_KEY.upper()),
     ("webhook_secrets", "secret"),
     ("webhook_secrets", SECRET.removeprefix("whsec_")),
     ("webhook_secrets", "whsec_tooshort"),

@@ -6,7 +6,8 @@ from datetime import datetime
 import pytest
 from flask.testing import FlaskClient
 
-from simulator.app import PROVIDERS, create_app
+from simulator.app import create_app
+from simulator.bills import PROVIDERS
 
 
 def client(*, failure_rate: float = 0.0, latency: float = 0.0, seed: int | None = None) -> FlaskClient:

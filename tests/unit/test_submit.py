@@ -43,10 +43,12 @@ def aggregators(status: str = "OPEN") -> dict[str, Any]:
 def problem(status: int, detail: str = "because") -> Reply:
     slug = {404: "not-found", 409: "conflict", 422: "unprocessable", 503: "unavailable"}.get(status, "bad-request")
     document = {"type": f"https://datahog.dev/problems/{slug}", "title": slug, "status": status, "detail": detail}
-    return json_reply(document, status, "application/problem+json")
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return json_reply(document, status, "application/problem+json", headers=headers)
 
 
-ACCEPTED = json_reply(aggregators(), 202)
+TAKEN = {"Location": "/api/v1/requests/r1"}
+ACCEPTED = json_reply(aggregators(), 202, headers=TAKEN)
 CANCELLED = json_reply(aggregators("CANCELLED"))
 
 
@@ -131,10 +133,15 @@ def test_a_refusal_that_will_not_change_ends_it(wiring: Wiring, make: Make, stub
     [
         (problem(503, "try again soon"), "HTTP 503 try again soon"),
         (problem(500), "HTTP 500 because"),
-        (Reply(502, b"bad gateway", {"Content-Type": "text/html"}), "createRequest answered 502 with Content-Type"),
-        (Reply(202, b"{}", {"Content-Type": "application/json"}), "createRequest answered with a wrong "),
-        (Reply(202, b"[", {"Content-Type": "application/json"}), "createRequest answered 202 with broken JSON"),
-        (json_reply(aggregators(), 202, "x" * 1000), "createRequest answered 202 with Content-Type xxx"),
+        (problem(401, "not known"), "HTTP 401 not known"),
+        (
+            Reply(502, b"bad gateway"),
+            "createRequest answered HTTP 502 bad gateway, which its document does not",
+        ),
+        (json_reply(aggregators(), 202), "createRequest answered 202 with no Location"),
+        (json_reply({}, 202, headers=TAKEN), "createRequest answered 202 with a wrong "),
+        (Reply(202, b"[", ACCEPTED.headers), "createRequest answered 202 with broken JSON"),
+        (json_reply(aggregators(), 202, "x" * 1000, headers=TAKEN), "createRequest answered 202 with Content-Type xxx"),
         (Reply(202, after=0.8), "timeout: nothing came for 0.5 s"),
     ],
 )

@@ -1,0 +1,68 @@
+"""Callers: known by their API keys, which must have the scope that an operation needs."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+
+from handlers.problems import Problem
+from persistence.api_keys import ApiKey, ApiKeys, id_of
+
+# Seconds that a key is taken for what it was when it was looked up: how long a revoked one may still work.
+REMEMBERED = 5.0
+_MOST_REMEMBERED = 10_000
+_REALM = 'Bearer realm="datahog"'
+
+
+class Callers:
+    """Lets those in who have a key. `local_key` is one with all scopes that is kept nowhere, for one machine's use."""
+
+    def __init__(
+        self, keys: ApiKeys, *, local_key: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._keys = keys
+        self._local = _hash(local_key) if local_key else None
+        self._clock = clock
+        # Ids that nobody has are remembered too: whoever guesses shall not keep the database busy.
+        self._remembered: dict[str, tuple[float, ApiKey | None]] = {}
+
+    async def check(self, text: str, scope: str) -> None:
+        """Raises Problem (401, 403) unless the text is a key with the scope, and Unavailable."""
+        if self._local and hmac.compare_digest(_hash(text), self._local):
+            return
+        key_id = id_of(text)
+        key = await self._find(key_id) if key_id else None
+        if key is None or key.revoked_at or not key.matches(text):
+            raise Problem(
+                "unauthorized",
+                "this API key is not known, or was revoked",
+                headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'},
+            )
+        if scope not in key.scopes:
+            raise Problem(
+                "forbidden",
+                f"this API key lacks the scope {scope}",
+                headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'},
+            )
+
+    async def _find(self, key_id: str) -> ApiKey | None:
+        now = self._clock()
+        until, key = self._remembered.get(key_id, (0.0, None))
+        if until <= now:
+            key = await run_in_threadpool(self._keys.get, key_id)
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key_id] = now + REMEMBERED, key
+        return key
+
+
+def no_key() -> Problem:
+    """The refusal of a call without a key."""
+    detail = "send an API key, as Authorization: Bearer dh_... or as X-API-Key; python -m datahog keys makes one"
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": _REALM})
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,116 @@
+"""Callers: who has a key with the scope an operation needs gets in, by either header; nobody else does."""
+
+import time
+from typing import Any
+
+import pytest
+
+import specs
+from datahog.wiring import Wiring
+from handlers.callers import REMEMBERED
+from persistence.api_keys import id_of, new_key
+from specs.operations import operations, scopes
+from tests.contract.api import Api, check_problem
+from tests.system import API_KEY, System, eventually
+
+_OPERATIONS = [
+    (name, operation_id)
+    for name in (specs.AGGREGATOR, specs.CLIENT)
+    for operation_id, operation in operations(name).items()
+    if operation.scope
+]
+_each_operation = pytest.mark.parametrize(("name", "operation_id"), _OPERATIONS)
+
+
+@pytest.fixture(scope="module")
+def made(system: System) -> dict[str, str]:
+    """A key for each scope that has just that one, and for each a key that has all others."""
+    keys = Wiring(system.settings, {}).api_keys
+    return {scope: keys.create(scope, [scope]) for scope in scopes()} | {
+        f"not {scope}": keys.create(f"not {scope}", set(scopes()) - {scope}) for scope in scopes()
+    }
+
+
+def _call(request: pytest.FixtureRequest, name: str, operation_id: str, **arguments: Any) -> Any:
+    # The request that is asked for is none, so that whoever gets in is told that.
+    api: Api = request.getfixturevalue(name)
+    body: dict[str, Any] = {"json": {}} if operations(name)[operation_id].takes_body else {}
+    return api.call(operation_id, "nobodys", params={"id": "nobodys"}, **(body | arguments))
+
+
+@_each_operation
+def test_the_scope_that_is_declared_opens_an_operation_and_all_others_do_not(
+    request: pytest.FixtureRequest, made: dict[str, str], name: str, operation_id: str
+) -> None:
+    scope = str(operations(name)[operation_id].scope)
+
+    allowed = _call(request, name, operation_id, key=made[scope])
+    refused = _call(request, name, operation_id, key=made[f"not {scope}"])
+
+    assert allowed.status_code in (200, 400, 404)
+    assert refused.status_code == 403
+    assert scope in check_problem(refused)["detail"]
+    assert refused.headers["WWW-Authenticate"].endswith(f'error="insufficient_scope", scope="{scope}"')
+
+
+@_each_operation
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": API_KEY},
+        {"Authorization": f"Basic {API_KEY}"},
+        {"Authorization": f"Bearer {API_KEY}x"},
+        {"Authorization": f"Bearer {new_key()}"},
+        {"X-API-Key": ""},
+        {"X-API-Key": "\xff"},
+        {"X-API-Key": f"Bearer {API_KEY}"},
+        {"X-API-Key": new_key()},
+    ],
+)
+def test_without_a_key_that_is_known_nothing_opens(
+    request: pytest.FixtureRequest, name: str, operation_id: str, headers: dict[str, str]
+) -> None:
+    answer = _call(request, name, operation_id, key=None, headers=headers)
+
+    assert answer.status_code == 401
+    assert "API key" in check_problem(answer)["detail"]
+    assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="datahog"')
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {API_KEY}"},
+        {"Authorization": f"bearer  {API_KEY}"},
+        {"X-API-Key": API_KEY},
+        {"x-api-key": API_KEY, "Authorization": "Basic YTpi"},
+    ],
+)
+def test_a_key_opens_by_either_header(api: Api, headers: dict[str, str]) -> None:
+    assert api.call("getRequest", "nobodys", key=None, headers=headers).status_code == 404
+
+
+def test_a_key_works_at_once_and_a_revoked_one_no_more_with_nothing_restarted(
+    system: System, client: Api, aggregator: Api
+) -> None:
+    keys = Wiring(system.settings, {}).api_keys
+    text = keys.create("Ada", ["requests:read"])
+
+    for api in (client, aggregator):
+        assert api.call("getRequest", "nobodys", key=text).status_code == 404
+    keys.revoke(id_of(text) or "")
+    revoked = time.monotonic()
+
+    eventually(lambda: client.call("getRequest", "nobodys", key=text).status_code == 401)
+    eventually(lambda: aggregator.call("getRequest", "nobodys", key=text).status_code == 401)
+    assert time.monotonic() - revoked < REMEMBERED + 2
+
+
+def test_a_body_of_a_caller_without_a_key_is_not_looked_at(api: Api) -> None:
+    answer = api.call("createRequest", key=None, data=b"x" * 1_000_000, headers={"Content-Type": "text/plain"})
+
+    assert answer.status_code == 401

@@ -1,0 +1,82 @@
+"""API keys: told once, kept as salted hashes, revoked for good."""
+
+import pytest
+
+from persistence.api_keys import PATTERN, ApiKeys, id_of, new_key
+from persistence.dynamodb import Table
+from persistence.errors import NotFound
+from persistence.tables import keys_table
+from tests.repositories import Repositories
+
+
+@pytest.fixture
+def keys(repositories: Repositories) -> ApiKeys:
+    return ApiKeys(Table(repositories.dynamodb, keys_table(repositories.prefix)), clock=repositories.clock)
+
+
+def test_a_key_is_found_by_its_id_and_known_by_its_text(keys: ApiKeys) -> None:
+    text = keys.create("Ada", ["requests:write", "requests:read"])
+
+    key = keys.get(id_of(text) or "")
+
+    assert key is not None
+    assert (key.name, sorted(key.scopes), key.revoked_at) == ("Ada", ["requests:read", "requests:write"], None)
+    assert key.matches(text)
+    assert not key.matches(text[:-1] + ("a" if text[-1] != "a" else "b"))
+    assert not key.matches("")
+
+
+def test_the_text_is_kept_nowhere_and_hashed_with_a_salt_of_its_own(keys: ApiKeys, repositories: Repositories) -> None:
+    texts = [keys.create("Ada", ["admin"]) for _ in range(2)]
+
+    items = repositories.dynamodb.scan(TableName=keys_table(repositories.prefix))["Items"]
+
+    for text in texts:
+        assert text.rsplit("_", 1)[1] not in str(items)
+    assert len({item["salt"]["B"] for item in items}) == len({item["digest"]["B"] for item in items}) == 2
+
+
+def test_a_revoked_key_stays_revoked_since_the_first_time(keys: ApiKeys, repositories: Repositories) -> None:
+    key_id = id_of(keys.create("Ada", ["admin"])) or ""
+    keys.revoke(key_id)
+    revoked = keys.get(key_id)
+
+    repositories.clock.advance(hours=1)
+    keys.revoke(key_id)
+
+    assert revoked is not None
+    assert revoked.revoked_at
+    assert keys.get(key_id) == revoked
+
+
+def test_what_was_never_made_cannot_be_revoked(keys: ApiKeys) -> None:
+    with pytest.raises(NotFound, match="no API key nobody"):
+        keys.revoke("nobody")
+
+    assert keys.list() == []
+
+
+def test_all_keys_are_listed_the_oldest_first(keys: ApiKeys, repositories: Repositories) -> None:
+    for name in ("Ada", "Grace", "Mary"):
+        keys.create(name, ["admin"])
+        repositories.clock.advance(seconds=1)
+    keys.revoke(keys.list()[1].key_id)
+
+    assert [(key.name, bool(key.revoked_at)) for key in keys.list()] == [
+        ("Ada", False),
+        ("Grace", True),
+        ("Mary", False),
+    ]
+
+
+def test_a_key_has_the_form_that_settings_ask_for() -> None:
+    made = {new_key() for _ in range(100)}
+
+    assert len(made) == 100
+    assert all(id_of(text) for text in made)
+    assert PATTERN.startswith("^dh_")
+
+
+@pytest.mark.parametrize("text", ["", "dh_", "dh__", "x" * 63, "dh_" + "g" * 16 + "_" + "a" * 43, new_key() + "\n"])
+def test_what_is_no_key_names_no_id(text: str) -> None:
+    assert id_of(text) is None
