@@ -1,9 +1,11 @@
 # Needs make, git and Python 3.11 or newer; everything else is installed into .venv from the lock files.
 PYTHON ?= python3
 VENV := .venv/bin/python
+CASES ?= 10000
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local bench lock clean help
+.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz bench lock clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -41,6 +43,9 @@ specs/lint/node_modules/.stamp: specs/lint/package-lock.json
 
 test-dynamodb-local: .venv/dev.stamp ## run the persistence tests on Amazon's DynamoDB Local
 	@DATAHOG_TEST_DYNAMODB=local $(VENV) -m pytest tests/persistence
+
+fuzz: .venv/dev.stamp ## fuzz both APIs for long: make fuzz CASES=100000 SEED=1; the same seed goes on where it stopped
+	@$(VENV) -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writes bench/RESULTS.md
 	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix bench/peers/node; fi

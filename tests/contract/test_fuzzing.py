@@ -1,31 +1,18 @@
-"""Schemathesis against both live APIs: all of its phases and checks, valid data and invalid."""
+"""Schemathesis against both live APIs, as callers with a key, with a wrong one, and without."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import specs
-from tests.contract.api import Api
+import pytest
 
-_ROOT = Path(__file__).parents[2]
-_CASES = 50
+from tests.contract.api import Api
+from tests.fuzz.campaign import Caller, fuzz
+
+_EXAMPLES = {Caller.KEY: 50, Caller.WRONG_KEY: 10, Caller.NO_KEY: 10}
 _SEED = 1
 
 
-def test_whatever_is_sent_the_api_answers_as_its_document_says(api: Api, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "schemathesis.cli",
-        "--config-file",
-        str(Path(__file__).with_name("schemathesis.toml")),
-    ]
-    command += ["run", str(specs.path(api.name)), "--url", api.url, "--checks", "all", "--mode", "all"]
-    command += ["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(_CASES), "--seed", str(_SEED)]
-    command += ["--generation-database", "none", "--no-color"]
-    environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.contract.fuzz_hooks", "PYTHONPATH": str(_ROOT)}
+@pytest.mark.parametrize("caller", Caller)
+def test_whatever_is_sent_the_api_answers_as_its_document_says(api: Api, caller: Caller, tmp_path: Path) -> None:
+    outcome = fuzz(api.name, api.url, caller, examples=_EXAMPLES[caller], seed=_SEED, directory=tmp_path)
 
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert not outcome.failed, outcome.output

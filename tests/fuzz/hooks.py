@@ -1,5 +1,6 @@
 """Makes valid cases of Schemathesis reach further (known providers, deadlines, signatures), and keeps all local."""
 
+import os
 import re
 from collections import deque
 from datetime import timedelta
@@ -7,15 +8,17 @@ from typing import Any
 
 import requests
 import schemathesis
-from schemathesis import Case, HookContext, Response
+from schemathesis import Case, CheckContext, HookContext, Response
 
 from persistence.times import to_text, utc_now
 from simulator.bills import PROVIDERS
+from tests.fuzz.campaign import CALLER, Caller
 from tests.system import SECRET
 from workers.signing import Signer
 
 _AUTHORITY = re.compile(r"(?<=://)[^/?#]+")
 _SIGNER = Signer([SECRET])
+_CALLER = Caller(os.environ[CALLER])
 _asked: deque[str] = deque(maxlen=20)
 
 
@@ -36,7 +39,7 @@ def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None
             body["deadline"] = to_text(utc_now() + timedelta(days=1))
         if "provider" in body:
             body["provider"] = PROVIDERS[len(body["provider"]) % 2]
-        if "revision" in body:
+        if "revision" in body and _CALLER is Caller.KEY:
             if _asked:
                 case.path_parameters = {"requestId": _asked[0]}
             body["requestId"] = case.path_parameters["requestId"]
@@ -47,8 +50,23 @@ def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None
 @schemathesis.hook
 def after_call(_: HookContext, case: Case[Any], response: Response) -> None:
     """Called with each answer."""
-    if case.operation.label == "POST /requests" and response.status_code == 202:
+    if case.operation.definition.raw.get("operationId") == "createRequest" and response.status_code == 202:
         _asked.append(response.json()["requestId"])
+
+
+@schemathesis.check
+def callers_are_told_apart(_ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """Who has the key is never sent away for it; who has not gets nowhere, whatever else is right or wrong."""
+    refused = response.status_code in (401, 403)
+    if case.operation.definition.raw["operationId"] == "receiveCallback":
+        # It knows callers by their signatures, and looks at headers that are wrong in other ways first.
+        assert _CALLER is Caller.KEY or response.status_code >= 400, "an unsigned callback came in"
+    elif _CALLER is Caller.KEY:
+        assert not refused, "a caller with the key was refused"
+    else:
+        # Which paths and methods there are is no secret: the document tells.
+        told = response.status_code in (404, 405) or response.request.method == "OPTIONS"
+        assert refused or told, "somebody without the key came in"
 
 
 def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:

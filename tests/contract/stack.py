@@ -1,0 +1,31 @@
+"""A running system with providers of every kind, none of whose parts may meet a fault of its own."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.receiver import Answer, Receiver
+from tests.system import System, providers_file, system_settings
+
+_PROVIDERS = {
+    "steady": (Answer(200, {"Content-Type": "application/json"}, b'[{"amount": 30.0}]'), {}),
+    # Not for an hour: its jobs stay open, each after an attempt of its own.
+    "mute": (Answer(503, {"Retry-After": "3600"}), {"breaker": {"failures": 1_000_000}}),
+    "broken": (Answer(404), {"retry": {"maximumAttempts": 1}}),
+}
+
+
+@contextmanager
+def running_system(directory: Path, receiver: Receiver) -> Iterator[System]:
+    """Besides the simulator's providers it knows `steady`, `mute` and `broken`, for which the receiver answers."""
+    for name, (answer, _) in _PROVIDERS.items():
+        receiver.answers(f"/{name}", answer)
+    own = {name: {"url": receiver.url(f"/{name}")} | options for name, (_, options) in _PROVIDERS.items()}
+    lines = [f"  {name}: {json.dumps(options)}\n" for name, options in own.items()]
+    (directory / "providers.yaml").write_text(providers_file() + "".join(lines))
+    with System(system_settings(directory)) as running:
+        running.start()
+        yield running
+        for name in ("aggregator", "client", "worker", "reconciler"):
+            assert "Traceback" not in running.log(name), running.log(name)

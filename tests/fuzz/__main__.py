@@ -1,0 +1,116 @@
+"""The long run: campaign after campaign on fresh systems until so many cases were sent; can be stopped and resumed."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import specs
+from tests.contract.stack import running_system
+from tests.fuzz.campaign import Caller, fuzz
+from tests.receiver import Receiver
+
+_ROOT = Path(__file__).parents[2]
+# Of each phase for each operation, in one batch.
+_EXAMPLES = {Caller.KEY: 100, Caller.WRONG_KEY: 20, Caller.NO_KEY: 20}
+_SEEDS_APART = 1_000_000
+
+
+class Run:
+    """What was done so far, kept in `directory` after each batch."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self._directory = directory
+        self._seed = seed
+        self._state = directory / "state.json"
+        self.batches: list[dict[str, Any]] = json.loads(self._state.read_text()) if self._state.exists() else []
+
+    @property
+    def cases(self) -> int:
+        """How many cases were sent."""
+        return sum(batch["cases"] for batch in self.batches)
+
+    @property
+    def failures(self) -> list[str]:
+        """Where what Schemathesis said of each failure is."""
+        return [name for batch in self.batches for name in batch["failures"]]
+
+    def add_batch(self) -> None:
+        """Fuzz both APIs as each caller, on a system of its own, with a seed of its own."""
+        number = len(self.batches)
+        batch: dict[str, Any] = {"cases": 0, "seconds": 0.0, "failures": []}
+        with tempfile.TemporaryDirectory(prefix="datahog-fuzz-") as name, Receiver() as receiver:
+            try:
+                with running_system(Path(name), receiver) as system:
+                    for api, url in ((specs.AGGREGATOR, system.aggregator), (specs.CLIENT, system.client)):
+                        for caller in Caller:
+                            self._add_campaign(batch, number, api, url, caller, Path(name))
+            except AssertionError as error:
+                # A part of the system has met a fault of its own, and logged it.
+                self._keep(batch, f"batch-{number}-log.txt", str(error))
+        self.batches.append(batch)
+        draft = self._state.with_suffix(".new")
+        draft.write_text(json.dumps(self.batches, indent=1))
+        draft.replace(self._state)
+
+    def _add_campaign(
+        self, batch: dict[str, Any], number: int, api: str, url: str, caller: Caller, directory: Path
+    ) -> None:
+        seed = self._seed * _SEEDS_APART + number
+        outcome = fuzz(api, url, caller, examples=_EXAMPLES[caller], seed=seed, directory=directory)
+        batch["cases"] += outcome.cases
+        batch["seconds"] += outcome.seconds
+        if outcome.failed:
+            self._keep(batch, f"batch-{number}-{api}-{caller.name.lower()}.txt", outcome.output)
+
+    def _keep(self, batch: dict[str, Any], name: str, text: str) -> None:
+        (self._directory / name).write_text(text)
+        batch["failures"].append(name)
+
+    def report(self) -> str:
+        """The whole run in a few lines, kept as report.md."""
+        seconds = sum(batch["seconds"] for batch in self.batches)
+        speed = self.cases / seconds
+        lines = [
+            f"# Fuzzing both APIs, seed {self._seed}",
+            "",
+            f"{self.cases:,} cases in {len(self.batches)} batches, {seconds:.0f} s: {speed:.1f} cases/s.",
+            "Each batch: both APIs, all phases and checks of Schemathesis, callers with a key, a wrong one and none.",
+            "",
+            *([f"- {name}" for name in self.failures] or ["0 failures."]),
+        ]
+        text = "\n".join(lines) + "\n"
+        (self._directory / "report.md").write_text(text)
+        return text
+
+
+def main() -> int:
+    """Fuzz until there are enough cases; 1 if any has failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, required=True, help="how many to send, those of earlier runs included")
+    parser.add_argument("--seed", type=int, required=True, help="the same seed goes on where it was stopped")
+    parser.add_argument("--output", type=Path, default=_ROOT / ".fuzz", help="where states and reports are kept")
+    chosen = parser.parse_args()
+    directory = chosen.output / f"seed-{chosen.seed}"
+    directory.mkdir(parents=True, exist_ok=True)
+    run = Run(directory, chosen.seed)
+    if run.batches:
+        print(f"Going on after {run.cases:,} cases of {len(run.batches)} batches.", flush=True)
+    while run.cases < chosen.cases:
+        began, before = time.monotonic(), run.cases
+        run.add_batch()
+        new, seconds = run.cases - before, time.monotonic() - began
+        print(
+            f"batch {len(run.batches)}: {new:,} cases in {seconds:.0f} s ({new / seconds:.1f}/s); "
+            f"{run.cases:,} of {chosen.cases:,}, {len(run.failures)} failures",
+            flush=True,
+        )
+    print(f"\n{run.report()}\nKept in {directory}.")
+    return 1 if run.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
