@@ -65,7 +65,7 @@ async def stand(
         with place(world.providers_url, providers=providers, concurrency=concurrency) as (here, processes):
             system = make(here)
             processes.start(*(p for p in system.programs if work or p.once or p.name == system.front))
-            async with Poster(system.url, connections=connections) as poster:
+            async with Poster(system.url, connections=connections, headers=system.headers) as poster:
                 running = Stand(world, here, processes, system, poster)
                 warm_up = [running.request(providers[:3])[1] for _ in range(_WARM_UP)]
                 all_accepted(await poster.flood(warm_up))

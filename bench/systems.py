@@ -4,17 +4,23 @@ import base64
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+import specs
 from bench.world import HOST
 from datahog import engines, stack
 from datahog.settings import Settings
 from datahog.supervisor import Program
+from persistence.api_keys import new_key
+from specs.operations import target
 
 NODE = Path(__file__).parent / "peers" / "node"
+# Where all peers take requests.
+_PEERS_PATH = "/requests"
+_API_KEY = new_key()
 _SECRET = "whsec_" + base64.b64encode(b"guards nothing but benches").decode()
 
 
@@ -51,7 +57,7 @@ class Place:
 
 @dataclass(frozen=True)
 class System:
-    """A system at a place: the programs to start in turn, and the URL that takes requests.
+    """A system at a place: the programs to start in turn, and the URL that takes requests, with the headers it wants.
 
     `front` and `worker` name the programs that take requests and that work them off.
     """
@@ -60,6 +66,7 @@ class System:
     url: str
     front: str
     worker: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def measured(self) -> list[str]:
@@ -80,6 +87,8 @@ def datahog_settings(place: Place) -> Settings:
             aggregator_port=place.port,
             providers_file=file,
             webhook_secrets=(_SECRET,),
+            local_key=_API_KEY,
+            aggregator_key=_API_KEY,
             worker_concurrency=place.concurrency,
             data_dir=place.directory,
             log_level="WARNING",
@@ -92,7 +101,8 @@ def datahog(place: Place) -> System:
     settings = datahog_settings(place)
     programs = {program.name: program for stage in stack.stages(settings) for program in stage}
     chosen = [programs[name] for name in ("tables", "aggregator", "worker", "reconciler")]
-    return System(chosen, f"{settings.aggregator_url}/api/v1/requests", "aggregator", "worker")
+    url = settings.aggregator_url + target(specs.AGGREGATOR, "createRequest")
+    return System(chosen, url, "aggregator", "worker", {"Authorization": f"Bearer {_API_KEY}"})
 
 
 def celery(place: Place) -> System:
@@ -109,7 +119,7 @@ def celery(place: Place) -> System:
             Program("api", api, host=HOST, port=place.port, environment=environment),
             Program("worker", worker, environment=environment),
         ),
-        stack.url(HOST, place.port) + "/requests",
+        stack.url(HOST, place.port) + _PEERS_PATH,
         "api",
         "worker",
     )
@@ -124,7 +134,7 @@ def node(place: Place) -> System:
             node_program("api", environment, place.port),
             node_program("worker", environment),
         ),
-        stack.url(HOST, place.port) + "/requests",
+        stack.url(HOST, place.port) + _PEERS_PATH,
         "api",
         "worker",
     )
@@ -162,7 +172,7 @@ def front_peer(framework: str, place: Place) -> System:
     uvicorn = ("-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--port", str(place.port), f"{module}:app")
     command = (sys.executable, *(uvicorn if framework == "fastapi" else ("-m", module)))
     front = Program("front", command, host=HOST, port=place.port, environment=environment)
-    return System((peer_table(environment), front), stack.url(HOST, place.port) + "/requests", "front", "front")
+    return System((peer_table(environment), front), stack.url(HOST, place.port) + _PEERS_PATH, "front", "front")
 
 
 def systems() -> Mapping[str, Callable[[Place], System]]:

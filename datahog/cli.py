@@ -9,16 +9,12 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any
 
 from datahog import settings
 from datahog.settings import Settings, SettingsError
 
 log = logging.getLogger("datahog")
-
-# Seconds that requests under way get when a server is told to stop; long polls are cut short then.
-_SERVER_GRACE = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,27 +180,11 @@ _COMMANDS: dict[str, Callable[[Settings, Namespace], int | None]] = {
 
 
 def _serve(app: Any, settings: Settings, port_setting: str) -> None:
-    import uvicorn
-
-    from datahog import jobs
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            jobs.wiring().long_polls.end()
-            super().handle_exit(sig, frame)
+    from datahog import jobs, server
 
     port = _check_port(settings, port_setting)
     log.info("serving on http://%s:%d", settings.host, port)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=_SERVER_GRACE,
-        server_header=False,
-    )
-    Server(config).run()
+    server.serve(app, settings.host, port, stopping=jobs.wiring().long_polls.end)
 
 
 def _check_port(settings: Settings, name: str) -> int:

@@ -308,7 +308,22 @@ def test_what_is_no_http_is_refused(api: Api) -> None:
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
-        assert _read_all(connection).startswith(b"HTTP/1.1 400")
+        head, _, body = _read_all(connection).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"Content-Type: application/problem+json" in head
+    assert json.loads(body)["type"] == "https://datahog.dev/problems/bad-request"
+
+
+def test_a_websocket_is_not_opened(api: Api) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "eA==",
+    }
+
+    assert api.call("getRequest", "nobodys", headers=upgrade).status_code == 404
 
 
 def test_a_problem_says_what_to_do_and_nothing_of_what_is_within(api: Api) -> None:
