@@ -84,3 +84,24 @@ def test_a_long_poll_ends_with_what_there_is_when_its_server_stops() -> None:
 
     assert asyncio.run(wait()) == "open"
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("command", ["client", "aggregator"])
+def test_the_local_key_opens_nothing_that_can_be_reached_from_elsewhere(command: str) -> None:
+    process = start(command, DATAHOG_HOST="0.0.0.0", DATAHOG_LOCAL_KEY=API_KEY)  # noqa: S104 -- it is refused
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    [line] = errors.splitlines()
+    assert line.startswith(f"datahog {command}: DATAHOG_HOST: 0.0.0.0 can be reached from elsewhere")
+    assert API_KEY not in line
+
+
+@pytest.mark.parametrize("command", ["client", "worker"])
+def test_who_calls_the_aggregator_needs_a_key_for_it(command: str) -> None:
+    process = start(command, DATAHOG_AGGREGATOR_KEY="")
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    [line] = errors.splitlines()
+    assert line.startswith(f"datahog {command}: DATAHOG_AGGREGATOR_KEY: not set; make a key ")

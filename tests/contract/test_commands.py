@@ -1,0 +1,123 @@
+"""`call` and `keys` as a person uses them, against the running system."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from datahog import stack
+from datahog.settings import PREFIX
+from persistence.api_keys import new_key
+from tests.contract.api import Api
+from tests.system import API_KEY, System
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(system: System) -> Run:
+    """Runs a command with the system's settings and a key, which is none if empty."""
+    [aggregator] = [p for stage in stack.stages(system.settings) for p in stage if p.name == "aggregator"]
+    settings = {name: value for name, value in aggregator.environment.items() if value is not None}
+
+    def run(*arguments: str, key: str = API_KEY, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = (sys.executable, "-m", "datahog", *arguments)
+        environment = os.environ | settings | {PREFIX + "API_KEY": key}
+        return subprocess.run(command, env=environment, input=given, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def test_a_request_can_be_made_and_read_by_operation_id(run: Run) -> None:
+    asked = run("call", "client", "createRequest", "--body", '{"providers": ["steady"]}')
+    request_id = json.loads(asked.stdout)["requestId"]
+
+    read = run("call", "client", "getRequest", f"requestId={request_id}", "wait=30")
+
+    assert (asked.returncode, read.returncode) == (0, 0)
+    assert json.loads(read.stdout)["status"] == "COMPLETE"
+
+
+def test_a_body_may_come_by_standard_input(run: Run) -> None:
+    answer = run("call", "client", "createRequest", "--body", "-", given='{"providers": ["steady"]}')
+
+    assert json.loads(answer.stdout)["status"] == "OPEN"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "status"),
+    [(("listProviders",), "", 401), (("getRequest", "requestId=nobodys"), API_KEY, 404)],
+)
+def test_a_refusal_is_printed_and_tells_by_the_exit_code(
+    run: Run, arguments: tuple[str, ...], key: str, status: int
+) -> None:
+    answer = run("call", "aggregator", *arguments, key=key)
+
+    assert answer.returncode == 1
+    assert json.loads(answer.stdout)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nope",), "there is no operation nope; there are cancelRequest, "),
+        (("getRequest",), "getRequest needs requestId"),
+        (("getRequest", "requestId"), "a parameter is given as name=value, not as 'requestId'"),
+        (("createRequest", "--body", "{"), "the body is not JSON: "),
+    ],
+)
+def test_what_cannot_be_called_is_told_in_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    answer = run("call", "client", *arguments)
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    [line] = answer.stderr.splitlines()
+    assert line.startswith(f"datahog call: {said}")
+
+
+def test_an_api_that_is_away_is_told_with_its_url() -> None:
+    answer = subprocess.run(
+        (sys.executable, "-m", "datahog", "call", "client", "listRequests"),
+        env=os.environ | {PREFIX + "CLIENT_URL": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert answer.returncode == 1
+    [line] = answer.stderr.splitlines()
+    assert line.startswith("datahog call: http://127.0.0.1:9/api/v1/requests: connection failed")
+
+
+def test_a_key_is_made_listed_and_revoked(run: Run, aggregator: Api) -> None:
+    made = run("keys", "create", "--name", "Ada\n", "--scope", "requests:read", "--scope", "requests:write")
+    text = made.stdout.strip()
+    key_id = text.split("_")[1]
+    assert aggregator.call("listProviders", key=text).status_code == 200
+    assert text not in made.stderr
+
+    revoked = run("keys", "revoke", key_id)
+    listed = run("keys", "list")
+
+    assert (made.returncode, revoked.returncode, listed.returncode) == (0, 0, 0)
+    [line] = [line for line in listed.stdout.splitlines() if line.startswith(key_id)]
+    assert line.split("\t")[1] == "requests:read,requests:write"
+    assert "revoked 20" in line
+    assert line.endswith("'Ada\\n'")
+    assert text.split("_", 2)[2] not in listed.stdout
+
+
+def test_a_key_that_was_never_made_cannot_be_revoked(run: Run) -> None:
+    answer = run("keys", "revoke", new_key().split("_")[1])
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("datahog keys: no API key ")
+
+
+def test_a_scope_that_no_operation_needs_is_refused(run: Run) -> None:
+    answer = run("keys", "create", "--name", "Ada", "--scope", "everything")
+
+    assert answer.returncode == 2
+    assert "'requests:read', 'requests:write'" in answer.stderr
