@@ -32,14 +32,13 @@ def test_what_the_documents_share_is_the_same() -> None:
 
 def test_the_result_that_one_api_posts_is_the_one_that_the_other_receives() -> None:
     aggregator, client = specs.read(specs.AGGREGATOR), specs.read(specs.CLIENT)
-    callback = aggregator["components"]["callbacks"]["Result"]["{$request.body#/callbackUrl}"]["post"]
-
     receiving = client["paths"]["/callbacks/{requestId}"]["post"]
 
-    assert callback["requestBody"]["content"] == receiving["requestBody"]["content"]
-    assert {"$ref": "#/components/callbacks/Result"} in [
-        operation["callbacks"]["result"] for _, _, operation in operations(aggregator) if "callbacks" in operation
-    ]
+    one, *others = [{**post, "operationId": None} for post in _callbacks(aggregator)]
+
+    assert follow(aggregator, one["requestBody"])["content"] == receiving["requestBody"]["content"]
+    # Written out each time, as openapi-python-client takes no reference to a callback, and so free to drift apart.
+    assert others == [one]
 
 
 @_each_document
@@ -86,7 +85,8 @@ def test_every_parameter_and_header_has_a_valid_example(document: dict[str, Any]
 @_each_document
 def test_every_example_of_a_problem_is_one_that_comes(document: dict[str, Any]) -> None:
     for response in document["components"]["responses"].values():
-        for example in response["content"][PROBLEM]["examples"].values():
+        # What the receiver of a callback answers has no content.
+        for example in response.get("content", {}).get(PROBLEM, {}).get("examples", {}).values():
             value = example["value"]
             problem = Problem(value["type"].rsplit("/", 1)[1], value["detail"], known=value.get("known"))
 
@@ -138,9 +138,15 @@ def _contents(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from operation.get("requestBody", {}).get("content", {}).values()
     for response in _responses(document):
         yield from response.get("content", {}).values()
-    for callback in document["components"].get("callbacks", {}).values():
-        for item in callback.values():
-            yield from item["post"]["requestBody"]["content"].values()
+    for post in _callbacks(document):
+        yield from follow(document, post["requestBody"])["content"].values()
+
+
+def _callbacks(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for _, _, operation in operations(document):
+        for callback in operation.get("callbacks", {}).values():
+            for item in callback.values():
+                yield item["post"]
 
 
 def _schemas(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
