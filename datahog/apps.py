@@ -7,7 +7,7 @@ from typing import Any
 from connexion import AsyncApp
 from connexion.exceptions import ProblemException
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
-from connexion.middleware import MiddlewarePosition
+from connexion.middleware import ConnexionMiddleware, MiddlewarePosition
 from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolver
 from inflection import underscore
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 
 import specs
 from handlers.bodies import BodyCheck, json_bodies
+from handlers.calls import Calls
 from handlers.media_types import JsonOnly
 from handlers.parameters import Parameters
 from handlers.paths import KnownPaths
@@ -49,6 +50,7 @@ def build_app(
 
     app = AsyncApp(
         f"datahog.{name}",
+        middlewares=[*ConnexionMiddleware.default_middlewares, Calls],
         strict_validation=True,
         pythonic_params=True,
         resolver=Resolver(method),

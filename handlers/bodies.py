@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope
 
+from handlers.calls import given
 from handlers.problems import Problem
 from persistence import json_text
 
@@ -37,7 +38,7 @@ def json_bodies(
     compiled: dict[int, tuple[Any, jsonschema_rs.Draft4Validator]] = {}
 
     class JsonBody(AbstractRequestBodyValidator):  # type: ignore[misc]
-        """Reads and checks a body, then plays it again for the application."""
+        """Reads and checks a body, leaves it for the operation's method, and plays it again for who wants its bytes."""
 
         async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
             headers = MutableHeaders(scope=scope)
@@ -47,21 +48,22 @@ def json_bodies(
                 await run_in_threadpool(checks[operation_id], headers, body)
             if len(body) > DEFAULT_LIMIT:
                 # So long that others would wait for it.
-                await run_in_threadpool(self._check, body, operation_id in _RELAYED)
+                document = await run_in_threadpool(self._read, body, operation_id in _RELAYED)
             else:
-                self._check(body, operation_id in _RELAYED)
+                document = self._read(body, operation_id in _RELAYED)
+            given(scope)["body"] = document
             headers["content-length"] = str(len(body))
             del headers["transfer-encoding"]
             return _replay(body, receive), scope
 
-        def _check(self, body: bytes, relayed: bool) -> None:
+        def _read(self, body: bytes, relayed: bool) -> Any:
             document = _parse(body, deepest=json_text.DEEPEST + (_AROUND_RESULTS if relayed else 0))
-            if not relayed:
-                _refuse_repeated_names(body)
+            exact = document if relayed else _parse_distinct(body)
             wrong = next(self._compiled().iter_errors(document), None)
             if wrong is not None:
                 place = "/".join(str(part) for part in wrong.instance_path)
                 raise Problem("bad-request", f"body{f' at {place}' if place else ''}: {wrong.message}"[:300])
+            return exact
 
         def _compiled(self) -> jsonschema_rs.Draft4Validator:
             # Connexion makes a validator for each request, but hands over the same schema each time; it is kept
@@ -105,9 +107,12 @@ def _parse(body: bytes, *, deepest: int) -> Any:
         raise Problem("bad-request", f"the body is {error}") from None
 
 
-def _refuse_repeated_names(body: bytes) -> None:
-    """Raises Problem for two members of one name in an object: readers disagree on which counts (RFC 7493, 2.3)."""
-    json.loads(body, object_pairs_hook=_distinct)
+def _parse_distinct(body: bytes) -> Any:
+    """The value of a body, its integers exact.
+
+    Raises Problem for two members of one name in an object: readers disagree on which counts (RFC 7493, 2.3).
+    """
+    return json.loads(body, object_pairs_hook=_distinct)
 
 
 def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
