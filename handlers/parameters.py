@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qsl
 
 import jsonschema_rs
@@ -21,17 +21,12 @@ _Value = str | int | bool
 
 
 class Parameters:
-    """The validator class for Connexion's `validator_map`, which makes one for each request."""
+    """The parameters that one operation takes."""
 
-    # Connexion hands over the same list each time; it is kept here, so that its id cannot come to mean another one.
-    _compiled: ClassVar[dict[int, tuple[list[dict[str, Any]], list["_Parameter"]]]] = {}
-
-    def __init__(self, parameters: list[dict[str, Any]], **_: object) -> None:
-        if id(parameters) not in self._compiled:
-            # In which the parameters of a path stand once for each of Connexion's layers.
-            distinct = {(declared["in"], declared["name"]): declared for declared in parameters}
-            self._compiled[id(parameters)] = parameters, [_Parameter(declared) for declared in distinct.values()]
-        self._parameters = self._compiled[id(parameters)][1]
+    def __init__(self, declared: Sequence[dict[str, Any]]) -> None:
+        # Those of a path stand there once for each of Connexion's layers.
+        distinct = {(parameter["in"], parameter["name"]): parameter for parameter in declared}
+        self._parameters = [_Parameter(parameter) for parameter in distinct.values()]
 
     def validate(self, scope: Scope) -> None:
         """Leave the values for the operation's method.
