@@ -2,12 +2,19 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from connexion import AsyncApp
 from connexion.exceptions import OAuthProblem, ProblemException
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from connexion.middleware import MiddlewarePosition
+from connexion.middleware.context import ContextMiddleware
+from connexion.middleware.exceptions import ExceptionMiddleware
+from connexion.middleware.routing import RoutingMiddleware
+from connexion.middleware.security import SecurityMiddleware
+from connexion.middleware.server_error import ServerErrorMiddleware
+from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolver
 from inflection import underscore
@@ -17,13 +24,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 import specs
-from handlers.bodies import BodyCheck, json_bodies
+from handlers.bodies import BodyCheck
 from handlers.callers import Callers, no_key
-from handlers.media_types import JsonOnly
-from handlers.parameters import Parameters
+from handlers.calls import Calls
 from handlers.paths import KnownPaths
 from handlers.problems import Problem, problem_of_status
 from handlers.security import security_map
+from handlers.validation import Validation
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
 from persistence.results import ResultLost
@@ -43,25 +50,34 @@ def build_app(
 ) -> AsyncApp:
     """The application that serves the document `name` by the methods of `handlers`.
 
-    `callers` are those who may call; `body_limits` and `body_checks` are those of `handlers.bodies`, by operationId,
-    where there are any. The application does not start (connexion.exceptions.ResolverError) when an operation of the
-    document has no method.
+    `callers` are those who may call; `body_limits` and `body_checks` are those of `handlers.validation`, by
+    operationId, where there are any. The application does not start (connexion.exceptions.ResolverError) when an
+    operation of the document has no method.
     """
 
     def method(operation_id: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(handlers, underscore(operation_id))
         return found
 
+    document = specs.read(name)
     app = AsyncApp(
         f"datahog.{name}",
-        strict_validation=True,
+        middlewares=[
+            ServerErrorMiddleware,
+            ExceptionMiddleware,
+            partial(KnownPaths, document=document, base_path=specs.base_path(name)),
+            SwaggerUIMiddleware,
+            RoutingMiddleware,
+            SecurityMiddleware,
+            partial(Validation, body_limits=body_limits, body_checks=body_checks),
+            ContextMiddleware,
+            Calls,
+        ],
         pythonic_params=True,
         resolver=Resolver(method),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui_path=specs.UI_PATH),
-        validator_map={"body": {"application/json": json_bodies(body_limits, body_checks)}, "parameter": Parameters},
         security_map=security_map(callers, operations(name)),
     )
-    document = specs.read(name)
     if cors_origin:
         app.add_middleware(
             CORSMiddleware,
@@ -71,10 +87,6 @@ def build_app(
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After"],
         )
-    app.add_middleware(
-        KnownPaths, MiddlewarePosition.BEFORE_SWAGGER, document=document, base_path=specs.base_path(name)
-    )
-    app.add_middleware(JsonOnly, MiddlewarePosition.BEFORE_VALIDATION, document=document)
     for error, handler in _REFUSALS.items():
         app.add_error_handler(error, handler)
     app.add_api(str(specs.path(name)))

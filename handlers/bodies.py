@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonschema_rs
-from connexion.validators import AbstractRequestBodyValidator
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from handlers.calls import given
 from handlers.problems import Problem
 from persistence import json_text
 
@@ -22,58 +22,46 @@ _PATIENCE = 30.0
 _RELAYED = frozenset({"receiveCallback"})
 _AROUND_RESULTS = 10
 
-
 BodyCheck = Callable[[Mapping[str, str], bytes], None]
 
 
-def json_bodies(
-    limits: Mapping[str, int], checks: Mapping[str, BodyCheck] | None = None
-) -> type[AbstractRequestBodyValidator]:
-    """The validator class for Connexion's `validator_map`, by operationId where operations differ.
+class Body:
+    """The body that one operation takes.
 
-    `limits` is the largest body in bytes; each of `checks` gets headers and body before anybody looks into the body,
-    and may raise Problem.
+    `limit` is in bytes, `check` gets headers and body before anybody looks into the body, and may raise Problem.
     """
-    compiled: dict[int, tuple[Any, jsonschema_rs.Draft4Validator]] = {}
 
-    class JsonBody(AbstractRequestBodyValidator):  # type: ignore[misc]
-        """Reads and checks a body, then plays it again for the application."""
+    def __init__(
+        self, operation_id: str, schema: dict[str, Any], *, limit: int | None = None, check: BodyCheck | None = None
+    ) -> None:
+        self._relayed = operation_id in _RELAYED
+        self._limit = limit or DEFAULT_LIMIT
+        self._check = check
+        # What was sent may be long; the message says what it must be.
+        self._validator = jsonschema_rs.Draft4Validator(schema, validate_formats=True, mask="the value")
 
-        async def wrap_receive(self, receive: Receive, *, scope: Scope) -> tuple[Receive, Scope]:
-            headers = MutableHeaders(scope=scope)
-            operation_id = scope["extensions"]["connexion_routing"]["operation_id"]
-            body = await _read(receive, headers, limits.get(operation_id, DEFAULT_LIMIT))
-            if checks and operation_id in checks:
-                await run_in_threadpool(checks[operation_id], headers, body)
-            if len(body) > DEFAULT_LIMIT:
-                # So long that others would wait for it.
-                await run_in_threadpool(self._check, body, operation_id in _RELAYED)
-            else:
-                self._check(body, operation_id in _RELAYED)
-            headers["content-length"] = str(len(body))
-            del headers["transfer-encoding"]
-            return _replay(body, receive), scope
+    async def read(self, scope: Scope, receive: Receive) -> Receive:
+        """Leave the body's value for the operation's method, and return what plays the body again.
 
-        def _check(self, body: bytes, relayed: bool) -> None:
-            document = _parse(body, deepest=json_text.DEEPEST + (_AROUND_RESULTS if relayed else 0))
-            if not relayed:
-                _refuse_repeated_names(body)
-            wrong = next(self._compiled().iter_errors(document), None)
-            if wrong is not None:
-                place = "/".join(str(part) for part in wrong.instance_path)
-                raise Problem("bad-request", f"body{f' at {place}' if place else ''}: {wrong.message}"[:300])
+        Raises Problem for a body that is too large, late, no strict JSON, or not valid.
+        """
+        headers = Headers(scope=scope)
+        body = await _read(receive, headers, self._limit)
+        if self._check:
+            await run_in_threadpool(self._check, headers, body)
+        # So long that others would wait for it.
+        long = len(body) > DEFAULT_LIMIT
+        given(scope)["body"] = await run_in_threadpool(self._parse, body) if long else self._parse(body)
+        return _replay(body, receive)
 
-        def _compiled(self) -> jsonschema_rs.Draft4Validator:
-            # Connexion makes a validator for each request, but hands over the same schema each time; it is kept
-            # beside its validator, so that its id cannot come to mean another one.
-            key = id(self._schema)
-            if key not in compiled:
-                # What was sent may be long; the message says what it must be.
-                validator = jsonschema_rs.Draft4Validator(self._schema, validate_formats=True, mask="the value")
-                compiled[key] = self._schema, validator
-            return compiled[key][1]
-
-    return JsonBody
+    def _parse(self, body: bytes) -> Any:
+        document = _parse(body, deepest=json_text.DEEPEST + (_AROUND_RESULTS if self._relayed else 0))
+        exact = document if self._relayed else _parse_distinct(body)
+        wrong = next(self._validator.iter_errors(document), None)
+        if wrong is not None:
+            place = "/".join(str(part) for part in wrong.instance_path)
+            raise Problem("bad-request", f"body{f' at {place}' if place else ''}: {wrong.message}"[:300])
+        return exact
 
 
 async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
@@ -105,9 +93,12 @@ def _parse(body: bytes, *, deepest: int) -> Any:
         raise Problem("bad-request", f"the body is {error}") from None
 
 
-def _refuse_repeated_names(body: bytes) -> None:
-    """Raises Problem for two members of one name in an object: readers disagree on which counts (RFC 7493, 2.3)."""
-    json.loads(body, object_pairs_hook=_distinct)
+def _parse_distinct(body: bytes) -> Any:
+    """The value of a body, its integers exact.
+
+    Raises Problem for two members of one name in an object: readers disagree on which counts (RFC 7493, 2.3).
+    """
+    return json.loads(body, object_pairs_hook=_distinct)
 
 
 def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:

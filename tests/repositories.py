@@ -1,6 +1,7 @@
 """The repositories over tables of a test's own, with a clock that the test moves, and the steps that tests share."""
 
 import base64
+import json
 import random
 import uuid
 from collections.abc import Callable, Iterable
@@ -148,7 +149,10 @@ def lose_one_answer(dynamodb: Any, operation: str) -> None:
 def answer_in_small_pages(dynamodb: Any, size: int) -> None:
     """Let each answer to a query hold at most so many items, as if they were as large as DynamoDB's limit."""
 
-    def limit(params: dict[str, Any], **_: object) -> None:
-        params["Limit"] = min(size, params.get("Limit", size))
+    def limit(request: Any, **_: object) -> None:
+        arguments = json.loads(request.data)
+        arguments["Limit"] = min(size, arguments.get("Limit", size))
+        request.data = json.dumps(arguments).encode()
 
-    dynamodb.meta.events.register("before-parameter-build.dynamodb.Query", limit)
+    # Before it is signed.
+    dynamodb.meta.events.register_first("request-created.dynamodb.Query", limit)

@@ -258,14 +258,13 @@ def test_a_body_that_breaks_off_harms_nobody(api: Api, framing: str) -> None:
 
 def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "_PATIENCE", 0.01)
-    validator = bodies.json_bodies({})(schema={}, encoding="utf-8", strict_validation=True)
-    scope = {"type": "http", "headers": [], "extensions": {"connexion_routing": {"operation_id": "createRequest"}}}
+    body = bodies.Body("createRequest", {})
 
     async def never() -> Any:
         await asyncio.Event().wait()
 
     with pytest.raises(Problem) as refusal:
-        asyncio.run(validator.wrap_receive(never, scope=scope))
+        asyncio.run(body.read({"type": "http", "headers": [], "extensions": {}}, never))
 
     assert refusal.value.response.status_code == 408
 

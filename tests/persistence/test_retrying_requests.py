@@ -1,5 +1,6 @@
 """Retrying requests: the failed jobs run again, under a new revision; what was done stays done."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -96,7 +97,8 @@ def test_fifty_failed_jobs_are_run_again_by_one_write(repositories: Repositories
     # DynamoDB takes update expressions of at most 4 KB and 300 operators.
     sent: list[str] = []
     repositories.dynamodb.meta.events.register(
-        "before-parameter-build.dynamodb.UpdateItem", lambda params, **_: sent.append(params["UpdateExpression"])
+        "before-send.dynamodb.UpdateItem",
+        lambda request, **_: sent.append(json.loads(request.body)["UpdateExpression"]),
     )
     ended = repositories.ended_request(done=0, failed=50)
     sent.clear()

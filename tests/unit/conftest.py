@@ -11,6 +11,7 @@ import redis
 
 from datahog.settings import Settings
 from tests.unit.servers import StubServer
+from tests.unit.tls import make_certificate
 from tests.unit.worker_process import StartWorker, WorkerProcess
 from workers.queue import Queue
 
@@ -50,3 +51,11 @@ def stub() -> Iterator[StubServer]:
     """An HTTP server of this test's own; it answers 200 with an empty list until told otherwise."""
     with StubServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody vouches for, with its key, in one file."""
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    make_certificate(file)
+    return file

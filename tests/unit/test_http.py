@@ -2,26 +2,19 @@
 
 import gzip
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.servers import RawServer, Reply, StubServer
+from tests.unit.tls import over_tls
 from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts, printable
 
 PATIENT = Timeouts(connect=2, read=5, total=5)
@@ -364,33 +357,6 @@ def test_whatever_a_server_sends_is_an_answer_or_a_reason(sent: bytes) -> None:
 
     assert told.isprintable()
     assert len(told) <= 260
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM)
-    file.write_bytes(text)
-    return file
-
-
-def over_tls(certificate: Path, handle: Callable[[socket.socket], None]) -> RawServer:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    server = RawServer(handle, wrap=lambda connection: context.wrap_socket(connection, server_side=True))
-    server.url = server.url.replace("http://", "https://")
-    return server
 
 
 def trusting(certificate: Path) -> Http:
