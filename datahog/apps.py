@@ -69,7 +69,7 @@ def build_app(
             allow_origins=[cors_origin],
             allow_methods=["GET", "POST", "PUT"],
             allow_headers=["*"],
-            expose_headers=["Location", "Retry-After"],
+            expose_headers=["Location", "Retry-After", "Allow", "WWW-Authenticate"],
         )
     app.add_middleware(
         KnownPaths, MiddlewarePosition.BEFORE_SWAGGER, document=document, base_path=specs.base_path(name)
