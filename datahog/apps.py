@@ -85,7 +85,7 @@ def build_app(
             allow_origins=[cors_origin],
             allow_methods=["GET", "POST", "PUT"],
             allow_headers=["*"],
-            expose_headers=["Location", "Retry-After"],
+            expose_headers=["Location", "Retry-After", "Allow", "WWW-Authenticate"],
         )
     for error, handler in _REFUSALS.items():
         app.add_error_handler(error, handler)

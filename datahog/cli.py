@@ -112,12 +112,13 @@ def _simulator(settings: Settings, _: Namespace) -> None:
 def _viewer(settings: Settings, _: Namespace) -> None:
     """both OpenAPI documents in Swagger UI (port 8080)"""
     import specs
-    from datahog import viewer
+    from datahog import stack, viewer
 
     servers = {specs.CLIENT: settings.client_url, specs.AGGREGATOR: settings.aggregator_url}
     app = viewer.create_app(
         {name: specs.path(name) for name in servers},
         {name: url.rstrip("/") + specs.base_path(name) for name, url in servers.items()},
+        settings.viewer_origin or stack.url(settings.host, settings.viewer_port),
     )
     _end_on_sigterm()
     viewer.serve(app, settings.host, _check_port(settings, "viewer_port"))

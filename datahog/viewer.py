@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import waitress
 import yaml
@@ -24,13 +25,27 @@ _PAGE = """<!doctype html>
   <script src="/ui/swagger-ui-bundle.js"></script>
   <script src="/ui/swagger-ui-standalone-preset.js"></script>
   <script>
+    // One key opens both documents. Choosing the other one forgets it, unless it is kept in the browser's storage,
+    // where whatever is served on this port another day could read it.
+    const keepKey = {
+      statePlugins: {
+        auth: {
+          wrapActions: {
+            restoreAuthorization: (original) => (payload) =>
+              Object.keys(payload.authorized).length ? original(payload) : { type: "key_kept" },
+          },
+        },
+      },
+    }
     SwaggerUIBundle({
       dom_id: "#swagger-ui",
       urls: {{ documents | tojson }},
       "urls.primaryName": {{ documents[0].name | tojson }},
       presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
-      plugins: [SwaggerUIBundle.plugins.DownloadUrl],
+      plugins: [SwaggerUIBundle.plugins.DownloadUrl, keepKey],
       layout: "StandaloneLayout",
+      // By default a validator on the internet is told of every document that is not on localhost.
+      validatorUrl: null,
       deepLinking: true,
       displayRequestDuration: true,
     })
@@ -40,17 +55,26 @@ _PAGE = """<!doctype html>
 """
 
 
-def create_app(specs: Mapping[str, Path], servers: Mapping[str, str]) -> Flask:
-    """Shows the OpenAPI documents in `specs`; "Try it out" calls the URL in `servers` of the same name."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def create_app(specs: Mapping[str, Path], servers: Mapping[str, str], origin: str) -> Flask:
+    """Shows the OpenAPI documents in `specs`; "Try it out" calls the URL in `servers` of the same name.
+
+    `origin` is the one that the APIs let call them from a browser.
+    """
     app = Flask(__name__, static_folder=None)
     documents = {name: _with_server(path, servers[name]) for name, path in specs.items()}
 
     @app.before_request
     def use_one_origin() -> ResponseReturnValue | None:
-        # The APIs allow one origin; `localhost`, which people type, is another one than 127.0.0.1.
-        if request.host.split(":")[0] == "localhost":
-            return redirect(request.url.replace("localhost", "127.0.0.1", 1))
-        return None
+        # The same page under another of this machine's names, such as the `localhost` that people type, would have
+        # all its calls refused.
+        url, own = urlsplit(request.url), urlsplit(origin).hostname
+        if url.hostname == own or url.hostname not in _LOOPBACK or own not in _LOOPBACK:
+            return None
+        host = f"[{own}]" if ":" in own else own
+        return redirect(url._replace(netloc=f"{host}:{url.port}" if url.port else host).geturl())
 
     @app.get("/")
     def show() -> str:

@@ -13,6 +13,8 @@ from tests.contract.api import PROBLEM, operations, validator
 
 _each_document = pytest.mark.parametrize("document", [specs.read(specs.AGGREGATOR), specs.read(specs.CLIENT)])
 _OF_ITS_OWN = {"NewRequest"}
+# Swagger UI fills examples in: a cursor that nobody was given is refused, and a key that somebody has used is taken.
+_BEST_LEFT_OUT = {"Cursor", "IdempotencyKey"}
 
 
 @_each_document
@@ -76,9 +78,20 @@ def test_every_content_has_examples_and_all_are_valid(document: dict[str, Any]) 
 
 
 @_each_document
+def test_the_example_of_a_body_that_is_shown_first_works_on_any_day(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            first = follow(document, next(iter(content["examples"].values())))["value"]
+            assert "deadline" not in first, path
+
+
+@_each_document
 def test_every_parameter_and_header_has_a_valid_example(document: dict[str, Any]) -> None:
     components = document["components"]
     for name, declared in (components["parameters"] | components["headers"]).items():
+        if name in _BEST_LEFT_OUT:
+            assert not {"example", "examples"} & declared.keys(), name
+            continue
         assert validator(document, declared["schema"]).is_valid(declared["example"]), name
 
 

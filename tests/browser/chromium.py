@@ -1,0 +1,75 @@
+"""The browser of the tests: this machine's Chromium, which sees nothing but this machine."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+# A name that is this machine for the browser, and does not look like it.
+OTHER_NAME = "datahog.test"
+_LOOPBACK = ("127.0.0.1", "localhost")
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+_ARGUMENTS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-proxy-server",
+    # Every other name is one that nobody knows, as it is for a machine without a network.
+    "--host-resolver-rules="
+    + ", ".join((f"MAP {OTHER_NAME} 127.0.0.1", "MAP * ~NOTFOUND", *(f"EXCLUDE {host}" for host in _LOOPBACK))),
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium, while the block runs. Where there is none the test is skipped, or in CI fails."""
+    program = _program()
+    # Leaving the block ends Playwright's event loop too, which would be in the way of other tests' own.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Witness:
+    """Sees what a page asks for and what goes wrong on it."""
+
+    def __init__(self, page: Page) -> None:
+        self.requests: list[str] = []
+        self.failures: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", self._note_failure)
+        page.on("pageerror", lambda error: self.failures.append(f"{error.name}: {error.message}"))
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else 0)
+
+    @property
+    def hosts(self) -> set[str]:
+        """The hosts that the page has asked."""
+        return {urlsplit(url).hostname or "" for url in self.requests if not url.startswith(("data:", "blob:"))}
+
+    @property
+    def asked_only_this_machine(self) -> bool:
+        """Whether all that the page has asked is on this machine."""
+        return self.hosts <= {*_LOOPBACK, OTHER_NAME}
+
+    def _note_failure(self, request: Request) -> None:
+        self.failures.append(f"{request.method} {request.url}: {request.failure}")
+
+
+def _program() -> str:
+    found = next(filter(None, map(shutil.which, _PROGRAMS)), None)
+    if found:
+        return found
+    missing = (
+        f"no browser: none of {', '.join(_PROGRAMS)} is on the PATH; "
+        "install one (Debian, Ubuntu: apt-get install chromium)"
+    )
+    # What CI skips nobody misses.
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)

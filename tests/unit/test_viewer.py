@@ -1,0 +1,48 @@
+"""The viewer's one origin: whichever name of this machine is typed, the page is shown under the one that may call."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from datahog import viewer
+
+
+def _client(origin: str) -> FlaskClient:
+    return viewer.create_app({}, {}, origin).test_client()
+
+
+@pytest.mark.parametrize(
+    ("typed", "origin", "shown"),
+    [
+        ("http://localhost:8080", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://localhost:8080", "http://[::1]:8080", "http://[::1]:8080"),
+        ("http://127.0.0.1:8080", "http://localhost:8080", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://localhost:8080", "http://localhost:8080"),
+        # A tunnel's end, on another port.
+        ("http://localhost:9090", "http://127.0.0.1:8080", "http://127.0.0.1:9090"),
+        ("http://localhost", "http://127.0.0.1:8080", "http://127.0.0.1"),
+    ],
+)
+def test_another_name_of_this_machine_leads_to_the_one_that_may_call(typed: str, origin: str, shown: str) -> None:
+    answer = _client(origin).get("/?urls.primaryName=client", base_url=typed)
+
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"{shown}/?urls.primaryName=client"
+
+
+@pytest.mark.parametrize(
+    ("typed", "origin"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("http://192.0.2.7:8080", "http://127.0.0.1:8080"),
+        # A proxy in front of it may call it by this name.
+        ("http://localhost:8080", "https://apis.example.com"),
+    ],
+)
+def test_every_other_name_is_left_as_it_is(typed: str, origin: str) -> None:
+    assert _client(origin).get("/ui/swagger-ui.css", base_url=typed).status_code == 200
+
+
+def test_a_document_that_there_is_not_is_not_found() -> None:
+    assert _client("http://127.0.0.1:8080").get("/specs/nope.yaml", base_url="http://127.0.0.1").status_code == 404
