@@ -7,13 +7,14 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import specs
 from handlers.problems import Problem
 
 _PARAMETER = re.compile(r"\\\{\w+\\\}")
 # As the framework reads it: a line break would end a path for it.
 _VALUE = r"[^/\n]+"
 # The document itself and Swagger UI, which the framework serves beside the operations.
-_PAGES = r"/(openapi\.json|ui(/.*)?)"
+_PAGES = f"({re.escape(specs.DOCUMENT_PATH)}|{specs.UI_PATH}(/.*)?)"
 _OPERATIONS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "trace"})
 
 
@@ -48,7 +49,8 @@ class KnownPaths:
         for pattern, methods in self._paths:
             if pattern.fullmatch(path):
                 return methods
-        raise Problem("not-found", f"there is no such path; {self._base_path}/openapi.json lists those there are")
+        where = self._base_path + specs.DOCUMENT_PATH
+        raise Problem("not-found", f"there is no such path; {where} lists those there are")
 
 
 def _methods(item: Mapping[str, Any] | set[str]) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 # A name that is this machine for the browser, and does not look like it.
 OTHER_NAME = "datahog.test"
@@ -45,7 +45,7 @@ class Witness:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("requestfailed", self._note_failure)
         page.on("pageerror", lambda error: self.failures.append(f"{error.name}: {error.message}"))
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else 0)
+        page.on("console", self._note_complaint)
 
     @property
     def hosts(self) -> set[str]:
@@ -56,6 +56,10 @@ class Witness:
     def asked_only_this_machine(self) -> bool:
         """Whether all that the page has asked is on this machine."""
         return self.hosts <= {*_LOOPBACK, OTHER_NAME}
+
+    def _note_complaint(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            self.complaints.append(said.text)
 
     def _note_failure(self, request: Request) -> None:
         self.failures.append(f"{request.method} {request.url}: {request.failure}")

@@ -10,7 +10,9 @@ from tests.system import API_KEY, System
 
 
 @pytest.mark.parametrize("host", ["localhost", OTHER_NAME])
-@pytest.mark.parametrize(("name", "operation_id"), [(specs.CLIENT, "listRequests"), (specs.AGGREGATOR, "listProviders")])
+@pytest.mark.parametrize(
+    ("name", "operation_id"), [(specs.CLIENT, "listRequests"), (specs.AGGREGATOR, "listProviders")]
+)
 def test_it_can_be_tried_out_from_the_api_alone(
     swagger: SwaggerPage, witness: Witness, system: System, name: str, operation_id: str, host: str
 ) -> None:

@@ -12,7 +12,8 @@ from specs.operations import follow
 from tests.contract.api import PROBLEM, operations, validator
 
 _each_document = pytest.mark.parametrize("document", [specs.read(specs.AGGREGATOR), specs.read(specs.CLIENT)])
-_OF_ITS_OWN = {"NewRequest"}
+# What each API has to say in its own way: its requests, what it refuses, whether a signature is demanded at once.
+_OF_ITS_OWN = {"NewRequest", "Conflict", "Unprocessable", "WebhookId", "WebhookTimestamp"}
 # Swagger UI fills examples in: a cursor that nobody was given is refused, and a key that somebody has used is taken.
 _BEST_LEFT_OUT = {"Cursor", "IdempotencyKey"}
 
@@ -23,13 +24,39 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
 
 
 def test_what_the_documents_share_is_the_same() -> None:
-    one, other = (specs.read(name)["components"]["schemas"] for name in (specs.AGGREGATOR, specs.CLIENT))
+    one, other = (specs.read(name)["components"] for name in (specs.AGGREGATOR, specs.CLIENT))
 
-    shared = (one.keys() & other.keys()) - _OF_ITS_OWN
+    shared = {
+        (kind, name)
+        for kind in ("schemas", "securitySchemes", "headers", "parameters", "responses")
+        for name in (one[kind].keys() & other[kind].keys()) - _OF_ITS_OWN
+    }
 
-    assert shared >= {"Result", "Problem", "Job", "EndedJob", "RequestStatus", "JobStatus", "RequestId"}
-    for name in shared:
-        assert one[name] == other[name], name
+    names = {name for _, name in shared}
+    assert names >= {"Result", "Problem", "Job", "EndedJob", "RequestStatus", "JobStatus", "RequestId"}
+    assert names >= {"bearerKey", "headerKey", "webhookSignature", "WwwAuthenticate", "Unauthorized", "Forbidden"}
+    for kind, name in shared:
+        assert one[kind][name] == other[kind][name], name
+
+
+@_each_document
+def test_every_operation_is_guarded_and_says_by_which_scope(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        if operation["security"] == [{"webhookSignature": []}]:
+            continue
+        assert operation["security"] == [{"bearerKey": []}, {"headerKey": []}], path
+        assert f"Needs the scope `{operation['x-required-scope']}`." in operation["description"], path
+        assert "403" in operation["responses"], path
+
+
+@_each_document
+def test_headers_that_tell_what_to_do_are_declared_where_they_come(document: dict[str, Any]) -> None:
+    expected = {"401": "WWW-Authenticate", "403": "WWW-Authenticate", "405": "Allow", "503": "Retry-After"}
+
+    for path, _, operation in operations(document):
+        for status, header in expected.items():
+            if status in operation["responses"]:
+                assert header in follow(document, operation["responses"][status])["headers"], (path, status)
 
 
 def test_the_result_that_one_api_posts_is_the_one_that_the_other_receives() -> None:
