@@ -143,10 +143,10 @@ def call(command: Command, operation_id: str, arguments: Any = None, **options: 
 
 
 def tried(call: Callable[[], requests.Response]) -> requests.Response | None:
-    """The answer, None when there is no server."""
+    """The answer, None when there is no server, or not even its key."""
     try:
         answer = call()
-    except requests.ConnectionError:
+    except (requests.ConnectionError, FileNotFoundError):
         return None
     assert answer.ok, answer.text
     return answer
