@@ -101,7 +101,11 @@ def main() -> int:
         print(f"Going on after {run.cases:,} cases of {len(run.batches)} batches.", flush=True)
     while run.cases < chosen.cases:
         began, before = time.monotonic(), run.cases
-        run.add_batch()
+        try:
+            run.add_batch()
+        except KeyboardInterrupt:
+            print(f"Stopped after {run.cases:,} cases; the same seed goes on from there.")
+            return 130
         new, seconds = run.cases - before, time.monotonic() - began
         print(
             f"batch {len(run.batches)}: {new:,} cases in {seconds:.0f} s ({new / seconds:.1f}/s); "
