@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from specs import base_path, read
+from specs import AGGREGATOR, CLIENT, base_path, read
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
@@ -65,7 +65,7 @@ def target(name: str, operation_id: str, arguments: Mapping[str, Any] = _NONE) -
 
 def scopes() -> list[str]:
     """Every scope that an operation of either document needs."""
-    found = {operation.scope for name in ("aggregator", "client") for operation in operations(name).values()}
+    found = {operation.scope for name in (AGGREGATOR, CLIENT) for operation in operations(name).values()}
     return sorted(scope for scope in found if scope)
 
 
