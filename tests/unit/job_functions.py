@@ -37,7 +37,16 @@ def note(name: str, seconds: str = "0") -> None:
 
 def first(name: str) -> bool:
     """Whether this is the first call with the name."""
-    return connection().incr(f"test:calls:{name}") == 1
+    return connection().incr(_calls(name)) == 1
+
+
+def begun(given: "redis.Redis", name: str) -> bool:
+    """Whether a job that asks for its first call has asked."""
+    return given.exists(_calls(name)) == 1
+
+
+def _calls(name: str) -> str:
+    return f"test:calls:{name}"
 
 
 def later(name: str, wait: str) -> Later | None:
