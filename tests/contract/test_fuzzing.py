@@ -7,7 +7,7 @@ import pytest
 from tests.contract.api import Api
 from tests.fuzz.campaign import Caller, fuzz
 
-_EXAMPLES = {Caller.KEY: 50, Caller.WRONG_KEY: 10, Caller.NO_KEY: 10}
+_EXAMPLES = {Caller.KEY: 30, Caller.WRONG_KEY: 5, Caller.NO_KEY: 5}
 _SEED = 1
 
 
