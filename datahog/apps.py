@@ -59,13 +59,13 @@ def build_app(
         found: Callable[..., Any] = getattr(handlers, underscore(operation_id))
         return found
 
-    document = specs.read(name)
+    declared = operations(name)
     app = AsyncApp(
         f"datahog.{name}",
         middlewares=[
             ServerErrorMiddleware,
             ExceptionMiddleware,
-            partial(KnownPaths, document=document, base_path=specs.base_path(name)),
+            partial(KnownPaths, operations=declared.values(), base_path=specs.base_path(name)),
             SwaggerUIMiddleware,
             RoutingMiddleware,
             SecurityMiddleware,
@@ -76,7 +76,7 @@ def build_app(
         pythonic_params=True,
         resolver=Resolver(method),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui_path=specs.UI_PATH),
-        security_map=security_map(callers, operations(name)),
+        security_map=security_map(callers, declared),
     )
     if cors_origin:
         app.add_middleware(
@@ -90,7 +90,7 @@ def build_app(
     for error, handler in _REFUSALS.items():
         app.add_error_handler(error, handler)
     app.add_api(str(specs.path(name)))
-    app.add_url_rule(specs.base_path(name) + specs.DOCUMENT_PATH, "document", _serve(document))
+    app.add_url_rule(specs.base_path(name) + specs.DOCUMENT_PATH, "document", _serve(specs.read(name)))
     return app
 
 

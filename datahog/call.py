@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     """Print the answer's body; 0 for a 2xx, 1 for another answer or none, 2 for what cannot be called."""
-    urls = {specs.CLIENT: settings.client_url, specs.AGGREGATOR: settings.aggregator_url}
+    url = settings.api_urls[arguments.api]
     credentials = {"bearerKey": settings.api_key} if settings.api_key else {}
-    api = Operations(arguments.api, urls[arguments.api], Http(pool_size=1), timeouts=_TIMEOUTS, credentials=credentials)
+    api = Operations(arguments.api, url, Http(pool_size=1), timeouts=_TIMEOUTS, credentials=credentials)
     try:
         parameters = _parameters(arguments.parameters)
         reply = api.call(arguments.operation, parameters, body=_body(arguments.body))

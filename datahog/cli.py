@@ -114,10 +114,9 @@ def _viewer(settings: Settings, _: Namespace) -> None:
     import specs
     from datahog import stack, viewer
 
-    servers = {specs.CLIENT: settings.client_url, specs.AGGREGATOR: settings.aggregator_url}
     app = viewer.create_app(
-        {name: specs.path(name) for name in servers},
-        {name: url.rstrip("/") + specs.base_path(name) for name, url in servers.items()},
+        {name: specs.path(name) for name in settings.api_urls},
+        {name: url.rstrip("/") + specs.base_path(name) for name, url in settings.api_urls.items()},
         settings.viewer_origin or stack.url(settings.host, settings.viewer_port),
     )
     _end_on_sigterm()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+import specs
 from persistence import api_keys
 
 PREFIX = "DATAHOG_"
@@ -115,6 +116,11 @@ class Settings(BaseModel):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def api_urls(self) -> Mapping[str, str]:
+        """Where each API is reached, by the name of its document."""
+        return {specs.CLIENT: self.client_url, specs.AGGREGATOR: self.aggregator_url}
 
     @field_validator("webhook_secrets", mode="before")
     @classmethod

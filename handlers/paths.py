@@ -1,38 +1,41 @@
 """Which paths and methods there are: whatever else is asked for is told so, neither redirected nor half answered."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import specs
 from handlers.problems import Problem
+from specs.operations import Operation
 
 _PARAMETER = re.compile(r"\\\{\w+\\\}")
 # As the framework reads it: a line break would end a path for it.
 _VALUE = r"[^/\n]+"
 # The document itself and Swagger UI, which the framework serves beside the operations.
 _PAGES = f"({re.escape(specs.DOCUMENT_PATH)}|{specs.UI_PATH}(/.*)?)"
-_OPERATIONS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "trace"})
 
 
 class KnownPaths:
-    """ASGI middleware that passes on what the document declares, HEAD for GET included (RFC 9110, 9.1).
+    """ASGI middleware that passes on the operations of a document, HEAD for GET included (RFC 9110, 9.1).
 
     It answers OPTIONS, and raises Problem for other paths (404) and other methods (405, with Allow).
     """
 
-    def __init__(self, app: ASGIApp, *, document: Mapping[str, Any], base_path: str) -> None:
+    def __init__(self, app: ASGIApp, *, operations: Iterable[Operation], base_path: str) -> None:
         self._app = app
         self._base_path = base_path
-        root = re.escape(base_path)
+        declared: defaultdict[str, set[str]] = defaultdict(set)
+        for operation in operations:
+            if not operation.is_callback:
+                declared[operation.path].add(operation.method)
         self._paths = [
-            (re.compile(root + _PARAMETER.sub(_VALUE, re.escape(path))), _methods(item))
-            for path, item in document["paths"].items()
+            (re.compile(_PARAMETER.sub(_VALUE, re.escape(path))), _methods(methods))
+            for path, methods in declared.items()
         ]
-        self._paths.append((re.compile(root + _PAGES), _methods({"get"})))
+        self._paths.append((re.compile(re.escape(base_path) + _PAGES), _methods({"GET"})))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -53,8 +56,7 @@ class KnownPaths:
         raise Problem("not-found", f"there is no such path; {where} lists those there are")
 
 
-def _methods(item: Mapping[str, Any] | set[str]) -> list[str]:
-    declared = {name.upper() for name in item if name in _OPERATIONS}
+def _methods(declared: set[str]) -> list[str]:
     return sorted(declared | {"OPTIONS"} | ({"HEAD"} if "GET" in declared else set()))
 
 

@@ -25,10 +25,14 @@ class Operation:
     method: str
     path: str
     parameters: tuple[Mapping[str, Any], ...]
-    takes_body: bool
     responses: Mapping[str, Mapping[str, Any]]
     security: tuple[frozenset[str], ...]
     scope: str | None
+
+    @property
+    def is_callback(self) -> bool:
+        """Whether the document's server calls it, at a URL that it was told, instead of serving it."""
+        return not self.path.startswith("/")
 
     def target(self, arguments: Mapping[str, Any]) -> str:
         """The path, and the query if any, with these arguments in it. Raises KeyError for a missing one."""
@@ -97,7 +101,6 @@ def _operations(document: Mapping[str, Any], paths: Mapping[str, Any], root: str
                 method.upper(),
                 root + path,
                 tuple(follow(document, p) for p in (*item.get("parameters", ()), *declared.get("parameters", ()))),
-                "requestBody" in declared,
                 {status: follow(document, response) for status, response in declared["responses"].items()},
                 tuple(frozenset(needed) for needed in declared["security"]),
                 declared.get("x-required-scope"),

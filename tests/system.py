@@ -94,8 +94,7 @@ class System:
     ) -> requests.Response:
         """Call an operation of the API `name`, with the key that opens everything."""
         operation = operations(name)[operation_id]
-        url = {specs.CLIENT: self.settings.client_url, specs.AGGREGATOR: self.settings.aggregator_url}[name]
-        url += operation.target(arguments or {})
+        url = self.settings.api_urls[name] + operation.target(arguments or {})
         return requests.request(operation.method, url, headers=AUTHORIZED, json=json, timeout=timeout)
 
     def ask(self, *providers: str, **members: Any) -> str:

@@ -102,6 +102,8 @@ class Operations:
         """
         operation = self._find(operation_id)
         target = _target(operation, arguments)
+        if operation.is_callback and to is None:
+            raise BadCall(f"{operation_id} is a callback: it is served by whoever asks for it, not at {self._base_url}")
         headers = {
             parameter["name"]: text(arguments[parameter["name"]])
             for parameter in operation.parameters

@@ -31,13 +31,9 @@ def _fetch(page: Page, url: str, **options: Any) -> dict[str, Any]:
     return answer
 
 
-def _urls(system: System) -> dict[str, str]:
-    return {specs.CLIENT: system.settings.client_url, specs.AGGREGATOR: system.settings.aggregator_url}
-
-
 def _read(system: System, name: str) -> str:
     operation_id = {specs.CLIENT: "listRequests", specs.AGGREGATOR: "listProviders"}[name]
-    return _urls(system)[name] + target(name, operation_id)
+    return system.settings.api_urls[name] + target(name, operation_id)
 
 
 @pytest.mark.parametrize("name", [specs.CLIENT, specs.AGGREGATOR])
@@ -73,7 +69,10 @@ def test_the_viewer_can_read_both_apis(page: Page, system: System, viewer: str, 
 def test_the_viewer_can_read_every_header_that_a_document_declares(
     page: Page, system: System, viewer: str, name: str
 ) -> None:
-    url, declared = _urls(system)[name] + target(name, "createRequest"), operations(name)["createRequest"].responses
+    url, declared = (
+        system.settings.api_urls[name] + target(name, "createRequest"),
+        operations(name)["createRequest"].responses,
+    )
     body = _NEW.replace("}", f', "callbackUrl": "{system.client}/callbacks/x"}}') if name == specs.AGGREGATOR else _NEW
     page.goto(viewer)
 

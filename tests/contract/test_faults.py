@@ -14,6 +14,7 @@ from datahog.apps import build_app
 from datahog.wiring import Wiring
 from handlers.callers import Callers
 from handlers.client import Client
+from specs.operations import operations
 from tests.contract.api import check_problem
 from tests.system import API_KEY, AUTHORIZED, system_settings
 
@@ -21,20 +22,22 @@ _PATIENCE = 8.0
 # Nobody but the bearer of this key, which is looked up nowhere.
 _CALLERS = Callers(cast(Any, None), local_key=API_KEY)
 
-_CALLS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
+_Call = tuple[str, dict[str, Any], dict[str, Any]]
+# The operationId, the arguments, the body.
+_CALLS: dict[str, list[_Call]] = {
     specs.AGGREGATOR: [
-        ("createRequest", "/requests", {"providers": ["gas"], "callbackUrl": "http://127.0.0.1:9/"}),
-        ("getRequest", "/requests/x?wait=30", {}),
-        ("cancelRequest", "/requests/x/cancel", {}),
-        ("redeliverFailed", "/deliveries/redeliver", {"since": "2026-11-24T10:00:00Z"}),
-        ("createRecord", "/request?id=x", {"providers": ["gas"], "callbackUrl": "http://127.0.0.1:9/"}),
-        ("updateJob", "/request?id=x", {"provider": "gas", "status": "DONE"}),
+        ("createRequest", {}, {"providers": ["gas"], "callbackUrl": "http://127.0.0.1:9/"}),
+        ("getRequest", {"requestId": "x", "wait": 30}, {}),
+        ("cancelRequest", {"requestId": "x"}, {}),
+        ("redeliverFailed", {}, {"since": "2026-11-24T10:00:00Z"}),
+        ("createRecord", {"id": "x"}, {"providers": ["gas"], "callbackUrl": "http://127.0.0.1:9/"}),
+        ("updateJob", {"id": "x"}, {"provider": "gas", "status": "DONE"}),
     ],
     specs.CLIENT: [
-        ("createRequest", "/requests", {"providers": ["gas"]}),
-        ("listRequests", "/requests", {}),
-        ("getRequest", "/requests/x?wait=30", {}),
-        ("cancelRequest", "/requests/x/cancel", {}),
+        ("createRequest", {}, {"providers": ["gas"]}),
+        ("listRequests", {}, {}),
+        ("getRequest", {"requestId": "x", "wait": 30}, {}),
+        ("cancelRequest", {"requestId": "x"}, {}),
     ],
 }
 
@@ -46,19 +49,17 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Wiring:
     return Wiring(settings, {"DATAHOG_SIMULATOR_URL": "http://127.0.0.1:9"})
 
 
-def _send(app: Any, name: str, operation_id: str, path: str, body: dict[str, Any]) -> requests.Response:
-    method = "PUT" if operation_id == "updateJob" else "GET" if operation_id.startswith(("get", "list")) else "POST"
-    url = specs.base_path(name) + path
+def _send(app: Any, name: str, operation_id: str, arguments: dict[str, Any], body: dict[str, Any]) -> requests.Response:
+    operation = operations(name)[operation_id]
+    url = operation.target(arguments)
     with TestClient(app, raise_server_exceptions=False) as test_client:
-        answer = test_client.request(method, url, headers=AUTHORIZED, **({"json": body} if body else {}))
+        answer = test_client.request(operation.method, url, headers=AUTHORIZED, **({"json": body} if body else {}))
     # The same members as those of `requests`, as far as they are used here.
     return cast(requests.Response, answer)
 
 
 @pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in _CALLS.items() for call in calls])
-def test_without_the_database_the_answer_is_503_and_soon(
-    cut_off: Wiring, name: str, call: tuple[str, str, dict[str, Any]]
-) -> None:
+def test_without_the_database_the_answer_is_503_and_soon(cut_off: Wiring, name: str, call: _Call) -> None:
     app = cut_off.aggregator_app() if name == specs.AGGREGATOR else cut_off.client_app()
     began = time.monotonic()
 
@@ -73,7 +74,7 @@ def test_without_the_database_the_answer_is_503_and_soon(
 def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
     app = cut_off.aggregator_app()
 
-    assert _send(app, specs.AGGREGATOR, "listProviders", "/providers", {}).status_code == 200
+    assert _send(app, specs.AGGREGATOR, "listProviders", {}, {}).status_code == 200
 
 
 def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
@@ -82,7 +83,7 @@ def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFix
     app = build_app(specs.CLIENT, broken, callers=_CALLERS, body_limits={})
 
     with caplog.at_level(logging.ERROR):
-        answer = _send(app, specs.CLIENT, "listRequests", "/requests", {})
+        answer = _send(app, specs.CLIENT, "listRequests", {}, {})
 
     assert answer.status_code == 500
     assert check_problem(answer)["type"].endswith("/internal-error")

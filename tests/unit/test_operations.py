@@ -169,6 +169,7 @@ def test_a_callback_is_posted_to_where_it_was_asked_for(aggregator: Operations, 
         ("getRequest", {"id": "x"}, "getRequest has no parameter id; it has requestId, wait, results"),
         ("listProviders", {"x": 1, "a": 2}, "listProviders has no parameter a, x; it has none"),
         ("deliverResult", {"webhook-id": "x"}, "deliverResult needs webhook-timestamp"),
+        ("deliverResult", {"webhook-id": "x", "webhook-timestamp": "1"}, "deliverResult is a callback: "),
     ],
 )
 def test_what_cannot_be_called_is_told_and_nothing_is_sent(
