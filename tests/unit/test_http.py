@@ -360,9 +360,7 @@ def test_whatever_a_server_sends_is_an_answer_or_a_reason(sent: bytes) -> None:
 
 
 def trusting(certificate: Path) -> Http:
-    http = Http(pool_size=1)
-    http._session.verify = str(certificate)
-    return http
+    return Http(pool_size=1, authorities=str(certificate))
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> None:
