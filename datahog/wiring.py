@@ -26,7 +26,7 @@ from persistence.retrievals import Retrievals
 from persistence.tables import aggregator_table, client_table, keys_table
 from workers.deliver import Deliver
 from workers.fetch import Fetch
-from workers.gate import Gate
+from workers.handover import Handover
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.providers import Providers, ProvidersError, load_providers
@@ -143,7 +143,7 @@ class Wiring:
     @cached_property
     def queue(self) -> Queue:
         """Where steps are put."""
-        return Queue(self.redis, JOB_FUNCTIONS)
+        return Queue(self.redis, JOB_FUNCTIONS, lambda name: self.providers.get(name))
 
     @cached_property
     def http(self) -> Http:
@@ -181,6 +181,10 @@ class Wiring:
         timeouts = Timeouts(timeout, timeout, timeout)
         return Operations(specs.AGGREGATOR, self._settings.aggregator_url, self.http, timeouts=timeouts)
 
+    @cached_property
+    def _handover(self) -> Handover:
+        return Handover()
+
     # The processes.
 
     @cached_property
@@ -190,8 +194,8 @@ class Wiring:
             self.requests,
             self.queue,
             self.providers,
-            Gate(self.redis, rng=self._rng),
             self.http,
+            self._handover,
             result_limit=self._settings.result_limit,
             rng=self._rng,
         )
@@ -205,6 +209,7 @@ class Wiring:
             self.queue,
             self.signer,
             self._receivers(),
+            self._handover,
             schedule=self._settings.delivery_schedule,
             rng=self._rng,
         )

@@ -8,7 +8,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 
 from persistence.transport import Transport
-from persistence.values import decode_members, encode_members
+from persistence.values import Decoded, decode_members, encode_members
 
 Item = dict[str, Any]
 Key = Mapping[str, str]
@@ -57,7 +57,7 @@ class Table:
 
     def update(
         self, key: Key, update: str, *, condition: str, values: Mapping[str, Any], returned: str = "NONE"
-    ) -> Item:
+    ) -> Mapping[str, Any]:
         """Change an item in one conditional write and return what DynamoDB's `ReturnValues` names.
 
         Expressions write every attribute as `#name` and every value as `:name`. Raises ConditionFailed.
@@ -66,7 +66,7 @@ class Table:
         answer = self._call(
             "UpdateItem", TableName=self.name, Key=encode_members(key), ReturnValues=returned, **expressions
         )
-        return decode_members(answer.get("Attributes", {}))
+        return Decoded(answer.get("Attributes", {}))
 
     def delete(self, key: Key, *, condition: str | None = None, values: Mapping[str, Any] | None = None) -> None:
         """Delete the item under the key, if there is one. Raises ConditionFailed."""

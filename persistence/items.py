@@ -40,14 +40,14 @@ class Items(Generic[Record]):
         self,
         table: Table,
         kind: str,
-        parse: Callable[[Item], Record],
+        parse: Callable[[Mapping[str, Any]], Record],
         *,
         heal_after: float = 10,
         clock: Clock = utc_now,
     ) -> None:
         self._table = table
         self._kind = kind
-        self._parse = parse
+        self.parse = parse
         self._heal_after = timedelta(seconds=heal_after)
         self.clock = clock
 
@@ -56,7 +56,7 @@ class Items(Generic[Record]):
         item = self._table.get(self._key(request_id))
         if item is None or item.get("expiresAt", float("inf")) <= self.clock().timestamp():
             raise NotFound(f"no request {request_id}")
-        return self._parse(item)
+        return self.parse(item)
 
     def put_new(self, request_id: str, facts: Item) -> Record:
         """Write the first version of a request, due soon unless the facts say when.
@@ -74,7 +74,7 @@ class Items(Generic[Record]):
             **facts,
         }
         self._table.put(item, condition=_GONE, values={"epoch": int(now.timestamp())})
-        return self._parse(item)
+        return self.parse(item)
 
     def change(
         self,
@@ -86,10 +86,10 @@ class Items(Generic[Record]):
         conflict: str,
         remove: Sequence[str] = (),
         add: Sequence[str] = (),
-    ) -> Item:
+    ) -> Mapping[str, Any]:
         """Change the item in one write if the condition holds; the values `:now` and `:one` are given.
 
-        Returns the changed attributes only (`UPDATED_NEW`).
+        Returns the item as it is then, of which `parse` makes the record.
         Raises NotFound, and Conflict with the given words when the condition does not hold.
         """
         update = "SET " + ", ".join([*changes, "#updatedAt = :now"])
@@ -100,7 +100,7 @@ class Items(Generic[Record]):
         condition = f"{_THERE} AND ({condition})"
         try:
             return self._table.update(
-                self._key(request_id), update, condition=condition, values=values, returned="UPDATED_NEW"
+                self._key(request_id), update, condition=condition, values=values, returned="ALL_NEW"
             )
         except ConditionFailed:
             self.get(request_id)

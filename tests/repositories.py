@@ -82,9 +82,9 @@ class Repositories:
         """A request that has ended, with so many jobs DONE, and so many FAILED after them."""
         request = self.open_request(done + failed)
         for job in request.jobs[:done]:
-            self.requests.finish_job(request, job, result)
+            self.requests.finish_job(request.attempt(job), result)
         for job in request.jobs[done:]:
-            self.requests.fail_job(request, job, "HTTP 500")
+            self.requests.fail_job(request.attempt(job), "HTTP 500")
         return self.requests.get(request.request_id)
 
     def retrieval(self, *providers: str, request_id: str | None = None) -> Retrieval:
