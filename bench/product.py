@@ -14,6 +14,7 @@ from persistence.dynamodb import Table
 from persistence.records import Request
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.times import utc_now
+from persistence.transport import Transport
 from workers.queue import fetch_steps
 from workers.reconcile import Reconciler
 
@@ -34,8 +35,8 @@ class Product:
         self._reconciler = Reconciler(
             self._wiring.requests,
             self._wiring.retrievals,
-            DueIndex(Table(self._wiring.dynamodb, table)),
-            DueIndex(Table(self._wiring.dynamodb, client_table(settings.table_prefix))),
+            DueIndex(Table(Transport(self._wiring.dynamodb), table)),
+            DueIndex(Table(Transport(self._wiring.dynamodb), client_table(settings.table_prefix))),
             self._wiring.queue,
             period=1,
             clock=lambda: self._now,

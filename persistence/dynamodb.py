@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 
 from persistence.transport import Transport
@@ -27,8 +26,8 @@ class Unavailable(Exception):
 class Table:
     """A table by name. Each method raises Unavailable when DynamoDB cannot answer."""
 
-    def __init__(self, client: BaseClient, name: str) -> None:
-        self._transport = Transport(client)
+    def __init__(self, transport: Transport, name: str) -> None:
+        self._transport = transport
         self.name = name
 
     def get(self, key: Key) -> Item | None:
