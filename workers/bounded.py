@@ -21,6 +21,9 @@ from workers.outbound import Outbound
 # Bytes of an answer's status line and headers, and of all interim answers (1xx) before it, give or take a buffer.
 _HEAD = 65_536
 _INTERIM = 10
+# Seconds of processor time that reading an answer may take, and bytes that may take one more: a hundred times what they
+# need. It ends what comes fast and amounts to nothing, such as empty chunks, and would occupy the whole process.
+_PROCESSING, _PROCESSED = 0.5, 10_000_000
 # Bytes sent at a time. TLS sends in records of this size, and would take the timeout anew for each.
 _PIECE = 16_384
 
@@ -37,14 +40,17 @@ def within(seconds: float, size: int) -> Iterator[None]:
     """Whatever this thread sends and reads by a BoundedAdapter in this block ends after so many seconds.
 
     What takes longer raises what the timeouts of `requests` raise. Of the body of each answer `size` bytes are read off
-    the wire, compressed and framed as they come: more raises Excess, as too large a head does.
+    the wire, compressed and framed as they come: more raises Excess, as too large a head does, and an answer that takes
+    too much processor time.
     """
     _exchange.ends = time.monotonic() + seconds
     _exchange.size = size
+    _exchange.processing = _PROCESSING + size / _PROCESSED
+    _exchange.processing_ends = time.thread_time() + _exchange.processing
     try:
         yield
     finally:
-        del _exchange.ends, _exchange.size
+        _exchange.__dict__.clear()
 
 
 def _seconds_left(at_most: float | None) -> float:
@@ -73,6 +79,8 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         if self._left <= 0:
             raise Excess(f"the answer's {self._part} is larger than {self._size} bytes on the wire")
+        if time.thread_time() > _exchange.processing_ends:
+            raise Excess(f"the answer takes more than {_exchange.processing:.1f} s of processor time to read")
         self._connection.settimeout(_seconds_left(self._timeout))
         count: int | None = self._raw.readinto(buffer)
         self._left -= count or 0

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from http.client import BadStatusLine, RemoteDisconnected, UnknownProtocol
 from urllib.parse import urljoin
 
 import requests
@@ -179,6 +180,8 @@ def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
         if isinstance(error, requests.ConnectTimeout):
             return f"timeout: no connection within {timeouts.connect:g} s"
         return f"timeout: nothing came for {timeouts.read:g} s"
+    if isinstance(causes[-1], BadStatusLine | UnknownProtocol) and not isinstance(causes[-1], RemoteDisconnected):
+        return f"the answer is not HTTP/1: {root}"
     match error:
         case requests.exceptions.SSLError():
             return f"TLS: {root}"
