@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 import specs
+from datahog import memory
 from datahog.settings import Settings, SettingsError
 from persistence.api_keys import ApiKeys
 from persistence.deliveries import Deliveries
@@ -246,6 +247,7 @@ class Wiring:
 
     def worker(self) -> ConcurrentWorker:
         """The worker, which this process's queue wakes."""
+        memory.give_back_large_blocks()
         worker = ConcurrentWorker(
             QUEUES,
             self.redis,
