@@ -1,6 +1,5 @@
 """One attempt at a time in this process: it ends in time, with a reason, having taken little memory and processor."""
 
-import gc
 import time
 import tracemalloc
 
@@ -19,7 +18,6 @@ ALL = [pytest.param(behaviour, id=name) for name, behaviour in behaviours()]
 @pytest.mark.parametrize("behaviour", ALL)
 def test_it_ends_with_a_reason_in_time_and_in_little_memory(behaviour: Behaviour) -> None:
     http = Http(pool_size=1, outbound=Outbound(LOOPBACK))
-    gc.collect()
     with server(behaviour) as hostile:
         tracemalloc.start()
         began, processing = time.monotonic(), time.thread_time()
