@@ -108,8 +108,10 @@ class _Response(HTTPResponse):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not version.startswith("HTTP/1."):
                 raise UnknownProtocol(version)
-            if status >= 200 or status == 101:
+            if status >= 200:
                 return version, status, reason
+            if status == 101:  # what follows is of another protocol
+                raise UnknownProtocol("switching protocols, which was not asked for")
             parse_headers(self.fp)
         raise Excess(f"more than {_INTERIM} interim answers (1xx)")
 

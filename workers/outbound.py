@@ -23,7 +23,8 @@ _AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5})?)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # An address, says the WHATWG's URL standard, is what ends in a number; inet_aton reads such in many ways.
 _ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9A-Fa-f]*)\.?")
-_SHOWN = 80
+# Characters: of a URL, and of what is repeated in a message.
+_LONGEST, _SHOWN = 8192, 80
 
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -60,6 +61,8 @@ class Outbound:
 
     def check_url(self, url: str) -> None:
         """Look at all that a URL alone shows. Raises NotAllowed; the message does not repeat the URL's secrets."""
+        if len(url) > _LONGEST:
+            raise NotAllowed(f"not allowed: a URL of more than {_LONGEST} characters")
         match = _URL.fullmatch(url)
         if match is None:
             raise NotAllowed("not allowed: not an absolute http or https URL")

@@ -134,7 +134,13 @@ def behaviours() -> Iterator[tuple[str, Behaviour]]:
     yield "flood-100", Behaviour(floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "more than 10 interim answers (1xx)")
     yield "flood-103", Behaviour(floods(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"), "more than 10 interim answers (1xx)")
     yield "large-100", Behaviour(floods(b"", b"HTTP/1.1 100 C\r\nX: " + b"y" * 50_000 + b"\r\n\r\n"), _HEAD)
-    yield "upgrading", Behaviour(says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n[]"), "HTTP 101")
+    yield (
+        "upgrading",
+        Behaviour(
+            says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n[]"),
+            "the answer is not HTTP/1: switching protocols",
+        ),
+    )
     yield "http-0-9", Behaviour(says(b"[1, 2]\n"), "the answer is not HTTP/1: [1, 2]")
     yield "http-0-9-line", Behaviour(says(b"HTTP/0.9 200 OK\r\n\r\n[]"), "the answer is not HTTP/1: HTTP/0.9")
     yield "http-2", Behaviour(says(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" * 9), "the answer is not HTTP/1: ")
@@ -217,7 +223,10 @@ def behaviours() -> Iterator[tuple[str, Behaviour]]:
     yield "to-private", Behaviour(redirects("//10.0.0.1:6379/"), "not allowed: 10.0.0.1 is in a private network")
     yield "to-file", Behaviour(redirects("file:///etc/passwd"), "not allowed: file is neither http nor https")
     yield "to-octal", Behaviour(redirects("http://0177.0.0.1/"), "not allowed: write an IPv4 address as four decimal")
-    yield "to-nowhere", Behaviour(redirects("http://" + "a" * 60_000), "connection failed: label too long")
+    yield (
+        "to-nowhere",
+        Behaviour(redirects("http://" + "a" * 60_000), "not allowed: a URL of more than 8192 characters"),
+    )
 
 
 def server(behaviour: Behaviour) -> RawServer:

@@ -147,6 +147,7 @@ def test_other_notations_of_an_address_are_refused_even_if_the_network_is_allowe
         ("http:example.com", "not an absolute http or https URL"),
         ("//example.com/", "not an absolute http or https URL"),
         ("", "not an absolute http or https URL"),
+        ("http://example.com/" + "a" * 9000, "a URL of more than 8192 characters"),
         ("http://a\\@example.com/", "not an absolute http or https URL"),
         ("http://example.com/\r\nX: y", "not an absolute http or https URL"),
         ("http://example.com/a b", "not an absolute http or https URL"),
@@ -363,3 +364,20 @@ def test_a_server_that_takes_a_body_slowly_is_left_when_the_total_time_is_over(
             http.send("POST", server.url, timeouts=Timeouts(1, 1, 0.6), limit=10, body=bytes(50_000_000))
 
     assert time.monotonic() - began < 1.5
+
+
+def test_an_interim_answer_is_not_taken_for_the_answer_and_the_connection_stays_in_step() -> None:
+    answers = iter([b"[1]", b"[2]"])
+
+    def handle(connection: socket.socket) -> None:
+        for body in answers:
+            connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
+            time.sleep(0.1)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + body)
+            connection.recv(65_536)
+
+    http = Http(pool_size=1)
+    with RawServer(handle) as server:
+        bodies = [http.send("GET", server.url, timeouts=PATIENT, limit=10).body for _ in range(2)]
+
+    assert bodies == [b"[1]", b"[2]"]
