@@ -40,17 +40,15 @@ def within(seconds: float, size: int) -> Iterator[None]:
     """Whatever this thread sends and reads by a BoundedAdapter in this block ends after so many seconds.
 
     What takes longer raises what the timeouts of `requests` raise. Of the body of each answer `size` bytes are read off
-    the wire, compressed and framed as they come: more raises Excess, as too large a head does, and an answer that takes
-    too much processor time.
+    the wire, compressed and framed as they come: more raises Excess, as does too large a head, or an answer that takes
+    too much processor time to read.
     """
     _exchange.ends = time.monotonic() + seconds
     _exchange.size = size
-    _exchange.processing = _PROCESSING + size / _PROCESSED
-    _exchange.processing_ends = time.thread_time() + _exchange.processing
     try:
         yield
     finally:
-        _exchange.__dict__.clear()
+        del _exchange.ends, _exchange.size
 
 
 def _seconds_left(at_most: float | None) -> float:
@@ -67,6 +65,9 @@ class _Reader(io.RawIOBase):
         self._connection = connection
         self._raw = raw
         self._timeout = connection.gettimeout()
+        # Counted from here: sending a large body takes its time, too.
+        self._processing = _PROCESSING + _exchange.size / _PROCESSED
+        self._processing_ends = time.thread_time() + self._processing
         self.allow("head", _HEAD)
 
     def allow(self, part: str, size: int) -> None:
@@ -79,8 +80,8 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         if self._left <= 0:
             raise Excess(f"the answer's {self._part} is larger than {self._size} bytes on the wire")
-        if time.thread_time() > _exchange.processing_ends:
-            raise Excess(f"the answer takes more than {_exchange.processing:.1f} s of processor time to read")
+        if time.thread_time() > self._processing_ends:
+            raise Excess(f"the answer takes more than {self._processing:.1f} s of processor time to read")
         self._connection.settimeout(_seconds_left(self._timeout))
         count: int | None = self._raw.readinto(buffer)
         self._left -= count or 0
