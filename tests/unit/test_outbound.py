@@ -15,6 +15,8 @@ import urllib3
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from datahog.settings import Settings
+from datahog.stack import settle
 from tests.unit.servers import RawServer, Reply, StubServer
 from tests.unit.tls import make_certificate, over_tls
 from workers.http import Answer, Http, HttpError, Timeouts
@@ -381,3 +383,16 @@ def test_an_interim_answer_is_not_taken_for_the_answer_and_the_connection_stays_
         bodies = [http.send("GET", server.url, timeouts=PATIENT, limit=10).body for _ in range(2)]
 
     assert bodies == [b"[1]", b"[2]"]
+
+
+@pytest.mark.parametrize(
+    ("host", "added"),
+    [("127.0.0.1", []), ("0.0.0.0", []), ("localhost", []), ("192.168.1.5", ["192.168.1.5/32"])],  # noqa: S104
+)
+def test_run_allows_this_machine_only_and_what_the_setting_adds(host: str, added: list[str]) -> None:
+    given = (ipaddress.ip_network("10.0.0.0/8"),)
+
+    settled = settle(Settings(host=host, outbound_networks=given))
+
+    assert settled.outbound_networks == (*LOOPBACK, *map(ipaddress.ip_network, added), *given)
+    assert settle(Settings()).outbound_networks == LOOPBACK
