@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 import specs
 from handlers.answers import answer
-from handlers.checks import deadline_of, moment, unknown_provider
+from handlers.checks import check_callback_url, deadline_of, moment, unknown_provider
 from handlers.job_updates import JobUpdates
 from handlers.problems import Problem
 from handlers.waiting import LongPolls
@@ -24,6 +24,7 @@ from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, utc_now
 from specs.operations import target
+from workers.outbound import Outbound
 from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_steps
 
@@ -44,6 +45,7 @@ class Aggregator:
         index: DueIndex,
         queue: Queue,
         providers: Providers,
+        outbound: Outbound,
         long_polls: LongPolls,
         *,
         default_deadline: float,
@@ -56,6 +58,7 @@ class Aggregator:
         self._index = index
         self._queue = queue
         self._providers = providers
+        self._outbound = outbound
         self._long_polls = long_polls
         self._default_deadline = timedelta(seconds=default_deadline)
         self._job_updates = JobUpdates(requests, result_limit=result_limit)
@@ -172,6 +175,7 @@ class Aggregator:
         unknown = [name for name in body["providers"] if name not in self._providers]
         if unknown:
             raise unknown_provider(unknown, sorted(self._providers))
+        check_callback_url(body["callbackUrl"], self._outbound)
         return deadline_of(body, self._clock(), self._default_deadline)
 
     def _document(
