@@ -28,7 +28,6 @@ from persistence.tables import aggregator_table, client_table, keys_table
 from persistence.transport import Transport
 from workers.deliver import Deliver
 from workers.fetch import Fetch
-from workers.handover import Handover
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.outbound import NotAllowed, Outbound
@@ -209,10 +208,6 @@ class Wiring:
         timeouts = Timeouts(timeout, timeout, timeout)
         return Operations(specs.AGGREGATOR, self._settings.aggregator_url, self.guarded_http, timeouts=timeouts)
 
-    @cached_property
-    def _handover(self) -> Handover:
-        return Handover()
-
     # The processes.
 
     @cached_property
@@ -223,7 +218,7 @@ class Wiring:
             self.queue,
             self.providers,
             self.guarded_http,
-            self._handover,
+            self.deliver,
             result_limit=self._settings.result_limit,
             rng=self._rng,
         )
@@ -237,7 +232,6 @@ class Wiring:
             self.queue,
             self.signer,
             self._receivers(),
-            self._handover,
             schedule=self._settings.delivery_schedule,
             rng=self._rng,
         )
@@ -278,6 +272,7 @@ class Wiring:
             DueIndex(self._client_table),
             self.queue,
             period=self._settings.reconciler_period,
+            delivery_timeout=self._settings.delivery_timeout,
         )
 
     @cached_property

@@ -11,6 +11,8 @@ from rq.utils import now, utcformat
 
 from workers.scripts import END, RECOVER, TAKE
 
+# What END takes for a job that has only given its place back.
+_GOES_ON = "goes on"
 # RQ's own, for a job that names none, seconds.
 _DEFAULT_TIMEOUT = 180.0
 
@@ -38,13 +40,15 @@ class Taken:
 class Ended:
     """A job that has run: gone, or to come again after `wait` seconds, or written down by RQ's own code (`settled`).
 
-    `answered` is whether what its key names has answered; None when it was not asked.
+    With `goes_on` it is still running, and gives its place back. `answered` is whether what its key names has answered;
+    None when it was not asked.
     """
 
     job: Taken
     wait: float | None = None
     answered: bool | None = None
     settled: bool = False
+    goes_on: bool = False
 
 
 class Batches:
@@ -98,7 +102,7 @@ class Batches:
                 ended.job.job_id,
                 ended.job.execution,
                 ended.job.key,
-                "" if ended.wait is None else moment + ended.wait,
+                _GOES_ON if ended.goes_on else "" if ended.wait is None else moment + ended.wait,
                 "" if ended.answered is None else int(ended.answered),
             )
             for ended in batch

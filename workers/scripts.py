@@ -178,7 +178,8 @@ return taken
 """
 )
 
-# ARGV: now, worker name, JSON rows of [queue name, job id, execution id, key or "", time to come again or "",
+# ARGV: now, worker name, JSON rows of [queue name, job id, execution id, key or "",
+# time to come again, or "" for never, or "goes on" when it has not ended and needs its place no more,
 # 1 when what the key names answered, 0 when it did not, "" when it was not asked]
 # A job that somebody else has started or queued meanwhile is left to them: only the own entry goes.
 END = (
@@ -206,9 +207,12 @@ end
 for _, row in ipairs(cjson.decode(ARGV[3])) do
     local name, id, execution, key, again, answered = unpack(row)
     local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'execution')
-    local held = redis.call('ZREM', 'rq:wip:' .. name, id .. ':' .. execution) == 1
+    local own = job[1] == 'started' and job[2] == execution
+    local held = again ~= 'goes on' and redis.call('ZREM', 'rq:wip:' .. name, id .. ':' .. execution) == 1
     if key ~= '' and answered ~= '' then count(key, answered) end
-    if held and job[1] == 'started' and job[2] == execution then
+    if again == 'goes on' then
+        if own then release(key, id) end
+    elseif held and own then
         if again == '' then
             redis.call('DEL', 'rq:job:' .. id, 'rq:results:' .. id)
             redis.call('ZREM', 'rq:failed:' .. name, id)

@@ -10,6 +10,7 @@ import redis
 
 from persistence.dynamodb import Unavailable
 from workers.later import Later
+from workers.places import give_back_place
 
 RAN = "test:ran"
 
@@ -39,6 +40,13 @@ def answered(name: str, seconds: str, told: bool) -> bool:
     """Take that long, and say whether what was asked has answered."""
     note(name, seconds)
     return told
+
+
+def give_back(name: str, seconds: str) -> bool:
+    """Give the place back, and take that long."""
+    give_back_place(True)
+    note(name, seconds)
+    return True
 
 
 def first(name: str) -> bool:

@@ -149,6 +149,21 @@ def test_a_place_is_given_back_however_a_job_ends(queue: Queue, worker: Batches,
     assert ids_of(worker.take(10)) == ["gas-5"]
 
 
+def test_a_job_that_goes_on_can_give_its_place_back(queue: Queue, worker: Batches) -> None:
+    put(queue, 8)
+    first, second, *_ = worker.take(10)
+
+    worker.end([Ended(first, answered=True, goes_on=True)])
+
+    assert ids_of(worker.take(10)) == ["gas-5"]
+    assert worker.holds(first)
+    worker.end([Ended(first)])
+    assert not worker.holds(first)
+    assert worker.take(10) == []
+    worker.end([Ended(second, answered=True)])
+    assert ids_of(worker.take(10)) == ["gas-6"]
+
+
 def test_ending_again_gives_no_second_place(queue: Queue, worker: Batches) -> None:
     put(queue, 8)
     first, *_ = worker.take(10)
