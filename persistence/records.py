@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from persistence.dynamodb import Item
+from persistence.tenants import tenant_of
 from persistence.times import from_text
 
 
@@ -80,6 +81,7 @@ class Request:
     """One request as it was when read."""
 
     request_id: str
+    tenant: str
     jobs: tuple[Job, ...]
     callback_url: str
     status: RequestStatus
@@ -116,6 +118,7 @@ class Request:
             ended_at = closed["at"] if closed else max(job.ended_at or "" for job in jobs)
         return cls(
             request_id=item["pk"],
+            tenant=tenant_of(item),
             jobs=jobs,
             callback_url=item["callbackUrl"],
             status=_status(item["openJobs"], item["doneJobs"], len(jobs), closed),

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from persistence.dynamodb import Item
 from persistence.records import RequestStatus
+from persistence.tenants import tenant_of
 
 KIND = "retrieval"
 
@@ -32,6 +33,7 @@ class Retrieval:
     """One request of a person, as the client knows it."""
 
     request_id: str
+    tenant: str
     providers: tuple[str, ...]
     deadline: str
     submission: Submission
@@ -62,12 +64,18 @@ class Retrieval:
             return self.updated_at
         return self.cancelled_at
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.ended_at is not None
+
 
 def retrieval_from_item(item: Item) -> Retrieval:
     """The retrieval that an item of the client's table says."""
     submission = item["submission"]
     return Retrieval(
         request_id=item["pk"],
+        tenant=tenant_of(item),
         providers=tuple(item["providers"]),
         deadline=item["deadline"],
         submission=Submission(
