@@ -87,7 +87,7 @@ class OpenRequests:
         now = self._clock()
         found: list[bytes] | None = None
         with self._outage.tolerated():
-            arguments = [request_id, self._quota, now, now + self._pause, _LOOK_AT, _FORGET_AFTER]
+            arguments: list[str | float] = [request_id, self._quota, now, now + self._pause, _LOOK_AT, _FORGET_AFTER]
             found = self._count(keys=[self._key(tenant)], args=arguments)
         return None if found is None else [member.decode() for member in found]
 

@@ -83,7 +83,9 @@ class IdempotencyKeys:
         """Keep the answer (any JSON value) for those who come with the same key."""
         values = {"answer": json.dumps(answer), "id": claim.request_id}
         try:
-            self._table.update(_key(claim.key, claim.tenant), "SET #answer = :answer", condition="#requestId = :id", values=values)
+            self._table.update(
+                _key(claim.key, claim.tenant), "SET #answer = :answer", condition="#requestId = :id", values=values
+            )
         except ConditionFailed:
             return
 
