@@ -24,7 +24,9 @@ _BODIES: dict[str, Any] = {"updateJob": {"provider": "mute", "status": "FAILED"}
 def _names_a_request(operation: Operation) -> bool:
     names = {parameter["name"] for parameter in operation.parameters}
     # Creating a record names one that is not there yet.
-    return bool(names & {"requestId", "id"}) and operation.scope is not None and operation.operation_id != "createRecord"
+    return (
+        bool(names & {"requestId", "id"}) and operation.scope is not None and operation.operation_id != "createRecord"
+    )
 
 
 _NAMING = [
