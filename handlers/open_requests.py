@@ -38,9 +38,10 @@ StillOpen = Callable[[str, Sequence[str]], set[str]]
 class OpenRequests:
     """Lets each tenant have `quota` requests open at the API `name`. While Redis is away, it lets it have any number.
 
-    A request is counted before it is written down, and stays so until there is room no more. Only then is looked which
-    ones have ended (`still_open`, of at most 100), a few at a time. Nothing that ends a request has to know of this, a
-    process that dies leaves nothing behind that stays, and each request is read about once.
+    A request is counted before it is written down, and stays so for as long as there is room. When there is none,
+    those counted longest ago are looked up, up to 100 at a time (`still_open`), and the ended ones make room. So nothing
+    that ends a request has to know of this, a process that dies leaves nothing behind that stays, and each request is
+    read about once.
     """
 
     def __init__(
@@ -73,11 +74,9 @@ class OpenRequests:
             candidates = self._counted(caller.tenant, request_id)
             if candidates is None:
                 return
-            ended = set(candidates) - (self._still_open(caller.tenant, candidates) if candidates else set())
-            if ended:
-                self._forget(caller.tenant, ended)
-            if len(candidates) < _LOOK_AT and not ended:
+            if not candidates:
                 break
+            self._forget(caller.tenant, set(candidates) - self._still_open(caller.tenant, candidates))
         raise self._too_many()
 
     def _counted(self, tenant: str, request_id: str) -> list[str] | None:
@@ -92,6 +91,8 @@ class OpenRequests:
         return None if found is None else [member.decode() for member in found]
 
     def _forget(self, tenant: str, request_ids: set[str]) -> None:
+        if not request_ids:
+            return
         with self._outage.tolerated():
             self._connection.zrem(self._key(tenant), *request_ids)
 
