@@ -39,9 +39,9 @@ class OpenRequests:
     """Lets each tenant have `quota` requests open at the API `name`. While Redis is away, it lets it have any number.
 
     A request is counted before it is written down, and stays so for as long as there is room. When there is none,
-    those counted longest ago are looked up, up to 100 at a time (`still_open`), and the ended ones make room. So nothing
-    that ends a request has to know of this, a process that dies leaves nothing behind that stays, and each request is
-    read about once.
+    those counted longest ago are looked up, up to 100 at a time (`still_open`), and the ended ones make room. So
+    nothing that ends a request has to know of this, a process that dies leaves nothing behind that stays, and each
+    request is read about once.
     """
 
     def __init__(
