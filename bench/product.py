@@ -14,6 +14,7 @@ from persistence.dynamodb import Table
 from persistence.records import Request
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.times import utc_now
+from persistence.transport import Transport
 from workers.queue import fetch_steps
 from workers.reconcile import Reconciler
 
@@ -34,8 +35,8 @@ class Product:
         self._reconciler = Reconciler(
             self._wiring.requests,
             self._wiring.retrievals,
-            DueIndex(Table(self._wiring.dynamodb, table)),
-            DueIndex(Table(self._wiring.dynamodb, client_table(settings.table_prefix))),
+            DueIndex(Table(Transport(self._wiring.dynamodb), table)),
+            DueIndex(Table(Transport(self._wiring.dynamodb), client_table(settings.table_prefix))),
             self._wiring.queue,
             period=1,
             clock=lambda: self._now,
@@ -54,7 +55,7 @@ class Product:
     def end(self, request: Request) -> Request:
         """End the request, and its delivery."""
         for job in request.jobs:
-            self._wiring.requests.finish_job(request, job, b'{"amount":22.27}')
+            self._wiring.requests.finish_job(request.attempt(job), b'{"amount":22.27}')
         ended = self._wiring.requests.get(request.request_id)
         self._wiring.deliveries.succeeded(ended)
         return ended
@@ -65,7 +66,7 @@ class Product:
         ids = await self.records.copy(template.request_id, requests)
         for start in range(0, len(ids), _BATCH):
             copies = [replace(template, request_id=request_id) for request_id in ids[start : start + _BATCH]]
-            self._wiring.queue.put(*(step for copy in copies for step in fetch_steps(copy)))
+            self._wiring.queue.put(*(step for copy in copies for step in fetch_steps(copy, utc_now())))
 
     def look(self) -> None:
         """One look of the reconciler, ten minutes after the one before: all that is open is due again."""

@@ -60,14 +60,26 @@ def _aggregator(settings: Settings, _: Namespace) -> None:
     _serve(jobs.wiring().aggregator_app(), settings, "aggregator_port")
 
 
-def _worker(_settings: Settings, _: Namespace) -> None:
+def _worker(settings: Settings, arguments: Namespace) -> int:
     """runs the jobs: fetch, deliver, submit"""
-    from datahog import jobs
+    from datahog import jobs, machine, worker_processes
+    from datahog.wiring import Wiring
 
-    # Until the worker runs, and takes signals by itself: it may have to wait for Redis.
-    _end_on_sigterm()
-    jobs.wiring().check_jobs()
-    jobs.wiring().worker().run()
+    concurrency = arguments.concurrency or settings.worker_concurrency
+    processes = arguments.processes or settings.worker_processes or machine.cpus()
+
+    def work() -> None:
+        # Until the worker runs, and takes signals by itself: it may have to wait for Redis.
+        _end_on_sigterm()
+        jobs.wiring().worker(concurrency).run()
+
+    machine.allow_jobs(concurrency)
+    # What is wrong is told here; each process has connections of its own.
+    Wiring(settings, os.environ).check_jobs()
+    if processes > 1:
+        return worker_processes.run(processes, work, grace=settings.worker_grace)
+    work()
+    return 0
 
 
 def _reconciler(_settings: Settings, _: Namespace) -> None:
@@ -162,6 +174,10 @@ def _add_arguments(name: str, parser: ArgumentParser) -> None:
             from datahog import call
 
             call.add_arguments(parser)
+        case "worker":
+            from datahog import worker_processes
+
+            worker_processes.add_arguments(parser)
 
 
 _COMMANDS: dict[str, Callable[[Settings, Namespace], int | None]] = {

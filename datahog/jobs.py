@@ -1,11 +1,13 @@
 """The functions that RQ's jobs name. Any RQ worker can run them: a process builds its wiring at the first call."""
 
 import os
+from datetime import UTC, datetime
 from functools import cache
 
 from datahog import settings
 from datahog.wiring import Wiring
-from workers.worker import Later
+from persistence.records import Attempt
+from workers.later import Later
 
 
 @cache
@@ -14,9 +16,12 @@ def wiring() -> Wiring:
     return Wiring(settings.load(os.environ), os.environ)
 
 
-def fetch(request_id: str, provider: str) -> Later | None:
-    """Make one attempt at a provider."""
-    return _later(wiring().fetch(request_id, provider))
+def fetch(
+    request_id: str, provider: str, index: int, made: int, revision: int, deadline: str, known_at: float
+) -> bool | None:
+    """Make one attempt at a provider, as the record had it at `known_at` (epoch seconds)."""
+    attempt = Attempt(request_id, provider, index, made, revision, deadline)
+    return wiring().fetch(attempt, datetime.fromtimestamp(known_at, UTC))
 
 
 def deliver(request_id: str) -> Later | None:

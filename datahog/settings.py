@@ -105,7 +105,10 @@ class Settings(BaseModel):
     )
     delivery_timeout: Seconds = Field(15, description="seconds a callback has to answer")
 
-    worker_concurrency: int = Field(64, ge=1, le=10_000, description="jobs that one worker process runs at once")
+    worker_concurrency: int = Field(500, ge=1, le=10_000, description="jobs that one worker process runs at once")
+    worker_processes: int | None = Field(
+        None, ge=1, le=1000, description="processes that `worker` runs; unset is one for each CPU it may use"
+    )
     worker_grace: Seconds = Field(20, description="seconds running jobs get to finish when a worker is told to stop")
     reconciler_period: Seconds = Field(5, description="seconds between two looks for what is due")
 

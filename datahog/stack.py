@@ -23,6 +23,8 @@ def settle(settings: Settings) -> Settings:
             "aggregator_url": url(settings.host, settings.aggregator_port),
             "viewer_origin": settings.viewer_origin or url(settings.host, settings.viewer_port),
             "data_dir": settings.data_dir.resolve(),
+            # All of the stack shares one machine.
+            "worker_processes": settings.worker_processes or 1,
         }
     )
 

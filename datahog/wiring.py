@@ -24,9 +24,10 @@ from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
 from persistence.tables import aggregator_table, client_table, keys_table
+from persistence.transport import Transport
 from workers.deliver import Deliver
 from workers.fetch import Fetch
-from workers.gate import Gate
+from workers.handover import Handover
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.providers import Providers, ProvidersError, load_providers
@@ -50,9 +51,10 @@ JOB_FUNCTIONS = "datahog.jobs"
 _SUBMIT_TIMEOUTS = Timeouts(connect=3, read=15, total=30)
 _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 
-# Starlette runs what blocks on up to so many threads.
-_API_THREADS = 40
-# The event loop of an API keeps so many calls of Redis under way at once.
+# The most connections that one process opens to DynamoDB, and to Redis; who needs one more waits. An API has 40 threads
+# that may want one, a worker has hundreds, but none holds one for longer than a call takes.
+_CONNECTIONS = 50
+# The event loop of an API keeps so many calls of Redis under way at once, besides.
 _COUNTING_CONNECTIONS = 10
 
 # Bytes. Fifty results of 5 MiB each come back in one callback; one of them, and its frame, in `updateJob`.
@@ -79,20 +81,21 @@ class Wiring:
     def redis(self) -> "redis.Redis":
         """The connection pool to Redis. A server that hangs is given up on after two seconds. Raises SettingsError."""
         try:
-            connection = redis.Redis.from_url(
+            pool = redis.BlockingConnectionPool.from_url(
                 self._settings.redis_url,
                 socket_connect_timeout=2,
                 socket_timeout=2,
                 health_check_interval=15,
-                # One for each thread that may use it, and some for the worker itself.
-                max_connections=self._settings.worker_concurrency + _API_THREADS + 10,
+                max_connections=_CONNECTIONS,
+                # Seconds to wait for one of them.
+                timeout=2,
             )
             # Options in the URL are looked at when a connection is made, which this does without connecting.
-            connection.connection_pool.make_connection()
+            pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
             # The URL may hold a password.
             raise SettingsError(f"DATAHOG_REDIS_URL: wrong options ({type(error).__name__})") from None
-        return connection
+        return redis.Redis(connection_pool=pool)
 
     # Persistence.
 
@@ -115,15 +118,19 @@ class Wiring:
     @cached_property
     def api_keys(self) -> ApiKeys:
         """The keys of those who may call."""
-        return ApiKeys(Table(self.dynamodb, keys_table(self._settings.table_prefix)))
+        return ApiKeys(Table(self._transport, keys_table(self._settings.table_prefix)))
+
+    @cached_property
+    def _transport(self) -> Transport:
+        return Transport(self.dynamodb)
 
     @cached_property
     def _aggregator_table(self) -> Table:
-        return Table(self.dynamodb, aggregator_table(self._settings.table_prefix))
+        return Table(self._transport, aggregator_table(self._settings.table_prefix))
 
     @cached_property
     def _client_table(self) -> Table:
-        return Table(self.dynamodb, client_table(self._settings.table_prefix))
+        return Table(self._transport, client_table(self._settings.table_prefix))
 
     @cached_property
     def _request_items(self) -> Items[Request]:
@@ -150,7 +157,7 @@ class Wiring:
     @cached_property
     def queue(self) -> Queue:
         """Where steps are put."""
-        return Queue(self.redis, JOB_FUNCTIONS)
+        return Queue(self.redis, JOB_FUNCTIONS, lambda name: self.providers.get(name))
 
     @cached_property
     def http(self) -> Http:
@@ -188,6 +195,10 @@ class Wiring:
         timeouts = Timeouts(timeout, timeout, timeout)
         return Operations(specs.AGGREGATOR, self._settings.aggregator_url, self.http, timeouts=timeouts)
 
+    @cached_property
+    def _handover(self) -> Handover:
+        return Handover()
+
     # The processes.
 
     @cached_property
@@ -197,8 +208,8 @@ class Wiring:
             self.requests,
             self.queue,
             self.providers,
-            Gate(self.redis, rng=self._rng),
             self.http,
+            self._handover,
             result_limit=self._settings.result_limit,
             rng=self._rng,
         )
@@ -212,6 +223,7 @@ class Wiring:
             self.queue,
             self.signer,
             self._receivers(),
+            self._handover,
             schedule=self._settings.delivery_schedule,
             rng=self._rng,
         )
@@ -231,12 +243,12 @@ class Wiring:
         """Build what jobs need now, so that a wrong setting is told at the start. Raises as the parts do."""
         _ = (self.fetch, self.deliver, self.submit)
 
-    def worker(self) -> ConcurrentWorker:
-        """The worker, which this process's queue wakes."""
+    def worker(self, concurrency: int) -> ConcurrentWorker:
+        """A worker of up to so many jobs at once, which this process's queue wakes."""
         worker = ConcurrentWorker(
             QUEUES,
             self.redis,
-            concurrency=self._settings.worker_concurrency,
+            concurrency=concurrency,
             grace=self._settings.worker_grace,
         )
         self.queue.wake = worker.wake
@@ -358,7 +370,7 @@ def dynamodb_client(settings: Settings, environment: Mapping[str, str]) -> Any:
         connect_timeout=2,
         read_timeout=3,
         retries={"mode": "standard", "total_max_attempts": 2},
-        max_pool_connections=settings.worker_concurrency + _API_THREADS,
+        max_pool_connections=_CONNECTIONS,
         # Otherwise boto3 composes a longer one for each request, at a cost.
         user_agent="Datahog/1.0",
         parameter_validation=False,

@@ -27,7 +27,7 @@ from persistence.results import ResultLost
 from persistence.times import Clock, utc_now
 from specs.operations import target
 from workers.providers import Providers
-from workers.queue import Queue, deliver_step, fetch_steps
+from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_steps
 
 _MOST_REDELIVERED = 1000
 
@@ -105,13 +105,13 @@ class Aggregator:
         """End an open request."""
         self._requests.get(request_id, caller.tenant)
         try:
-            self._requests.close(request_id, CloseReason.CANCELLED)
+            request = self._requests.close(request_id, CloseReason.CANCELLED)
         except Conflict:
             request = self._requests.get(request_id)
             if request.status is not RequestStatus.CANCELLED:
                 raise
         else:
-            request = self._requests.get(request_id)
+            self._queue.drop(*needless_steps(request, self._clock()))
             self._queue.put(deliver_step(request))
         return answer(self._document(request, request_document))
 
@@ -127,7 +127,7 @@ class Aggregator:
         self._requests.get(request_id, caller.tenant)
         self._open_requests.count(caller, request_id)
         request = self._requests.retry(request_id, deadline=self._clock() + self._default_deadline)
-        self._queue.put(*fetch_steps(request))
+        self._queue.put(*fetch_steps(request, self._clock()))
         return _accepted(self._bare(request))
 
     def redeliver_failed(self, caller: Caller, body: Document) -> ConnexionResponse:
@@ -153,9 +153,10 @@ class Aggregator:
 
     def update_job(self, caller: Caller, id_: str, body: Document) -> ConnexionResponse:
         """Set the outcome of one provider's job, as a worker does."""
-        last = self._job_updates.apply(id_, caller.tenant, body)
-        request = self._requests.get(id_, caller.tenant)
-        if last:
+        request, ended = self._job_updates.apply(id_, caller.tenant, body)
+        if job := request.job(body["provider"]):
+            self._queue.drop(fetch_step(request.attempt(job), self._clock()))
+        if ended:
             self._queue.put(deliver_step(request))
         return answer(self._document(request, record_document))
 
@@ -175,7 +176,7 @@ class Aggregator:
             request_id, providers, body["callbackUrl"], deadline=deadline, content=content, tenant=caller.tenant
         )
         if new:
-            self._queue.put(*fetch_steps(request))
+            self._queue.put(*fetch_steps(request, self._clock()))
         return request, new
 
     def _check(self, body: Document) -> datetime:

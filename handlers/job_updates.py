@@ -5,7 +5,7 @@ import json
 from handlers.problems import Problem
 from persistence.documents import Document, result_text
 from persistence.errors import Conflict
-from persistence.records import Job, JobStatus, Request
+from persistence.records import Attempt, JobStatus, Request
 from persistence.requests import Requests
 
 
@@ -16,9 +16,10 @@ class JobUpdates:
         self._requests = requests
         self._result_limit = result_limit
 
-    def apply(self, request_id: str, tenant: str, body: Document) -> bool:
-        """Set the outcome that a `JobUpdate` of the aggregator's document tells; whether that ended the request.
+    def apply(self, request_id: str, tenant: str, body: Document) -> tuple[Request, bool]:
+        """Set the outcome that a `JobUpdate` of the aggregator's document tells.
 
+        Returns the request as it is then, and whether that has ended it.
         Raises NotFound, Conflict when the job has ended otherwise, and Problem.
         """
         request = self._requests.get(request_id, tenant)
@@ -28,19 +29,21 @@ class JobUpdates:
             detail = f"the request {request_id} has no job for {body['provider']}"
             raise Problem("unknown-provider", detail, known=known)
         try:
-            return self._end(request, job, body)
+            ended = self._end(request.attempt(job), body)
         except Conflict:
-            if not self._has_ended_so(self._requests.get(request_id), job.index, body):
+            request = self._requests.get(request_id)
+            if not self._has_ended_so(request, job.index, body):
                 raise
-            return False
+            return request, False
+        return ended or self._requests.get(request_id), ended is not None
 
-    def _end(self, request: Request, job: Job, body: Document) -> bool:
+    def _end(self, attempt: Attempt, body: Document) -> Request | None:
         if body["status"] == JobStatus.FAILED:
-            return self._requests.fail_job(request, job, body.get("error", "set to FAILED by hand"), attempts=0)
+            return self._requests.fail_job(attempt, body.get("error", "set to FAILED by hand"), attempts=0)
         result = result_text(body["result"]) if "result" in body else None
         if result is not None and len(result) > self._result_limit:
             raise Problem("unprocessable", f"the result is larger than {self._result_limit} bytes")
-        return self._requests.finish_job(request, job, result, attempts=0)
+        return self._requests.finish_job(attempt, result, attempts=0)
 
     def _has_ended_so(self, request: Request, index: int, body: Document) -> bool:
         # Why a job has failed can be told in many ways; the first one stays.

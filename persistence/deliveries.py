@@ -76,7 +76,7 @@ class Deliveries:
         now = self._items.clock()
         request = self._items.get(request_id)
         self._requests.keep_results(request, deadline=max(request.deadline, to_text(now)))
-        self._items.change(
+        item = self._items.change(
             request_id,
             [
                 "#delivery.#status = :pending",
@@ -95,7 +95,7 @@ class Deliveries:
             conflict="is open: there is no result to deliver yet",
             remove=["#delivery.#nextAttemptAt", "#delivery.#lastError", "#expiresAt"],
         )
-        return self._items.get(request_id)
+        return self._items.parse(item)
 
     def _values(self, request: Request) -> dict[str, Any]:
         return {"round": request.delivery.round, "pending": DeliveryStatus.PENDING.value}

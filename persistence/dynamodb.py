@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 
 from persistence.transport import Transport
-from persistence.values import decode_members, encode_members
+from persistence.values import Decoded, decode_members, encode_members
 
 Item = dict[str, Any]
 Key = Mapping[str, str]
@@ -27,8 +26,8 @@ class Unavailable(Exception):
 class Table:
     """A table by name. Each method raises Unavailable when DynamoDB cannot answer."""
 
-    def __init__(self, client: BaseClient, name: str) -> None:
-        self._transport = Transport(client)
+    def __init__(self, transport: Transport, name: str) -> None:
+        self._transport = transport
         self.name = name
 
     def get(self, key: Key) -> Item | None:
@@ -57,7 +56,7 @@ class Table:
 
     def update(
         self, key: Key, update: str, *, condition: str, values: Mapping[str, Any], returned: str = "NONE"
-    ) -> Item:
+    ) -> Mapping[str, Any]:
         """Change an item in one conditional write and return what DynamoDB's `ReturnValues` names.
 
         Expressions write every attribute as `#name` and every value as `:name`. Raises ConditionFailed.
@@ -66,7 +65,7 @@ class Table:
         answer = self._call(
             "UpdateItem", TableName=self.name, Key=encode_members(key), ReturnValues=returned, **expressions
         )
-        return decode_members(answer.get("Attributes", {}))
+        return Decoded(answer.get("Attributes", {}))
 
     def delete(self, key: Key, *, condition: str | None = None, values: Mapping[str, Any] | None = None) -> None:
         """Delete the item under the key, if there is one. Raises ConditionFailed."""

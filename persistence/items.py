@@ -48,14 +48,14 @@ class Items(Generic[Record]):
         self,
         table: Table,
         kind: str,
-        parse: Callable[[Item], Record],
+        parse: Callable[[Mapping[str, Any]], Record],
         *,
         heal_after: float = 10,
         clock: Clock = utc_now,
     ) -> None:
         self._table = table
         self._kind = kind
-        self._parse = parse
+        self.parse = parse
         self._heal_after = timedelta(seconds=heal_after)
         self.clock = clock
 
@@ -65,7 +65,7 @@ class Items(Generic[Record]):
         Raises NotFound, also for another tenant's: nobody is to learn that it is there.
         """
         item = self._table.get(self._key(request_id))
-        record = self._parse(item) if item and not self._is_gone(item) else None
+        record = self.parse(item) if item and not self._is_gone(item) else None
         if record is None or tenant not in (None, record.tenant):
             raise NotFound(f"no request {request_id}")
         return record
@@ -73,7 +73,7 @@ class Items(Generic[Record]):
     def still_open(self, tenant: str, request_ids: Sequence[str]) -> set[str]:
         """Those of at most 100 requests that are the tenant's and have not ended."""
         items = self._table.get_many([self._key(request_id) for request_id in request_ids])
-        records = [self._parse(item) for item in items if not self._is_gone(item)]
+        records = [self.parse(item) for item in items if not self._is_gone(item)]
         return {record.request_id for record in records if record.tenant == tenant and not record.ended}
 
     def put_new(self, request_id: str, facts: Item) -> Record:
@@ -92,7 +92,7 @@ class Items(Generic[Record]):
             **facts,
         }
         self._table.put(item, condition=_GONE, values={"epoch": int(now.timestamp())})
-        return self._parse(item)
+        return self.parse(item)
 
     def change(
         self,
@@ -104,10 +104,10 @@ class Items(Generic[Record]):
         conflict: str,
         remove: Sequence[str] = (),
         add: Sequence[str] = (),
-    ) -> Item:
+    ) -> Mapping[str, Any]:
         """Change the item in one write if the condition holds; the values `:now` and `:one` are given.
 
-        Returns the changed attributes only (`UPDATED_NEW`).
+        Returns the item as it is then, of which `parse` makes the record.
         Raises NotFound, and Conflict with the given words when the condition does not hold.
         """
         update = "SET " + ", ".join([*changes, "#updatedAt = :now"])
@@ -118,7 +118,7 @@ class Items(Generic[Record]):
         condition = f"{_THERE} AND ({condition})"
         try:
             return self._table.update(
-                self._key(request_id), update, condition=condition, values=values, returned="UPDATED_NEW"
+                self._key(request_id), update, condition=condition, values=values, returned="ALL_NEW"
             )
         except ConditionFailed:
             self.get(request_id)

@@ -4,9 +4,11 @@ The item holds facts; what they amount to (a request's status, whether it has en
 write decides and no state can contradict another.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from persistence.dynamodb import Item
 from persistence.tenants import tenant_of
@@ -64,6 +66,19 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """The next attempt of a job: what it takes to make it, and to write down what came of it."""
+
+    request_id: str
+    provider: str
+    index: int
+    made: int
+    """Attempts that were made before this one."""
+    revision: int
+    deadline: str
+
+
+@dataclass(frozen=True)
 class Delivery:
     """The posting of a result to the callback URL."""
 
@@ -108,8 +123,12 @@ class Request:
         """The job of the provider, if the request has one."""
         return next((job for job in self.jobs if job.provider == provider), None)
 
+    def attempt(self, job: Job) -> Attempt:
+        """The next attempt of one of the jobs."""
+        return Attempt(self.request_id, job.provider, job.index, job.attempts, self.revision, self.deadline)
+
     @classmethod
-    def from_item(cls, item: Item) -> "Request":
+    def from_item(cls, item: Mapping[str, Any]) -> "Request":
         """The request that an item of the aggregator's table says."""
         closed: Item | None = item.get("closed")
         jobs = tuple(_job(index, job, closed) for index, job in enumerate(item["jobs"]))
@@ -173,7 +192,7 @@ def _job(index: int, job: Item, closed: Item | None) -> Job:
     )
 
 
-def _delivery(item: Item) -> Delivery:
+def _delivery(item: Mapping[str, Any]) -> Delivery:
     delivery = item["delivery"]
     return Delivery(
         status=DeliveryStatus(delivery["status"]),

@@ -10,7 +10,7 @@ from persistence.due import OPEN, shard_of
 from persistence.dynamodb import ConditionFailed, Item
 from persistence.errors import Conflict
 from persistence.items import Items
-from persistence.records import CloseReason, DeliveryStatus, Job, JobStatus, Request, RequestStatus
+from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
 from persistence.results import Results
 from persistence.tenants import DEFAULT_TENANT
 from persistence.times import from_text, to_text
@@ -75,55 +75,56 @@ class Requests:
         """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
         return {job.provider: self._results.load(request.request_id, job.result) for job in request.jobs if job.result}
 
-    def finish_job(self, request: Request, job: Job, result: bytes | None, *, attempts: int = 1) -> bool:
+    def finish_job(self, attempt: Attempt, result: bytes | None, *, attempts: int = 1) -> Request | None:
         """End a job as DONE with its result (JSON text, if there is one), adding `attempts` to its count.
 
-        Returns whether this write ended the request; of all writers exactly one is told so.
+        Returns the request if this write ended it; of all writers exactly one gets it.
         Raises Conflict, with nothing changed, when the job or the request has ended already, or was retried meanwhile.
         """
         if result is None:
-            return self._end_job(request, job, JobStatus.DONE, [], {}, attempts)
-        place = self._results.store(request.request_id, result, expires_at=self._parts_expire_at(request.deadline))
-        change = f"#jobs[{job.index}].#result = :result"
+            return self._end_job(attempt, JobStatus.DONE, [], {}, attempts)
+        place = self._results.store(attempt.request_id, result, expires_at=self._parts_expire_at(attempt.deadline))
+        change = f"#jobs[{attempt.index}].#result = :result"
         try:
-            return self._end_job(request, job, JobStatus.DONE, [change], {"result": place}, attempts)
+            return self._end_job(attempt, JobStatus.DONE, [change], {"result": place}, attempts)
         except Conflict:
             # boto3 repeats a write whose answer was lost, which then conflicts with what it has written itself.
-            if place not in [recorded.result for recorded in self.get(request.request_id).jobs]:
-                self._results.discard(request.request_id, place)
+            if place not in [recorded.result for recorded in self.get(attempt.request_id).jobs]:
+                self._results.discard(attempt.request_id, place)
             raise
 
-    def fail_job(self, request: Request, job: Job, error: str, *, attempts: int = 1) -> bool:
+    def fail_job(self, attempt: Attempt, error: str, *, attempts: int = 1) -> Request | None:
         """End a job as FAILED with the reason. Returns and raises as `finish_job` does."""
-        change = f"#jobs[{job.index}].#lastError = :error"
-        return self._end_job(request, job, JobStatus.FAILED, [change], {"error": error}, attempts)
+        change = f"#jobs[{attempt.index}].#lastError = :error"
+        return self._end_job(attempt, JobStatus.FAILED, [change], {"error": error}, attempts)
 
-    def record_failure(self, request: Request, job: Job, error: str, next_attempt_at: datetime) -> None:
+    def record_failure(self, attempt: Attempt, error: str, next_attempt_at: datetime) -> None:
         """Count a failed attempt of a job that will be tried again.
 
         Raises Conflict when the job has ended or was retried, or when this attempt was counted before.
         """
         # The due time stays: it was set for an earlier step, so it is early rather than late.
-        at = f"#jobs[{job.index}]"
+        at = f"#jobs[{attempt.index}]"
         self._items.change(
-            request.request_id,
+            attempt.request_id,
             [f"{at}.#attempts = :counted", f"{at}.#lastError = :error", f"{at}.#nextAttemptAt = :next"],
             {
-                "counted": job.attempts + 1,
+                "counted": attempt.made + 1,
                 "error": error,
                 "next": to_text(next_attempt_at),
-                "attempts": job.attempts,
-                "revision": request.revision,
+                "attempts": attempt.made,
+                "revision": attempt.revision,
                 "init": JobStatus.INIT.value,
                 "zero": 0,
             },
-            condition=f"{_STILL_OPEN.format(index=job.index)} AND {at}.#attempts = :attempts",
-            conflict=f"has ended already, or this attempt at {job.provider} was counted before",
+            condition=f"{_STILL_OPEN.format(index=attempt.index)} AND {at}.#attempts = :attempts",
+            conflict=f"has ended already, or this attempt at {attempt.provider} was counted before",
         )
 
-    def close(self, request_id: str, reason: CloseReason) -> None:
+    def close(self, request_id: str, reason: CloseReason) -> Request:
         """End an open request: its open jobs end CANCELLED, or FAILED at the deadline, by this one write.
 
+        Returns the ended request.
         Raises NotFound, and Conflict when the request has ended already, or has time until its deadline.
         """
         now = self._items.clock()
@@ -134,13 +135,14 @@ class Requests:
             "due": self._items.due_soon(now),
         }
         changes = ["#closed = :closed", "#openJobs = :zero", "#dueAt = :due"]
-        self._items.change(
+        item = self._items.change(
             request_id,
             changes,
             values,
             condition="#openJobs > :zero" + (" AND #deadline <= :now" if at_deadline else ""),
             conflict="has ended already" + (", or has time until its deadline" if at_deadline else ""),
         )
+        return self._items.parse(item)
 
     def retry(self, request_id: str, *, deadline: datetime) -> Request:
         """Open a PARTIAL or FAILED request again, with a new deadline, for its failed jobs only.
@@ -165,7 +167,7 @@ class Requests:
             "seen": request.version,
         }
         self.keep_results(request, deadline=to_text(deadline))
-        self._items.change(
+        item = self._items.change(
             request_id,
             changes,
             values,
@@ -174,7 +176,7 @@ class Requests:
             remove=["#closed", "#expiresAt"],
             add=["#revision :one"],
         )
-        return self.get(request_id)
+        return self._items.parse(item)
 
     def keep_results(self, request: Request, *, deadline: str) -> None:
         """Let the results live as long as a request with that deadline needs them. Raises ResultLost."""
@@ -183,11 +185,11 @@ class Requests:
                 self._results.keep_until(request.request_id, job.result, self._parts_expire_at(deadline))
 
     def _end_job(
-        self, request: Request, job: Job, status: JobStatus, changes: list[str], values: dict[str, Any], attempts: int
-    ) -> bool:
-        at = f"#jobs[{job.index}]"
-        changed = self._items.change(
-            request.request_id,
+        self, attempt: Attempt, status: JobStatus, changes: list[str], values: dict[str, Any], attempts: int
+    ) -> Request | None:
+        at = f"#jobs[{attempt.index}]"
+        item = self._items.change(
+            attempt.request_id,
             [
                 f"{at}.#status = :status",
                 f"{at}.#attempts = {at}.#attempts + :attempts",
@@ -199,19 +201,19 @@ class Requests:
             | {
                 "status": status.value,
                 "attempts": attempts,
-                "revision": request.revision,
-                "due": min(self._items.due_soon(self._items.clock()), request.deadline),
+                "revision": attempt.revision,
+                "due": min(self._items.due_soon(self._items.clock()), attempt.deadline),
                 "done": int(status is JobStatus.DONE),
                 "minus": -1,
                 "init": JobStatus.INIT.value,
                 "zero": 0,
             },
-            condition=_STILL_OPEN.format(index=job.index),
-            conflict=f"has ended already, or its job for {job.provider} has, or it was retried",
+            condition=_STILL_OPEN.format(index=attempt.index),
+            conflict=f"has ended already, or its job for {attempt.provider} has, or it was retried",
             remove=[f"{at}.#nextAttemptAt"],
             add=["#openJobs :minus", "#doneJobs :done"],
         )
-        return bool(changed["openJobs"] == 0)
+        return self._items.parse(item) if item["openJobs"] == 0 else None
 
     def _parts_expire_at(self, deadline: str) -> int:
         return int((from_text(deadline) + DELIVERY_ALLOWANCE + self._retention).timestamp())

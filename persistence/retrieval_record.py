@@ -1,7 +1,9 @@
 """The record type of the client: a person's request, its submission to the aggregator, and what came of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from persistence.dynamodb import Item
 from persistence.records import RequestStatus
@@ -70,7 +72,7 @@ class Retrieval:
         return self.ended_at is not None
 
 
-def retrieval_from_item(item: Item) -> Retrieval:
+def retrieval_from_item(item: Mapping[str, Any]) -> Retrieval:
     """The retrieval that an item of the client's table says."""
     submission = item["submission"]
     return Retrieval(

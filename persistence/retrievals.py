@@ -147,7 +147,7 @@ class Retrievals:
             "#dueShard = :shard",
             "#dueAt = :due",
         ]
-        self._items.change(
+        item = self._items.change(
             request_id,
             changes,
             values,
@@ -155,7 +155,7 @@ class Retrievals:
             conflict="has ended already",
             remove=["#submission.#nextAttemptAt"],
         )
-        return self._items.get(request_id)
+        return self._items.parse(item)
 
     def cancelled(self, retrieval: Retrieval) -> None:
         """The aggregator works on it no more: it has ended. Raises Conflict when the record has changed."""

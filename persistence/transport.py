@@ -1,5 +1,6 @@
 """Sends DynamoDB's calls past those layers of boto3 that take most of a call's time, and by the others."""
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,8 @@ class Transport:
         config: Any = client.meta.config
         self._user_agent = config.user_agent
         self._errors: Any = create_parser("json")
+        # Beyond its kept connections the client would open one for each thread, and close it again after one call.
+        self._free = threading.BoundedSemaphore(config.max_pool_connections)
 
     def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         """The answer to a call, an object.
@@ -90,7 +93,8 @@ class Transport:
     def _send(self, operation: str, request: AWSPreparedRequest) -> tuple[AWSResponse, Any]:
         response = first_non_none_response(self._emit(f"before-send.dynamodb.{operation}", request=request))
         if response is None:
-            response = self._connections.send(request)
+            with self._free:
+                response = self._connections.send(request)
         if response.status_code != _OK:
             raw = {"status_code": response.status_code, "headers": response.headers, "body": response.content}
             return response, self._errors.parse(raw, None)

@@ -1,7 +1,7 @@
 """Values as DynamoDB's JSON has them, each in an object that names its type; only those that the records hold."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -47,6 +47,22 @@ def decode(typed: Mapping[str, Any]) -> Any:
         case "NULL":
             return None
     raise TypeError(f"no record holds a value of DynamoDB's type {kind}")
+
+
+class Decoded(Mapping[str, Any]):
+    """An item of its JSON, each member decoded when it is asked for: of most answers only a member or two is."""
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        self._members = members
+
+    def __getitem__(self, name: str) -> Any:
+        return decode(self._members[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
 
 
 def decode_members(members: Mapping[str, Any]) -> dict[str, Any]:

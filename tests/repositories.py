@@ -24,6 +24,7 @@ from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.times import utc_now
+from persistence.transport import Transport
 
 RETENTION = 7 * 86_400
 CALLBACK_URL = "http://client.test/callbacks"
@@ -54,8 +55,8 @@ class Repositories:
 
     def __post_init__(self) -> None:
         create_tables(self.dynamodb, self.prefix)
-        self.aggregator_table = Table(self.dynamodb, aggregator_table(self.prefix))
-        self.client_table = Table(self.dynamodb, client_table(self.prefix))
+        self.aggregator_table = Table(Transport(self.dynamodb), aggregator_table(self.prefix))
+        self.client_table = Table(Transport(self.dynamodb), client_table(self.prefix))
         request_items = Items(self.aggregator_table, "request", Request.from_item, clock=self.clock)
         retrieval_items = Items(self.client_table, KIND, retrieval_from_item, clock=self.clock)
         self.results = Results(self.aggregator_table)
@@ -82,9 +83,9 @@ class Repositories:
         """A request that has ended, with so many jobs DONE, and so many FAILED after them."""
         request = self.open_request(done + failed)
         for job in request.jobs[:done]:
-            self.requests.finish_job(request, job, result)
+            self.requests.finish_job(request.attempt(job), result)
         for job in request.jobs[done:]:
-            self.requests.fail_job(request, job, "HTTP 500")
+            self.requests.fail_job(request.attempt(job), "HTTP 500")
         return self.requests.get(request.request_id)
 
     def retrieval(self, *providers: str, request_id: str | None = None) -> Retrieval:

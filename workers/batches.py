@@ -1,45 +1,50 @@
 """What a worker does to RQ's keys: takes and ends jobs in batches, keeps their leases, takes back those of the dead."""
 
 import json
-import logging
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import redis
-from rq.exceptions import NoSuchJobError
-from rq.job import Job as RQJob
-from rq.job_lifecycle import record_job_failure
-from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
 
 from workers.scripts import END, RECOVER, TAKE
 
-log = logging.getLogger(__name__)
+# RQ's own, for a job that names none, seconds.
+_DEFAULT_TIMEOUT = 180.0
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A job this worker holds; `member` is its entry in RQ's started registry."""
+    """A job this worker holds; `key` is that of its rate limit, if it has one, `timeout` is in seconds."""
 
     job_id: str
     origin: str
     execution: str
     data: bytes
+    key: str
+    timeout: float
+    plain: bool
+    """Whether nothing is left of it once it has run: no result, callback, dependent or repetition."""
 
     @property
     def member(self) -> str:
-        """As RQ writes it."""
+        """Its entry in RQ's started registry."""
         return f"{self.job_id}:{self.execution}"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that has run: gone, to come again after `wait` seconds, or failed for good with an `error`."""
+    """A job that has run: gone, or to come again after `wait` seconds, or written down by RQ's own code (`settled`).
+
+    `answered` is whether what its key names has answered; None when it was not asked.
+    """
 
     job: Taken
     wait: float | None = None
-    error: str | None = None
+    answered: bool | None = None
+    settled: bool = False
 
 
 class Batches:
@@ -48,8 +53,17 @@ class Batches:
     Every method raises redis.RedisError; each may be repeated then.
     """
 
-    def __init__(self, connection: "redis.Redis", queues: Sequence[str], *, worker: str, lease: float) -> None:
+    def __init__(
+        self,
+        connection: "redis.Redis",
+        queues: Sequence[str],
+        *,
+        worker: str,
+        lease: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._connection = connection
+        self._clock = clock
         self._queues = queues
         self._worker = worker
         self._lease = lease
@@ -57,31 +71,49 @@ class Batches:
         self._end = connection.register_script(END)
         self._recover = connection.register_script(RECOVER)
 
-    def take(self, wanted: int) -> list[Taken]:
-        """At most `wanted` jobs that are due, from the queues in their order."""
-        now = time.time()
+    def take(self, wanted: int, *, most: int | None = None, rooms: Mapping[str, int] | None = None) -> list[Taken]:
+        """At most `wanted` jobs that are due, and at most `most` of one key, or what `rooms` says for it."""
+        moment = self._clock()
         execution = uuid.uuid4().hex
-        arguments: list[str | float] = [wanted, now, now + self._lease, execution, self._worker, *self._queues]
+        arguments: list[str | float] = [
+            wanted,
+            moment,
+            utcformat(now()),
+            moment + self._lease,
+            execution,
+            self._worker,
+            wanted if most is None else most,
+            json.dumps(rooms or {}),
+            *self._queues,
+        ]
         rows = self._take(keys=[], args=arguments)
-        return [Taken(job_id.decode(), origin.decode(), execution, data) for job_id, origin, data in rows]
+        return [_taken(execution, *row) for row in rows]
 
     def end(self, batch: Sequence[Ended]) -> None:
         """Write down that jobs have run."""
-        now = time.time()
+        moment = self._clock()
         rows = [
-            (e.job.origin, e.job.job_id, e.job.execution, "" if e.wait is None else str(now + e.wait))
-            for e in batch
-            if e.error is None
+            (
+                ended.job.origin,
+                ended.job.job_id,
+                ended.job.execution,
+                ended.job.key,
+                "" if ended.wait is None else moment + ended.wait,
+                "" if ended.answered is None else int(ended.answered),
+            )
+            for ended in batch
+            if not ended.settled
         ]
         if rows:
-            self._end(keys=[], args=[self._worker, json.dumps(rows)])
-        for ended in batch:
-            if ended.error is not None:
-                self._fail(ended.job, ended.error)
+            self._end(keys=[], args=[moment, self._worker, json.dumps(rows)])
+
+    def holds(self, job: Taken) -> bool:
+        """Whether the job is still this worker's."""
+        return self._connection.zscore(_started(job.origin), job.member) is not None
 
     def renew(self, jobs: Iterable[Taken]) -> None:
         """Begin the leases of these jobs anew."""
-        lease_ends = time.time() + self._lease
+        lease_ends = self._clock() + self._lease
         with self._connection.pipeline(transaction=False) as pipeline:
             for job in jobs:
                 pipeline.zadd(_started(job.origin), {job.member: lease_ends}, xx=True)
@@ -89,22 +121,22 @@ class Batches:
 
     def recover(self) -> int:
         """Put the jobs whose leases have ended back on their queues, and return how many they were."""
-        recovered: int = self._recover(keys=[], args=[time.time(), *self._queues])
+        recovered: int = self._recover(keys=[], args=[self._clock(), *self._queues])
         return recovered
 
-    def _fail(self, job: Taken, error: str) -> None:
-        """Move a poisoned job to RQ's FailedJobRegistry, with the reason."""
-        if self._connection.zscore(_started(job.origin), job.member) is None:
-            return
-        with self._connection.pipeline() as pipeline:
-            pipeline.zrem(_started(job.origin), job.member)
-            try:
-                rq_job = RQJob.fetch(job.job_id, connection=self._connection, serializer=JSONSerializer)
-                record_job_failure(rq_job, error, pipeline)
-                pipeline.hincrby(f"rq:worker:{self._worker}", "failed_job_count", 1)
-            except (NoSuchJobError, ValueError) as unreadable:
-                log.error("%s: is gone or broken, no failure is kept: %s", job.job_id, unreadable)
-            pipeline.execute()
+
+def _taken(execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes, timeout: bytes, plain: int) -> Taken:
+    seconds = float(timeout or _DEFAULT_TIMEOUT)
+    return Taken(
+        job_id.decode(),
+        origin.decode(),
+        execution,
+        data,
+        key.decode(),
+        # RQ's sign for no end is -1.
+        seconds if seconds >= 0 else float("inf"),
+        plain=plain == 1,
+    )
 
 
 def _started(queue: str) -> str:

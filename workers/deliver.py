@@ -15,6 +15,7 @@ from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import retry_after, scheduled_delay
+from workers.handover import Handover
 from workers.http import HttpError
 from workers.operations import Operations, Reply
 from workers.queue import Queue, deliver_step
@@ -37,6 +38,7 @@ class Deliver:
         queue: Queue,
         signer: Signer,
         receivers: Operations,
+        handover: Handover,
         *,
         schedule: Sequence[float],
         rng: random.Random,
@@ -47,6 +49,7 @@ class Deliver:
         self._queue = queue
         self._signer = signer
         self._receivers = receivers
+        self._handover = handover
         self._schedule = schedule
         self._rng = rng
         self._clock = clock
@@ -57,7 +60,7 @@ class Deliver:
         Raises `persistence.dynamodb.Unavailable`.
         """
         try:
-            request = self._requests.get(request_id)
+            request = self._handover.take(request_id) or self._requests.get(request_id)
             if request.ended and request.delivery.status is DeliveryStatus.PENDING:
                 if wait := self._wait(request):
                     return wait

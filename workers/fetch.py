@@ -2,20 +2,25 @@
 
 import logging
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from persistence import json_text
 from persistence.errors import Conflict, NotFound
-from persistence.records import CloseReason, Job, Request, seconds_until
+from persistence.records import Attempt, CloseReason, DeliveryStatus, Request, seconds_until
 from persistence.requests import Requests
 from persistence.times import Clock, from_text, utc_now
-from workers.backoff import retry_after
-from workers.gate import Closed, Gate
+from workers.backoff import RetryPolicy, retry_after
+from workers.handover import Handover
 from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from workers.providers import Provider, Providers
-from workers.queue import Queue, deliver_step, fetch_step
+from workers.queue import Queue, deliver_step, fetch_step, needless_steps
 
 log = logging.getLogger(__name__)
+
+# How long what a job was told of the record is taken for true: an attempt that is made at once reads nothing, and one
+# that was late, delayed or taken back from a dead worker looks first. Each write is conditional all the same.
+_TRUSTED = timedelta(seconds=15)
 
 
 class Fetch:
@@ -26,8 +31,8 @@ class Fetch:
         requests: Requests,
         queue: Queue,
         providers: Providers,
-        gate: Gate,
         http: Http,
+        handover: Handover,
         *,
         result_limit: int,
         rng: random.Random,
@@ -36,74 +41,73 @@ class Fetch:
         self._requests = requests
         self._queue = queue
         self._providers = providers
-        self._gate = gate
         self._http = http
+        self._handover = handover
         self._result_limit = result_limit
         self._rng = rng
         self._clock = clock
 
-    def __call__(self, request_id: str, provider_name: str) -> float | None:
-        """Make the attempt that is due, if one is.
+    def __call__(self, attempt: Attempt, known_at: datetime) -> bool | None:
+        """Make the attempt if it is due; `known_at` is when the record was as it says.
 
-        Returns the seconds to wait when it is too early or the provider must not be asked yet: that is no attempt.
-        Raises `persistence.dynamodb.Unavailable`.
+        Returns whether the provider answered, None if it was not asked. Raises `persistence.dynamodb.Unavailable`.
         """
         now = self._clock()
         try:
-            request = self._requests.get(request_id)
-        except NotFound:
+            current = attempt if now - known_at < _TRUSTED else self._look(attempt, now)
+            if current is None:
+                return None
+            if not seconds_until(current.deadline, now):
+                self._deliver(self._close(current.request_id, now))
+                return None
+            return self._attempt(current)
+        except (Conflict, NotFound) as gone:
+            log.info("%s %s: %s", attempt.request_id, attempt.provider, gone)
             return None
-        job = request.job(provider_name)
+
+    def _look(self, attempt: Attempt, now: datetime) -> Attempt | None:
+        """The attempt that is due now, as the record says. Raises NotFound."""
+        request = self._requests.get(attempt.request_id)
+        if request.ended and request.delivery.status is DeliveryStatus.PENDING:
+            # Who ended it may have died before the delivery was on the queue.
+            self._queue.put_missing([deliver_step(request)])
+        job = request.job(attempt.provider)
         if job is None or job.ended_at is not None:
             return None
-        try:
-            if not seconds_until(request.deadline, now):
-                self._requests.close(request_id, CloseReason.DEADLINE)
-                self._deliver(request_id)
-                return None
-            if wait := seconds_until(job.next_attempt_at, now):
-                return wait
-            self._attempt(request, job)
-        except Closed as closed:
-            return closed.wait
-        except (Conflict, NotFound) as gone:
-            log.info("%s %s: %s", request_id, provider_name, gone)
-        return None
+        current = request.attempt(job)
+        if seconds_until(job.next_attempt_at, now):
+            self._queue.put(fetch_step(current, now, from_text(job.next_attempt_at or "")))
+            return None
+        return current
 
-    def _attempt(self, request: Request, job: Job) -> None:
-        provider = self._providers.get(job.provider)
+    def _attempt(self, attempt: Attempt) -> bool | None:
+        provider = self._providers.get(attempt.provider)
         if provider is None:
             # A worker with an old file must not end what another could still fetch.
-            self._try_again(request, job, Provider(url=job.url), "the provider is not in the providers' file")
-            return
-        answer: Answer | None = None
+            self._try_again(attempt, RetryPolicy(), "the provider is not in the providers' file")
+            return None
         try:
-            with self._gate.visit(job.provider, provider) as visit:
-                try:
-                    answer = self._send(provider)
-                    visit.answered = answer.ok
-                except BodyTooLarge:
-                    visit.answered = True
-                    raise
+            answer = self._send(provider)
         except BodyTooLarge as error:
-            self._fail(request, job, str(error))
-            return
+            self._fail(attempt, str(error))
+            return True
         except HttpError as error:
-            self._try_again(request, job, provider, str(error))
-            return
+            self._try_again(attempt, provider.retry, str(error))
+            return False
         if not answer.ok:
             floor = retry_after(answer.headers, self._clock())
-            self._try_again(request, job, provider, str(answer), floor=floor)
-            return
+            self._try_again(attempt, provider.retry, str(answer), floor=floor)
+            return False
         result = b"null" if answer.status == 204 else answer.body
         try:
             json_text.parse(result)
         except ValueError as error:
-            self._try_again(request, job, provider, f"HTTP {answer.status} with a body that is {error}")
-            return
-        log.info("%s %s: DONE after %d attempts", request.request_id, job.provider, job.attempts + 1)
-        if self._requests.finish_job(request, job, result):
-            self._deliver(request.request_id)
+            self._try_again(attempt, provider.retry, f"HTTP {answer.status} with a body that is {error}")
+            return True
+        log.info("%s %s: DONE after %d attempts", attempt.request_id, attempt.provider, attempt.made + 1)
+        if request := self._requests.finish_job(attempt, result):
+            self._deliver(request)
+        return True
 
     def _send(self, provider: Provider) -> Answer:
         return self._http.send(
@@ -115,28 +119,36 @@ class Fetch:
             redirects=True,
         )
 
-    def _try_again(self, request: Request, job: Job, provider: Provider, error: str, *, floor: float = 0) -> None:
+    def _try_again(self, attempt: Attempt, policy: RetryPolicy, error: str, *, floor: float = 0) -> None:
         now = self._clock()
-        failures = job.attempts + 1
-        remaining = (from_text(request.deadline) - now).total_seconds()
-        delay = provider.retry.delay(failures, floor=floor, remaining=remaining, rng=self._rng)
+        failures = attempt.made + 1
+        remaining = (from_text(attempt.deadline) - now).total_seconds()
+        delay = policy.delay(failures, floor=floor, remaining=remaining, rng=self._rng)
         if delay is None:
-            self._fail(request, job, error)
+            self._fail(attempt, error)
             return
         next_attempt_at = _whole_milliseconds(now + timedelta(seconds=delay))
-        self._requests.record_failure(request, job, error, next_attempt_at)
+        self._requests.record_failure(attempt, error, next_attempt_at)
         log.info(
-            "%s %s: attempt %d failed, next in %.1f s: %s", request.request_id, job.provider, failures, delay, error
+            "%s %s: attempt %d failed, next in %.1f s: %s", attempt.request_id, attempt.provider, failures, delay, error
         )
-        self._queue.put(fetch_step(request, job, attempts=failures, at=next_attempt_at))
+        self._queue.put(fetch_step(replace(attempt, made=failures), now, next_attempt_at))
 
-    def _fail(self, request: Request, job: Job, error: str) -> None:
-        log.warning("%s %s: FAILED after %d attempts: %s", request.request_id, job.provider, job.attempts + 1, error)
-        if self._requests.fail_job(request, job, error):
-            self._deliver(request.request_id)
+    def _fail(self, attempt: Attempt, error: str) -> None:
+        log.warning(
+            "%s %s: FAILED after %d attempts: %s", attempt.request_id, attempt.provider, attempt.made + 1, error
+        )
+        if request := self._requests.fail_job(attempt, error):
+            self._deliver(request)
 
-    def _deliver(self, request_id: str) -> None:
-        self._queue.put(deliver_step(self._requests.get(request_id)))
+    def _close(self, request_id: str, now: datetime) -> Request:
+        request = self._requests.close(request_id, CloseReason.DEADLINE)
+        self._queue.drop(*needless_steps(request, now))
+        return request
+
+    def _deliver(self, request: Request) -> None:
+        self._handover.give(request)
+        self._queue.put(deliver_step(request))
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:

@@ -1,18 +1,22 @@
 """The queue: which RQ jobs stand for which steps, put there in one round trip. It is a hint; DynamoDB is the truth."""
 
+import json
 import logging
+import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 import redis
-import rq
 from rq.job import Job as RQJob
-from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
 
-from persistence.records import Job, Request
+from persistence.records import Attempt, Request
 from persistence.retrieval_record import Retrieval
 from persistence.times import from_text
+from workers.providers import Provider
+from workers.scripts import DROP, PUT
 
 log = logging.getLogger(__name__)
 
@@ -20,33 +24,41 @@ log = logging.getLogger(__name__)
 QUEUES = ("datahog-deliver", "datahog-submit", "datahog-fetch")
 _DELIVER, _SUBMIT, _FETCH = QUEUES
 
-# RQ's own limit for a job under its stock worker, seconds: no provider's total timeout can be longer than an hour.
+# RQ's own limit for a job, seconds: no provider's total timeout can be longer than an hour.
 _JOB_TIMEOUT = 4000
-_WAITING = frozenset({b"queued", b"scheduled", b"started"})
+_WAITING = frozenset({b"queued", b"scheduled", b"started", b"rate_limited"})
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step that is due at a moment (None: now). Its id names the very attempt, so that putting it twice is once."""
+    """One step that is due at a moment (None: now). Its id names the very attempt, so that putting it twice is once.
+
+    `provider` is whose limit it is under.
+    """
 
     queue: str
     function: str
-    args: tuple[str, ...]
+    args: tuple[str | float, ...]
     job_id: str
     at: datetime | None
+    provider: str | None = None
 
 
-def fetch_step(request: Request, job: Job, *, attempts: int | None = None, at: datetime | None = None) -> Step:
-    """The next attempt to fetch from a provider, after `attempts` made so far (as the record says, if not given)."""
-    made = job.attempts if attempts is None else attempts
-    job_id = f"fetch-{request.request_id}-{job.provider}-{request.revision}-{made}"
-    return Step(_FETCH, "fetch", (request.request_id, job.provider), job_id, at)
+def fetch_step(attempt: Attempt, known_at: datetime, at: datetime | None = None) -> Step:
+    """The attempt to fetch from a provider; `known_at` is when the record was as it says."""
+    job_id = f"fetch-{attempt.request_id}-{attempt.provider}-{attempt.revision}-{attempt.made}"
+    return Step(_FETCH, "fetch", (*astuple(attempt), known_at.timestamp()), job_id, at, attempt.provider)
 
 
-def fetch_steps(request: Request) -> list[Step]:
+def fetch_steps(request: Request, known_at: datetime) -> list[Step]:
     """The next attempt of each job that has not ended, at its time."""
     jobs = [job for job in request.jobs if job.ended_at is None]
-    return [fetch_step(request, job, at=_moment(job.next_attempt_at)) for job in jobs]
+    return [fetch_step(request.attempt(job), known_at, _moment(job.next_attempt_at)) for job in jobs]
+
+
+def needless_steps(request: Request, known_at: datetime) -> list[Step]:
+    """The attempts that may still wait on the queue although the request was closed."""
+    return [fetch_step(request.attempt(job), known_at) for job in request.jobs if not job.result]
 
 
 def deliver_step(request: Request, *, attempts: int | None = None, at: datetime | None = None) -> Step:
@@ -67,16 +79,18 @@ def submit_step(retrieval: Retrieval) -> Step:
 class Queue:
     """Puts steps on RQ's queues. `functions` is the module in which RQ finds a step's function by name.
 
-    `wake` is called after each put, so that a worker in the same process looks at once.
+    `provider_of` tells the limits of a provider by its name. `wake` is called after each put, so that a worker in the
+    same process looks at once.
     """
 
-    def __init__(self, connection: "redis.Redis", functions: str) -> None:
+    def __init__(
+        self, connection: "redis.Redis", functions: str, provider_of: Callable[[str], Provider | None]
+    ) -> None:
         self._connection = connection
         self._functions = functions
-        self._queues = {
-            name: rq.Queue(name, connection=connection, serializer=JSONSerializer, default_timeout=_JOB_TIMEOUT)
-            for name in QUEUES
-        }
+        self._provider_of = provider_of
+        self._put_script = connection.register_script(PUT)
+        self._drop_script = connection.register_script(DROP)
         self.wake: Callable[[], None] = lambda: None
 
     def put(self, *steps: Step) -> None:
@@ -100,23 +114,44 @@ class Queue:
         self._put(missing)
         return len(missing)
 
+    def drop(self, *steps: Step) -> None:
+        """Take those of the steps off the queue that nobody has begun. Without Redis they find nothing to do."""
+        try:
+            self._drop_script(keys=[], args=[step.job_id for step in steps])
+        except redis.RedisError as error:
+            log.info("queue away, %d steps stay on it: %s", len(steps), error)
+
     def _put(self, steps: Sequence[Step]) -> None:
         if not steps:
             return
-        pipeline = self._connection.pipeline()
+        limits = {}
+        arguments: list[str | float | bytes] = []
         for step in steps:
-            queue = self._queues[step.queue]
-            function = f"{self._functions}.{step.function}"
-            job = queue.create_job(function, args=step.args, job_id=step.job_id, description=step.job_id, result_ttl=0)
-            if step.at is None:
-                queue.enqueue_job(job, pipeline=pipeline)
-            else:
-                queue.schedule_job(job, step.at, pipeline=pipeline)
-                # RQ cuts the time to whole seconds; a job must not come early.
-                registry = queue.scheduled_job_registry.key
-                pipeline.zadd(registry, {step.job_id: step.at.timestamp()})
-        pipeline.execute()
+            provider = self._provider_of(step.provider) if step.provider else None
+            if step.provider and provider:
+                limits[step.provider] = _limits(provider)
+            arguments += [
+                step.queue,
+                step.job_id,
+                self._data(step),
+                "" if step.at is None else step.at.timestamp(),
+                step.provider if step.provider and provider else "",
+            ]
+        self._put_script(keys=[], args=[time.time(), utcformat(now()), _JOB_TIMEOUT, json.dumps(limits), *arguments])
         self.wake()
+
+    def _data(self, step: Step) -> bytes:
+        """RQ's job format: (function, instance, args, kwargs), serialized and compressed."""
+        return zlib.compress(json.dumps([f"{self._functions}.{step.function}", None, step.args, {}]).encode(), 1)
+
+
+def _limits(provider: Provider) -> dict[str, float]:
+    return {
+        "concurrency": provider.concurrency,
+        "breakerFailures": provider.breaker.failures,
+        "breakerSeconds": provider.breaker.open_seconds,
+        "probeSeconds": provider.connect_timeout + provider.total_timeout,
+    }
 
 
 def _moment(text: str | None) -> datetime | None:

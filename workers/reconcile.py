@@ -15,7 +15,7 @@ from persistence.records import CloseReason, DeliveryStatus, seconds_until
 from persistence.requests import Requests
 from persistence.retrievals import Retrievals
 from persistence.times import Clock, from_text, utc_now
-from workers.queue import Queue, deliver_step, fetch_steps, submit_step
+from workers.queue import Queue, deliver_step, fetch_steps, needless_steps, submit_step
 
 log = logging.getLogger(__name__)
 
@@ -101,12 +101,12 @@ class Reconciler:
             request = self._requests.get(request_id)
             if not request.ended and not seconds_until(request.deadline, now):
                 log.info("%s: deadline reached", request_id)
-                self._requests.close(request_id, CloseReason.DEADLINE)
-                request = self._requests.get(request_id)
+                request = self._requests.close(request_id, CloseReason.DEADLINE)
+                self._queue.drop(*needless_steps(request, now))
         except (NotFound, Conflict):
             return 0
         if not request.ended:
-            steps = fetch_steps(request)
+            steps = fetch_steps(request, now)
         elif request.delivery.status is DeliveryStatus.PENDING:
             steps = [deliver_step(request)]
         else:

@@ -1,65 +1,233 @@
-"""The Lua scripts of the worker: RQ's own bookkeeping, for many jobs in one atomic step.
+"""The Lua scripts over RQ's own keys: jobs put, taken, ended and taken back, many in one atomic step.
 
 Keys, as in RQ: `rq:queue:<name>` (list of job ids), `rq:scheduled:<name>` (sorted set by due time), `rq:wip:<name>`
 (the started registry, sorted set of `<job id>:<execution id>` by the end of the lease), `rq:job:<id>` (hash).
+Of RQ's rate limits, here one for each provider: `rq:rl:<key>` (hash; its `concurrency` is how many jobs may be queued
+or started), `rq:rl:<key>:allowed` (those that are), `rq:rl:<key>:rate_limited` (those that wait, by when they came).
+
+Of Datahog: `datahog:breaker:<key>` (hash: `failures` in a row, `openUntil`, `probeUntil`), and `datahog:held` (sorted
+set of keys by when to look again): whose breaker is open, or which have taken their share of a worker. The waiting jobs
+of these do not pass through the queue, where others would wait behind them: TAKE gives to each what it may have.
 """
 
-# ARGV: how many, now, end of the lease, execution id, worker name, queue names...
-# Moves what is due from the scheduled registries to the queues, then takes from the queues in their order.
-# A job that was put there twice is taken once. Returns rows of {job id, queue name, data}.
-TAKE = """
-if redis.call('EXISTS', 'rq:suspended') == 1 then return {} end
-local wanted, now, lease, execution, worker = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local taken = {}
-for i = 6, #ARGV do
-    local list, scheduled, started = 'rq:queue:' .. ARGV[i], 'rq:scheduled:' .. ARGV[i], 'rq:wip:' .. ARGV[i]
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, wanted)) do
-        redis.call('ZREM', scheduled, id)
-        if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
-            redis.call('RPUSH', list, id)
+_COMMON = """
+local function waiting_of(key) return 'rq:rl:' .. key .. ':rate_limited' end
+local function allowed_of(key) return 'rq:rl:' .. key .. ':allowed' end
+local function free_places(key)
+    return tonumber(redis.call('HGET', 'rq:rl:' .. key, 'concurrency') or 1) - redis.call('ZCARD', allowed_of(key))
+end
+
+local function queue(id, name)
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
+    redis.call('RPUSH', 'rq:queue:' .. name, id)
+end
+
+-- Lets those that wait longest onto their queues, as many as there are places.
+local function promote(key)
+    if redis.call('ZSCORE', 'datahog:held', key) then return end
+    while free_places(key) > 0 do
+        local id, came = unpack(redis.call('ZPOPMIN', waiting_of(key)))
+        if not id then return end
+        local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'origin')
+        if job[1] == 'rate_limited' then
+            redis.call('ZADD', allowed_of(key), came, id)
+            queue(id, job[2])
         end
     end
-    while #taken < wanted do
-        local id = redis.call('LPOP', list)
+end
+
+local function release(key, id)
+    redis.call('ZREM', allowed_of(key), id)
+    promote(key)
+end
+
+-- A job that is due goes onto its queue, behind those that came before it and wait for the same provider.
+local function admit(id, name, key, came)
+    if not key then return queue(id, name) end
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'rate_limited')
+    redis.call('ZADD', waiting_of(key), came, id)
+    promote(key)
+end
+"""
+
+# ARGV: now, now as RQ writes it, timeout, JSON of the fields of `rq:rl:<key>` by key,
+# then for each job: queue name, job id, data, time it is due or "" for now, key or ""
+PUT = (
+    _COMMON
+    + """
+local now, text, timeout = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+for key, fields in pairs(cjson.decode(ARGV[4])) do
+    redis.call('SADD', 'rq:rl-keys', key)
+    for name, value in pairs(fields) do redis.call('HSET', 'rq:rl:' .. key, name, value) end
+end
+for i = 5, #ARGV, 5 do
+    local name, id, data, due, key = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+    redis.call('SADD', 'rq:queues', 'rq:queue:' .. name)
+    redis.call('HSET', 'rq:job:' .. id, 'created_at', text, 'enqueued_at', text, 'data', data, 'origin', name,
+        'description', id, 'timeout', timeout, 'result_ttl', 0, 'status', 'scheduled')
+    if key == '' then key = nil else
+        local places = redis.call('HGET', 'rq:rl:' .. key, 'concurrency')
+        redis.call('HSET', 'rq:job:' .. id, 'rate_limit_key', key, 'rate_limit_concurrency', places)
+    end
+    if due == '' then admit(id, name, key, now + i / 1e6) else redis.call('ZADD', 'rq:scheduled:' .. name, due, id) end
+end
+"""
+)
+
+# ARGV: how many, now, now as RQ writes it, end of the lease, execution id, worker name,
+# how many of one key, JSON of how many of those keys of which it is fewer, queue names...
+# Moves what is due from the scheduled registries to the queues; takes of the keys that are held what they may have,
+# then from the queues in their order. A job that was put there twice is taken once.
+# Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0}.
+TAKE = (
+    _COMMON
+    + """
+if redis.call('EXISTS', 'rq:suspended') == 1 then return {} end
+local wanted, now, text, lease, execution, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), unpack(ARGV, 3, 6)
+local most, rooms, breakers, taken = tonumber(ARGV[7]), cjson.decode(ARGV[8]), {}, {}
+
+local function room(key) return rooms[key] or most end
+
+-- How many jobs the breaker of a key lets through, and when to look again.
+local function breaker(key)
+    if not breakers[key] then
+        local state = redis.call('HMGET', 'datahog:breaker:' .. key, 'openUntil', 'probeUntil')
+        local open, probe = tonumber(state[1] or 0), tonumber(state[2] or 0)
+        if not state[1] then breakers[key] = {math.huge, now}
+        elseif open > now then breakers[key] = {0, open}
+        elseif probe > now then breakers[key] = {0, math.min(probe, now + 1)}
+        else breakers[key] = {1, now + 1} end
+    end
+    return unpack(breakers[key])
+end
+
+local function look(id)
+    return redis.call('HMGET', 'rq:job:' .. id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl',
+        'success_callback_name', 'webhooks', 'repeats_left', 'group_id')
+end
+
+local function plain(id, job)
+    if job[6] ~= '0' or redis.call('EXISTS', 'rq:job:' .. id .. ':dependents') == 1 then return 0 end
+    for i = 7, 10 do if job[i] and job[i] ~= '' then return 0 end end
+    return 1
+end
+
+local function start(id, job)
+    local data, key = job[1], job[4]
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution,
+        'started_at', text)
+    redis.call('ZADD', 'rq:wip:' .. job[3], lease, id .. ':' .. execution)
+    taken[#taken + 1] = {id, job[3], data, key or '', job[5] or '', plain(id, job)}
+    if not key then return end
+    redis.call('ZADD', allowed_of(key), 'NX', now, id)
+    rooms[key] = room(key) - 1
+    if breaker(key) == 1 then
+        local probe = now + tonumber(redis.call('HGET', 'rq:rl:' .. key, 'probeSeconds') or 60)
+        redis.call('HSET', 'datahog:breaker:' .. key, 'probeUntil', probe)
+        breakers[key] = {0, now + 1}
+    end
+end
+
+local function hold_back(id, key, again)
+    local came = redis.call('ZSCORE', allowed_of(key), id) or now
+    redis.call('ZREM', allowed_of(key), id)
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'rate_limited')
+    redis.call('ZADD', waiting_of(key), came, id)
+    redis.call('ZADD', 'datahog:held', 'NX', again, key)
+end
+
+for i = 9, #ARGV do
+    local scheduled = 'rq:scheduled:' .. ARGV[i]
+    local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
+    for j = 1, #due, 2 do
+        redis.call('ZREM', scheduled, due[j])
+        local job = redis.call('HMGET', 'rq:job:' .. due[j], 'data', 'rate_limit_key')
+        if job[1] then admit(due[j], ARGV[i], job[2], due[j + 1]) end
+    end
+end
+
+local held = redis.call('ZRANGEBYSCORE', 'datahog:held', '-inf', now, 'LIMIT', 0, 1000)
+local share = math.max(1, math.floor(wanted / (#held + 1)))
+for _, key in ipairs(held) do
+    if #taken >= wanted then break end
+    local let, again = breaker(key)
+    local count = math.min(share, wanted - #taken, room(key), let, free_places(key))
+    local popped = count > 0 and redis.call('ZPOPMIN', waiting_of(key), count) or {}
+    for j = 1, #popped, 2 do
+        local job = look(popped[j])
+        if job[2] == 'rate_limited' then start(popped[j], job) end
+    end
+    if redis.call('ZCARD', waiting_of(key)) == 0 then redis.call('ZREM', 'datahog:held', key)
+    else redis.call('ZADD', 'datahog:held', again, key) end
+end
+
+for i = 9, #ARGV do
+    for _ = 1, 1000 do
+        if #taken >= wanted then return taken end
+        local id = redis.call('LPOP', 'rq:queue:' .. ARGV[i])
         if not id then break end
-        local job = redis.call('HMGET', 'rq:job:' .. id, 'data', 'status')
+        local job = look(id)
         if job[1] and job[2] ~= 'started' then
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution)
-            redis.call('ZADD', started, lease, id .. ':' .. execution)
-            taken[#taken + 1] = {id, ARGV[i], job[1]}
+            local key, let, again = job[4], 1, now
+            if key then let, again = breaker(key) end
+            if key and (let < 1 or room(key) < 1) then hold_back(id, key, again) else start(id, job) end
         end
     end
 end
 return taken
 """
+)
 
-# ARGV: worker name, JSON rows of [queue name, job id, execution id, time to come again or ""]
+# ARGV: now, worker name, JSON rows of [queue name, job id, execution id, key or "", time to come again or "",
+# 1 when what the key names answered, 0 when it did not, "" when it was not asked]
 # A job that somebody else has started or queued meanwhile is left to them: only the own entry goes.
-END = """
-local finished = 0
-for _, row in ipairs(cjson.decode(ARGV[2])) do
-    local name, id, execution, again = row[1], row[2], row[3], row[4]
-    local key = 'rq:job:' .. id
+END = (
+    _COMMON
+    + """
+local now, worker, finished = tonumber(ARGV[1]), ARGV[2], 0
+
+local function count(key, answered)
+    local state = 'datahog:breaker:' .. key
+    if answered == 1 then
+        if redis.call('DEL', state) == 1 then redis.call('ZADD', 'datahog:held', 'XX', now, key) end
+        return
+    end
+    local failures = redis.call('HINCRBY', state, 'failures', 1)
+    local policy = redis.call('HMGET', 'rq:rl:' .. key, 'breakerFailures', 'breakerSeconds')
+    if policy[1] and failures >= tonumber(policy[1]) then
+        local open = now + tonumber(policy[2])
+        redis.call('HSET', state, 'openUntil', open)
+        redis.call('HDEL', state, 'probeUntil')
+        redis.call('ZADD', 'datahog:held', open, key)
+    end
+    redis.call('EXPIRE', state, 172800)
+end
+
+for _, row in ipairs(cjson.decode(ARGV[3])) do
+    local name, id, execution, key, again, answered = unpack(row)
+    local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'execution')
     local held = redis.call('ZREM', 'rq:wip:' .. name, id .. ':' .. execution) == 1
-    local job = redis.call('HMGET', key, 'status', 'execution')
+    if key ~= '' and answered ~= '' then count(key, answered) end
     if held and job[1] == 'started' and job[2] == execution then
         if again == '' then
-            redis.call('DEL', key, 'rq:results:' .. id)
+            redis.call('DEL', 'rq:job:' .. id, 'rq:results:' .. id)
             redis.call('ZREM', 'rq:failed:' .. name, id)
             finished = finished + 1
         else
-            redis.call('HSET', key, 'status', 'scheduled')
+            redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled')
             redis.call('ZADD', 'rq:scheduled:' .. name, again, id)
         end
+        if key ~= '' then release(key, id) end
+    elseif held and not job[1] and key ~= '' then
+        release(key, id)
     end
 end
-redis.call('HINCRBY', 'rq:worker:' .. ARGV[1], 'successful_job_count', finished)
-return 0
+redis.call('HINCRBY', 'rq:worker:' .. worker, 'successful_job_count', finished)
 """
+)
 
 # ARGV: now, queue names...
-# Puts jobs whose lease has ended back at the front of their queues. Returns how many.
+# Puts jobs whose lease has ended back at the front of their queues; their places stay theirs. Returns how many.
 RECOVER = """
 local recovered = 0
 for i = 2, #ARGV do
@@ -76,3 +244,22 @@ for i = 2, #ARGV do
 end
 return recovered
 """
+
+# ARGV: job ids...
+# Forgets jobs that nobody has begun; what is left of them on a queue is passed over.
+DROP = (
+    _COMMON
+    + """
+for _, id in ipairs(ARGV) do
+    local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'origin', 'rate_limit_key')
+    if job[1] and job[1] ~= 'started' then
+        redis.call('DEL', 'rq:job:' .. id)
+        redis.call('ZREM', 'rq:scheduled:' .. job[2], id)
+        if job[3] then
+            redis.call('ZREM', waiting_of(job[3]), id)
+            release(job[3], id)
+        end
+    end
+end
+"""
+)

@@ -1,43 +1,38 @@
 """The RQ worker: runs many jobs at once on threads, taking and ending them in batches, until it is told to stop."""
 
-import json
 import logging
-import math
-import queue
 import signal
 import threading
 import time
-import traceback
-import zlib
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 import redis
 from redis.client import PubSub, PubSubWorkerThread
-from rq import Retry, worker_registration
+from rq import worker_registration
 from rq.serializers import JSONSerializer
-from rq.utils import import_attribute, now
+from rq.timeouts import TimerDeathPenalty
+from rq.utils import now
 from rq.worker import WorkerStatus
 from rq.worker.base import BaseWorker
 
-from persistence.dynamodb import Unavailable
-from workers.batches import Batches, Ended, Taken
+from workers.batches import Batches
+from workers.pool import Pool
+from workers.runner import Runner
 
 log = logging.getLogger(__name__)
 
 # Seconds. An idle worker looks this often, and so is a delayed job late by no more than this.
 IDLE_POLL = 0.02
-_RETRY_UNAVAILABLE = 2.0
+# Seconds that a busy worker waits for more to end before it goes to Redis: fewer trips, with more in each.
+_GATHER = 0.003
 _BATCH = 200
 _BEATS_IN_A_LEASE = 5
-
-
-class Later(Retry):
-    """What a job returns that is to run again after `wait` seconds. RQ's stock worker takes it as its own `Retry`."""
-
-    def __init__(self, wait: float) -> None:
-        super().__init__(max=1_000_000, interval=math.ceil(wait))
-        self.wait = wait
+_OVERDUE_PERIOD = 0.5
+# However many jobs of one key there are, they get no more of a worker's places than this many times those that stay
+# free: thresholds that move with what is free, after Choudhury and Hahne, "Dynamic queue length thresholds for
+# shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
+_SHARE = 4
 
 
 class ConcurrentWorker(BaseWorker):
@@ -45,26 +40,30 @@ class ConcurrentWorker(BaseWorker):
 
     `grace` is the seconds that running jobs get to finish once the worker was told to stop; those that have not
     by then are put back on the queue. A job whose worker has been silent for `lease` seconds goes to another.
+
+    Of jobs with the same RQ rate limit no more run than it says, over all workers, and a part of the places of each
+    worker is kept for others. Such a job may return whether what it asked has answered: see `workers.scripts`.
     """
 
+    # RQ's callbacks of jobs run on threads, where signals do not come.
+    death_penalty_class = TimerDeathPenalty
+
     def __init__(
-        self, queues: Sequence[str], connection: "redis.Redis", *, concurrency: int, grace: float, lease: float = 25
+        self, queues: Sequence[str], connection: "redis.Redis", *, concurrency: int, grace: float, lease: float = 20
     ) -> None:
         """Waits until Redis answers."""
         self._stopping = False
         self._until_redis_answers(connection.ping)
         super().__init__(list(queues), connection=connection, serializer=JSONSerializer, worker_ttl=60)
         self.birth_date = self.last_heartbeat = now()
-        self._concurrency = concurrency
         self._grace = grace
         self._batches = Batches(connection, queues, worker=self.name, lease=lease)
         self._beat_period = lease / _BEATS_IN_A_LEASE
-        self._beat_due = 0.0
-        self._running: dict[str, Taken] = {}
-        self._todo: queue.SimpleQueue[Taken] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-        self._threads = 0
+        self._beaten = -lease
+        self._overdue_looked = 0.0
         self._wake = threading.Event()
+        runner = Runner(self, self._batches, lambda: self._stopping)
+        self._pool = Pool(concurrency, runner.run, runner.fail_overdue, self._wake)
 
     def wake(self) -> None:
         """Look at the queue now: there is something on it."""
@@ -77,7 +76,7 @@ class ConcurrentWorker(BaseWorker):
         self._until_redis_answers(self._sign_on)
         self._until_redis_answers(self.subscribe)
         names = ", ".join(self.queue_names())
-        log.info("worker %s: up to %d jobs at once from %s", self.name[:8], self._concurrency, names)
+        log.info("worker %s: up to %d jobs at once from %s", self.name[:8], self._pool.size, names)
         while not self._stopping:
             try:
                 self._beat()
@@ -103,7 +102,8 @@ class ConcurrentWorker(BaseWorker):
                 time.sleep(1)
 
     def _rest(self) -> None:
-        self._wake.wait(IDLE_POLL)
+        if self._wake.wait(IDLE_POLL):
+            time.sleep(_GATHER)
         self._wake.clear()
 
     # What RQ's tools see of this worker, and say to it.
@@ -126,93 +126,67 @@ class ConcurrentWorker(BaseWorker):
             raise exc
         time.sleep(1)
 
-    # On the main thread; each raises redis.RedisError.
+    # Each raises redis.RedisError.
 
     def _beat(self) -> None:
         """When it is time to: say that this worker lives, keep its jobs, and take back those of workers that do not."""
-        if time.monotonic() < self._beat_due:
+        moment = time.monotonic()
+        if moment - self._overdue_looked >= _OVERDUE_PERIOD:
+            self._overdue_looked = moment
+            self._pool.end_overdue()
+        if moment - self._beaten < self._beat_period:
             return
         self._sign_on()
-        self._batches.renew(self._running.values())
-        if recovered := self._batches.recover():
+        self._batches.renew(self._pool.jobs)
+        # When Redis was away the leases of the living have ended, too: they get a beat's time to renew them.
+        if moment - self._beaten < 2 * self._beat_period and (recovered := self._batches.recover()):
             log.warning("took back %d jobs of workers that are gone", recovered)
-        self._beat_due = time.monotonic() + self._beat_period
+        self._beaten = moment
 
     def _take_batch(self) -> bool:
-        free = min(self._concurrency - len(self._running), _BATCH)
+        free = self._pool.free
         if free <= 0:
             return False
-        taken = self._batches.take(free)
+        # What a key may still get, so that its jobs are then no more than _SHARE times the places left free.
+        most = max(1, _SHARE * free // (1 + _SHARE))
+        rooms = {
+            key: max(0, (_SHARE * free - running) // (1 + _SHARE))
+            for key, running in self._pool.by_key.items()
+            if key and running > _SHARE
+        }
+        taken = self._batches.take(min(free, _BATCH), most=most, rooms=rooms)
         for job in taken:
-            self._running[job.member] = job
-            self._todo.put(job)
-        self._add_threads()
+            self._pool.submit(job)
         return bool(taken)
 
     def _end_batch(self) -> None:
-        batch = [self._ended.get() for _ in range(min(self._ended.qsize(), _BATCH))]
+        batch = self._pool.ended(_BATCH)
         try:
             self._batches.end(batch)
         except redis.RedisError:
             # None may be dropped: ending a job twice is harmless.
-            for ended in batch:
-                self._ended.put(ended)
+            self._pool.put_back(batch)
             raise
-        for ended in batch:
-            self._running.pop(ended.job.member, None)
+        self._pool.confirm(batch)
 
     def _finish(self) -> None:
         """Let running jobs finish within the grace period, give the rest back, and sign off."""
         log.info("worker %s: told to stop, taking no more jobs", self.name[:8])
         ends = time.monotonic() + self._grace
-        while self._executing() and time.monotonic() < ends:
+        while self._pool.executing and time.monotonic() < ends:
             try:
                 self._beat()
                 self._end_batch()
             except redis.RedisError:
                 time.sleep(IDLE_POLL)
             self._rest()
-        given_back = self._executing()
-        for job in self._running.values():
-            # Of two ends of one job the first counts.
-            self._ended.put(Ended(job, wait=0))
+        given_back = self._pool.executing
+        self._pool.give_up()
         try:
-            while self._running:
+            while self._pool.jobs:
                 self._end_batch()
             self.unsubscribe()  # type: ignore[no-untyped-call]
             self.register_death()  # type: ignore[no-untyped-call]
             log.info("worker %s: stopped, %d jobs given back", self.name[:8], given_back)
         except redis.RedisError as error:
-            log.warning("queue away, %d jobs left to the reconciler: %s", len(self._running), error)
-
-    def _executing(self) -> int:
-        """How many jobs have not run to their end."""
-        return len(self._running) - self._ended.qsize()
-
-    # On the other threads.
-
-    def _add_threads(self) -> None:
-        while self._threads < min(len(self._running), self._concurrency):
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            job = self._todo.get()
-            self._ended.put(_execute(job))
-            self._wake.set()
-
-
-def _execute(job: Taken) -> Ended:
-    try:
-        # RQ's job format: (function, instance, args, kwargs), serialized and compressed.
-        function, _, args, kwargs = json.loads(zlib.decompress(job.data))
-        returned = import_attribute(function)(*args, **kwargs)
-        return Ended(job, wait=returned.wait if isinstance(returned, Later) else None)
-    except (Unavailable, redis.RedisError) as error:
-        log.warning("%s: held for %g s: %s", job.job_id, _RETRY_UNAVAILABLE, error)
-        return Ended(job, wait=_RETRY_UNAVAILABLE)
-    except BaseException as error:
-        # SystemExit too: a thread that ends would hold its job for ever.
-        log.exception("%s: failed: %r", job.job_id, error)
-        return Ended(job, error=traceback.format_exc())
+            log.warning("queue away, %d jobs left to the reconciler: %s", len(self._pool.jobs), error)

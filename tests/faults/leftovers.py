@@ -9,6 +9,7 @@ from persistence.due import DueIndex
 from persistence.dynamodb import Table
 from persistence.tables import aggregator_table, client_table
 from persistence.times import utc_now
+from persistence.transport import Transport
 from tests.system import System
 
 _WORK = ("rq:queue:*", "rq:wip:*", "rq:scheduled:*", "rq:failed:*", "rq:job:*")
@@ -19,7 +20,7 @@ def open_records(system: System) -> list[str]:
     client = dynamodb_client(system.settings, {})
     prefix = system.settings.table_prefix
     in_years = utc_now() + timedelta(days=10_000)
-    tables = [Table(client, name) for name in (aggregator_table(prefix), client_table(prefix))]
+    tables = [Table(Transport(client), name) for name in (aggregator_table(prefix), client_table(prefix))]
     return [record_id for table in tables for record_id in DueIndex(table).due(in_years, limit=1000)]
 
 

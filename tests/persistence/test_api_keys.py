@@ -6,12 +6,13 @@ from persistence.api_keys import PATTERN, ApiKeys, id_of, new_key
 from persistence.dynamodb import Table
 from persistence.errors import NotFound
 from persistence.tables import keys_table
+from persistence.transport import Transport
 from tests.repositories import Repositories
 
 
 @pytest.fixture
 def keys(repositories: Repositories) -> ApiKeys:
-    return ApiKeys(Table(repositories.dynamodb, keys_table(repositories.prefix)), clock=repositories.clock)
+    return ApiKeys(Table(Transport(repositories.dynamodb), keys_table(repositories.prefix)), clock=repositories.clock)
 
 
 def test_a_key_is_found_by_its_id_and_known_by_its_text(keys: ApiKeys) -> None:

@@ -12,8 +12,8 @@ from tests.repositories import Repositories, at_once, conflicts
 
 def test_a_cancelled_request_keeps_what_was_done_and_cancels_the_rest(repositories: Repositories) -> None:
     request = repositories.open_request(3)
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
-    repositories.requests.record_failure(request, request.jobs[1], "timeout", repositories.clock())
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
+    repositories.requests.record_failure(request.attempt(request.jobs[1]), "timeout", repositories.clock())
     now = repositories.clock.advance(minutes=1)
 
     repositories.requests.close(request.request_id, CloseReason.CANCELLED)
@@ -33,8 +33,8 @@ def test_at_the_deadline_the_open_jobs_fail_and_say_so(
 ) -> None:
     request = repositories.open_request(3)
     for job in request.jobs[:done]:
-        repositories.requests.finish_job(request, job, b"1")
-    repositories.requests.record_failure(request, request.jobs[1], "timeout", repositories.clock())
+        repositories.requests.finish_job(request.attempt(job), b"1")
+    repositories.requests.record_failure(request.attempt(request.jobs[1]), "timeout", repositories.clock())
     now = repositories.clock.advance(hours=1)
 
     repositories.requests.close(request.request_id, CloseReason.DEADLINE)

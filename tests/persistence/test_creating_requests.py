@@ -49,7 +49,7 @@ def test_the_same_content_under_the_same_id_is_the_same_request(repositories: Re
 
 def test_creating_again_tells_how_far_the_request_is(repositories: Repositories) -> None:
     first, _ = create(repositories)
-    repositories.requests.finish_job(first, first.jobs[0], b"1")
+    repositories.requests.finish_job(first.attempt(first.jobs[0]), b"1")
 
     again, _ = create(repositories)
 
@@ -76,7 +76,7 @@ def test_of_many_who_create_the_same_request_one_is_told_that_it_is_new(reposito
 def test_an_expired_request_is_not_found_and_may_be_replaced(repositories: Repositories) -> None:
     request, _ = create(repositories, "old")
     for job in request.jobs:
-        repositories.requests.finish_job(request, job, b"1")
+        repositories.requests.finish_job(request.attempt(job), b"1")
     repositories.deliveries.succeeded(repositories.requests.get("r1"))
     repositories.clock.advance(seconds=RETENTION)
 
@@ -123,8 +123,8 @@ def test_the_largest_request_fits_an_item(repositories: Repositories) -> None:
     deadline = repositories.clock() + timedelta(hours=1)
     request, _ = repositories.requests.create("r1", providers, url, deadline=deadline, content=None)
     for job in request.jobs:
-        repositories.requests.record_failure(request, job, error, repositories.clock())
-        repositories.requests.finish_job(request, job, incompressible_json(1310))
+        repositories.requests.record_failure(request.attempt(job), error, repositories.clock())
+        repositories.requests.finish_job(request.attempt(job), incompressible_json(1310))
 
     request = repositories.requests.get("r1")
 

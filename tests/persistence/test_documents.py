@@ -131,7 +131,7 @@ def test_a_cancelled_retrieval_shows_cancelled_jobs(repositories: Repositories) 
 
 def test_what_was_received_is_shown_as_it_was_sent(repositories: Repositories) -> None:
     request = repositories.open_request(2)
-    repositories.requests.finish_job(request, request.jobs[0], b"[1]")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"[1]")
     repositories.requests.close(request.request_id, CloseReason.CANCELLED)
     request = repositories.requests.get(request.request_id)
     sent = read(result_document(request, repositories.requests.load_results(request)))

@@ -59,7 +59,7 @@ def test_each_step_of_a_request_makes_it_due_anew(repositories: Repositories) ->
     request = repositories.open_request(2)
     repositories.clock.advance(minutes=10)
 
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
 
     assert repositories.due.due(repositories.clock(), limit=10) == []
     assert repositories.due.due(repositories.clock.advance(seconds=HEAL_AFTER), limit=10) == [request.request_id]
@@ -68,7 +68,9 @@ def test_each_step_of_a_request_makes_it_due_anew(repositories: Repositories) ->
 def test_a_planned_attempt_is_looked_at_early_rather_than_late(repositories: Repositories) -> None:
     request = repositories.open_request()
 
-    repositories.requests.record_failure(request, request.jobs[0], "timeout", repositories.clock.advance(hours=1))
+    repositories.requests.record_failure(
+        request.attempt(request.jobs[0]), "timeout", repositories.clock.advance(hours=1)
+    )
 
     assert repositories.due.due(repositories.clock(), limit=10) == [request.request_id]
 
@@ -96,7 +98,7 @@ def test_a_look_is_no_change_of_the_record(repositories: Repositories) -> None:
 
 def test_the_next_look_is_not_put_off_by_one_who_saw_an_earlier_record(repositories: Repositories) -> None:
     request = repositories.open_request(2)
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
     changed = repositories.requests.get(request.request_id)
 
     repositories.requests.look_again(request, repositories.clock() + timedelta(days=1))

@@ -16,13 +16,13 @@ THREADS = 64
 Write = Callable[[Repositories, Request, Job], object]
 
 ENDS: dict[str, Write] = {
-    "finish": lambda r, request, job: r.requests.finish_job(request, job, b"2"),
-    "finish in parts": lambda r, request, job: r.requests.finish_job(request, job, incompressible_json(9000)),
-    "finish with nothing": lambda r, request, job: r.requests.finish_job(request, job, None),
-    "fail": lambda r, request, job: r.requests.fail_job(request, job, "other"),
+    "finish": lambda r, request, job: r.requests.finish_job(request.attempt(job), b"2"),
+    "finish in parts": lambda r, request, job: r.requests.finish_job(request.attempt(job), incompressible_json(9000)),
+    "finish with nothing": lambda r, request, job: r.requests.finish_job(request.attempt(job), None),
+    "fail": lambda r, request, job: r.requests.fail_job(request.attempt(job), "other"),
 }
 WRITES: dict[str, Write] = ENDS | {
-    "record a failure": lambda r, request, job: r.requests.record_failure(request, job, "other", r.clock()),
+    "record a failure": lambda r, request, job: r.requests.record_failure(request.attempt(job), "other", r.clock()),
 }
 every_write = pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
 
@@ -35,10 +35,10 @@ every_write = pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES)
 def test_of_all_who_end_the_jobs_at_once_exactly_one_is_told_it_was_the_last(
     repositories: Repositories, rounds: list[tuple[int, ...]]
 ) -> None:
-    def end(request: Request, job: Job) -> bool:
+    def end(request: Request, job: Job) -> Request | None:
         if job.index % 2:
-            return repositories.requests.fail_job(request, job, "HTTP 500")
-        return repositories.requests.finish_job(request, job, b"1")
+            return repositories.requests.fail_job(request.attempt(job), "HTTP 500")
+        return repositories.requests.finish_job(request.attempt(job), b"1")
 
     for sizes in rounds:
         requests = [repositories.open_request(jobs) for jobs in sizes]
@@ -48,9 +48,13 @@ def test_of_all_who_end_the_jobs_at_once_exactly_one_is_told_it_was_the_last(
 
         answers = at_once(partial(end, *each) for each in shared)
 
-        told = [request.request_id for (request, _), answer in zip(shared, answers, strict=True) if answer is True]
+        told = [
+            request.request_id
+            for (request, _), answer in zip(shared, answers, strict=True)
+            if isinstance(answer, Request)
+        ]
         assert sorted(told) == sorted(request.request_id for request in requests)
-        assert (answers.count(False), conflicts(answers)) == (len(work) - len(requests), THREADS - len(work))
+        assert (answers.count(None), conflicts(answers)) == (len(work) - len(requests), THREADS - len(work))
         for request in requests:
             ended = repositories.requests.get(request.request_id)
             assert (ended.open_jobs, ended.status, ended.version) == (0, RequestStatus.PARTIAL, 1 + len(ended.jobs))
@@ -61,17 +65,14 @@ def test_a_request_ends_once_whether_by_its_last_job_or_by_its_deadline(reposito
     for _ in range(20):
         request = repositories.open_request(4)
 
-        def close(request_id: str = request.request_id) -> bool:
-            repositories.requests.close(request_id, CloseReason.CANCELLED)
-            return True
-
-        ends = [partial(repositories.requests.finish_job, request, job, b"1") for job in request.jobs]
+        close = partial(repositories.requests.close, request.request_id, CloseReason.CANCELLED)
+        ends = [partial(repositories.requests.finish_job, request.attempt(job), b"1") for job in request.jobs]
         answers = at_once([*ends, close])
 
         conflicts(answers)
-        assert answers.count(True) == 1
         ended = repositories.requests.get(request.request_id)
-        assert ended.status is (RequestStatus.CANCELLED if answers[-1] is True else RequestStatus.COMPLETE)
+        assert answers.count(ended) == 1
+        assert ended.status is (RequestStatus.CANCELLED if answers[-1] == ended else RequestStatus.COMPLETE)
         assert [job.status is JobStatus.DONE for job in ended.jobs] == [
             not isinstance(answer, Conflict) for answer in answers[:-1]
         ]
@@ -93,9 +94,9 @@ def test_how_the_jobs_ended_is_how_the_request_ended(
 def test_a_request_is_open_until_its_last_job_has_ended(repositories: Repositories) -> None:
     request = repositories.open_request(3)
 
-    told = [repositories.requests.fail_job(request, job, "HTTP 500") for job in request.jobs[:2]]
+    told = [repositories.requests.fail_job(request.attempt(job), "HTTP 500") for job in request.jobs[:2]]
 
-    assert told == [False, False]
+    assert told == [None, None]
     request = repositories.requests.get(request.request_id)
     assert (request.status, request.ended, request.ended_at) == (RequestStatus.OPEN, False, None)
 
@@ -103,9 +104,9 @@ def test_a_request_is_open_until_its_last_job_has_ended(repositories: Repositori
 def test_a_request_ended_when_its_last_job_did(repositories: Repositories) -> None:
     request = repositories.open_request(2)
 
-    repositories.requests.finish_job(request, request.jobs[1], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[1]), b"1")
     last = repositories.clock.advance(minutes=5)
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
 
     assert repositories.requests.get(request.request_id).ended_at == to_text(last)
 
@@ -113,7 +114,7 @@ def test_a_request_ended_when_its_last_job_did(repositories: Repositories) -> No
 def test_a_failed_job_says_why_and_after_how_many_attempts(repositories: Repositories) -> None:
     request = repositories.open_request()
 
-    repositories.requests.fail_job(request, request.jobs[0], "HTTP 500 #fail", attempts=3)
+    repositories.requests.fail_job(request.attempt(request.jobs[0]), "HTTP 500 #fail", attempts=3)
 
     (job,) = repositories.requests.get(request.request_id).jobs
     assert (job.status, job.last_error, job.attempts) == (JobStatus.FAILED, "HTTP 500 #fail", 3)
@@ -122,7 +123,7 @@ def test_a_failed_job_says_why_and_after_how_many_attempts(repositories: Reposit
 def test_a_job_may_be_ended_without_an_attempt_and_without_a_result(repositories: Repositories) -> None:
     request = repositories.open_request()
 
-    repositories.requests.finish_job(request, request.jobs[0], None, attempts=0)
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), None, attempts=0)
 
     request = repositories.requests.get(request.request_id)
     assert (request.jobs[0].status, request.jobs[0].attempts) == (JobStatus.DONE, 0)
@@ -133,7 +134,7 @@ def test_a_failed_attempt_is_counted_and_the_next_one_is_planned(repositories: R
     request = repositories.open_request(2)
     later = repositories.clock() + timedelta(minutes=2)
 
-    repositories.requests.record_failure(request, request.jobs[1], "timeout", later)
+    repositories.requests.record_failure(request.attempt(request.jobs[1]), "timeout", later)
 
     untouched, job = repositories.requests.get(request.request_id).jobs
     assert untouched == request.jobs[0]
@@ -143,10 +144,10 @@ def test_a_failed_attempt_is_counted_and_the_next_one_is_planned(repositories: R
 
 def test_an_ended_job_waits_for_no_next_attempt(repositories: Repositories) -> None:
     request = repositories.open_request()
-    repositories.requests.record_failure(request, request.jobs[0], "timeout", repositories.clock())
+    repositories.requests.record_failure(request.attempt(request.jobs[0]), "timeout", repositories.clock())
     request = repositories.requests.get(request.request_id)
 
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
 
     (job,) = repositories.requests.get(request.request_id).jobs
     assert (job.next_attempt_at, job.attempts, job.last_error) == (None, 2, "timeout")
@@ -155,7 +156,7 @@ def test_an_ended_job_waits_for_no_next_attempt(repositories: Repositories) -> N
 @every_write
 def test_an_ended_job_is_changed_by_nothing(repositories: Repositories, write: Write) -> None:
     request = repositories.open_request(2)
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
     before = repositories.requests.get(request.request_id)
     repositories.clock.advance(seconds=1)
 
@@ -199,18 +200,20 @@ def test_an_attempt_from_before_a_retry_changes_nothing(repositories: Repositori
 
 def test_an_attempt_that_was_counted_is_not_counted_again(repositories: Repositories) -> None:
     request = repositories.open_request()
-    repositories.requests.record_failure(request, request.jobs[0], "timeout", repositories.clock())
+    repositories.requests.record_failure(request.attempt(request.jobs[0]), "timeout", repositories.clock())
     before = repositories.requests.get(request.request_id)
 
     with pytest.raises(Conflict, match="was counted before"):
-        repositories.requests.record_failure(request, request.jobs[0], "other", repositories.clock())
+        repositories.requests.record_failure(request.attempt(request.jobs[0]), "other", repositories.clock())
 
     assert repositories.requests.get(request.request_id) == before
 
 
 def test_of_many_who_run_the_same_attempt_one_counts_it(repositories: Repositories) -> None:
     request = repositories.open_request()
-    fail = partial(repositories.requests.record_failure, request, request.jobs[0], "timeout", repositories.clock())
+    fail = partial(
+        repositories.requests.record_failure, request.attempt(request.jobs[0]), "timeout", repositories.clock()
+    )
 
     answers = at_once([fail] * 20)
 
@@ -222,7 +225,7 @@ def test_failures_of_different_jobs_do_not_get_in_each_others_way(repositories: 
     request = repositories.open_request(20)
     fail = repositories.requests.record_failure
 
-    answers = at_once(partial(fail, request, job, "timeout", repositories.clock()) for job in request.jobs)
+    answers = at_once(partial(fail, request.attempt(job), "timeout", repositories.clock()) for job in request.jobs)
 
     assert conflicts(answers) == 0
     assert {job.attempts for job in repositories.requests.get(request.request_id).jobs} == {1}
@@ -241,7 +244,7 @@ def test_each_write_raises_the_version_and_tells_when(repositories: Repositories
     request = repositories.open_request(2)
     now = repositories.clock.advance(seconds=1)
 
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
 
     changed = repositories.requests.get(request.request_id)
     assert (changed.version, changed.updated_at) == (request.version + 1, to_text(now))

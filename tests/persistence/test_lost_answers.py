@@ -16,7 +16,7 @@ def test_a_result_that_was_written_down_is_not_discarded(repositories: Repositor
     lose_one_answer(repositories.dynamodb, "UpdateItem")
 
     with pytest.raises(Conflict):
-        repositories.requests.finish_job(request, request.jobs[0], result)
+        repositories.requests.finish_job(request.attempt(request.jobs[0]), result)
 
     request = repositories.requests.get(request.request_id)
     assert (request.jobs[0].status, request.jobs[0].attempts) == (JobStatus.DONE, 1)
@@ -38,7 +38,7 @@ def test_a_failed_attempt_is_counted_once(repositories: Repositories) -> None:
     lose_one_answer(repositories.dynamodb, "UpdateItem")
 
     with pytest.raises(Conflict):
-        repositories.requests.record_failure(request, request.jobs[0], "timeout", repositories.clock())
+        repositories.requests.record_failure(request.attempt(request.jobs[0]), "timeout", repositories.clock())
 
     assert repositories.requests.get(request.request_id).jobs[0].attempts == 1
 

@@ -45,9 +45,9 @@ def test_small_results_ride_along_and_others_are_items_of_their_own(repositories
     small, large = incompressible_json(INLINE_LIMIT), incompressible_json(2 * INLINE_LIMIT)
     request = repositories.open_request(2)
 
-    repositories.requests.finish_job(request, request.jobs[0], small)
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), small)
     inline = repositories.parts(request.request_id)
-    repositories.requests.finish_job(request, request.jobs[1], large)
+    repositories.requests.finish_job(request.attempt(request.jobs[1]), large)
 
     assert inline == []
     assert len(repositories.parts(request.request_id)) == 1
@@ -62,7 +62,7 @@ def test_the_results_of_several_jobs_are_told_apart(repositories: Repositories) 
     request = repositories.open_request(3)
 
     for job in request.jobs:
-        repositories.requests.finish_job(request, job, texts[job.provider])
+        repositories.requests.finish_job(request.attempt(job), texts[job.provider])
 
     assert repositories.requests.load_results(repositories.requests.get(request.request_id)) == texts
 
@@ -99,21 +99,23 @@ def test_of_many_who_finish_a_job_only_the_first_leaves_parts(repositories: Repo
     request = repositories.open_request()
     texts = [incompressible_json(900_000 + number) for number in range(10)]
 
-    answers = at_once(partial(repositories.requests.finish_job, request, request.jobs[0], text) for text in texts)
+    answers = at_once(
+        partial(repositories.requests.finish_job, request.attempt(request.jobs[0]), text) for text in texts
+    )
 
     assert conflicts(answers) == 9
     request = repositories.requests.get(request.request_id)
     assert request.jobs[0].result is not None
     assert len(repositories.parts(request.request_id)) == request.jobs[0].result["parts"]
-    assert repositories.requests.load_results(request) == {"p0": texts[answers.index(True)]}
+    assert repositories.requests.load_results(request) == {"p0": texts[answers.index(request)]}
 
 
 def test_a_write_that_conflicts_does_not_touch_the_result_that_is_there(repositories: Repositories) -> None:
     request = repositories.open_request(2)
-    repositories.requests.finish_job(request, request.jobs[0], incompressible_json(400_000))
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), incompressible_json(400_000))
 
     with pytest.raises(Conflict):
-        repositories.requests.finish_job(request, request.jobs[0], incompressible_json(500_000))
+        repositories.requests.finish_job(request.attempt(request.jobs[0]), incompressible_json(500_000))
 
     results = repositories.requests.load_results(repositories.requests.get(request.request_id))
     assert results == {"p0": incompressible_json(400_000)}
@@ -121,7 +123,7 @@ def test_a_write_that_conflicts_does_not_touch_the_result_that_is_there(reposito
 
 def test_parts_outlive_the_request_they_belong_to(repositories: Repositories) -> None:
     request = repositories.open_request()
-    repositories.requests.finish_job(request, request.jobs[0], incompressible_json(900_000))
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), incompressible_json(900_000))
     repositories.clock.advance(days=2)
     repositories.deliveries.succeeded(repositories.requests.get(request.request_id))
 

@@ -35,10 +35,10 @@ def test_a_retried_request_ends_again_with_the_old_results_and_the_new(repositor
     ended = repositories.ended_request(done=1, failed=2, result=kept)
     request = retry(repositories, ended)
 
-    told = [repositories.requests.finish_job(request, job, b"2") for job in request.jobs[1:]]
+    told = [repositories.requests.finish_job(request.attempt(job), b"2") for job in request.jobs[1:]]
 
-    assert told == [False, True]
     request = repositories.requests.get(request.request_id)
+    assert told == [None, request]
     assert request.status is RequestStatus.COMPLETE
     assert repositories.requests.load_results(request) == {"p0": kept, "p1": b"2", "p2": b"2"}
 
@@ -70,16 +70,17 @@ def test_a_retried_request_is_open_in_the_due_index(repositories: Repositories) 
 def test_jobs_that_the_deadline_ended_are_run_again(repositories: Repositories, done: int) -> None:
     request = repositories.open_request(3)
     for job in request.jobs[:done]:
-        repositories.requests.finish_job(request, job, b"1")
+        repositories.requests.finish_job(request.attempt(job), b"1")
     repositories.clock.advance(hours=1)
     repositories.requests.close(request.request_id, CloseReason.DEADLINE)
 
     again = retry(repositories, request)
 
     assert [job.status for job in again.jobs] == [JobStatus.DONE] * done + [JobStatus.INIT] * (3 - done)
-    told = [repositories.requests.finish_job(again, job, b"1") for job in again.jobs[done:]]
-    assert told == [False] * (2 - done) + [True]
-    assert repositories.requests.get(request.request_id).status is RequestStatus.COMPLETE
+    told = [repositories.requests.finish_job(again.attempt(job), b"1") for job in again.jobs[done:]]
+    ended = repositories.requests.get(request.request_id)
+    assert told == [None] * (2 - done) + [ended]
+    assert ended.status is RequestStatus.COMPLETE
 
 
 def test_a_request_may_be_retried_again_and_again(repositories: Repositories) -> None:
@@ -87,7 +88,7 @@ def test_a_request_may_be_retried_again_and_again(repositories: Repositories) ->
 
     for revision in range(2, 5):
         request = retry(repositories, request)
-        repositories.requests.fail_job(request, request.jobs[1], "HTTP 500")
+        repositories.requests.fail_job(request.attempt(request.jobs[1]), "HTTP 500")
         request = repositories.requests.get(request.request_id)
 
         assert (request.revision, request.status) == (revision, RequestStatus.PARTIAL)
@@ -127,7 +128,7 @@ def test_only_what_failed_is_retried(repositories: Repositories, status: Request
     request = repositories.open_request(2)
     if status is RequestStatus.COMPLETE:
         for job in request.jobs:
-            repositories.requests.finish_job(request, job, b"1")
+            repositories.requests.finish_job(request.attempt(job), b"1")
     if status is RequestStatus.CANCELLED:
         repositories.requests.close(request.request_id, CloseReason.CANCELLED)
     before = repositories.requests.get(request.request_id)

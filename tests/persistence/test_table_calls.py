@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 from datahog.settings import Settings
 from datahog.wiring import dynamodb_client
 from persistence.dynamodb import ConditionFailed, Table, Unavailable
+from persistence.transport import Transport
 from tests.repositories import Repositories, answer_in_small_pages
 
 ITEM = {
@@ -105,7 +106,7 @@ def test_a_wrong_call_is_seen_as_one(repositories: Repositories) -> None:
 
 
 def test_a_table_that_is_not_there_makes_the_engine_unavailable(repositories: Repositories) -> None:
-    table = Table(repositories.dynamodb, "nowhere")
+    table = Table(Transport(repositories.dynamodb), "nowhere")
 
     with pytest.raises(Unavailable, match="ResourceNotFoundException"):
         table.get({"pk": "a", "sk": "b"})
@@ -117,4 +118,4 @@ def test_an_engine_that_is_away_is_unavailable() -> None:
     client = dynamodb_client(Settings(dynamodb_endpoint_url=f"http://127.0.0.1:{port}"), {})
 
     with pytest.raises(Unavailable, match="127.0.0.1"):
-        Table(client, "any").get({"pk": "a", "sk": "b"})
+        Table(Transport(client), "any").get({"pk": "a", "sk": "b"})

@@ -14,6 +14,7 @@ from persistence.records import Request
 from persistence.retrieval_record import Retrieval
 from persistence.tables import keys_table
 from persistence.tenants import DEFAULT_TENANT, kind_of
+from persistence.transport import Transport
 from tests.repositories import CALLBACK_URL, Repositories
 
 _TENANTS = (DEFAULT_TENANT, "acme", "acme.0", "0")
@@ -86,7 +87,7 @@ def test_each_finds_its_own_failed_deliveries(repositories: Repositories) -> Non
     made = {}
     for tenant in _TENANTS:
         request = request_of(repositories, tenant)
-        repositories.requests.finish_job(request, request.jobs[0], b"1")
+        repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
         repositories.deliveries.attempt_failed(repositories.requests.get(request.request_id), "HTTP 410", None)
         made[tenant] = request.request_id
 
@@ -125,7 +126,7 @@ def test_a_key_given_back_is_given_back_by_its_own_tenant(repositories: Reposito
 def test_still_open_are_ones_own_that_have_not_ended_or_gone(repositories: Repositories) -> None:
     items = Items(repositories.aggregator_table, "request", Request.from_item, clock=repositories.clock)
     mine, ended, theirs = (request_of(repositories, tenant) for tenant in ("acme", "acme", "globex"))
-    repositories.requests.finish_job(ended, ended.jobs[0], b"1")
+    repositories.requests.finish_job(ended.attempt(ended.jobs[0]), b"1")
 
     ids = [mine.request_id, ended.request_id, theirs.request_id, "nobodys"]
 
@@ -133,7 +134,7 @@ def test_still_open_are_ones_own_that_have_not_ended_or_gone(repositories: Repos
 
 
 def test_a_key_says_whose_it_is_and_whether_limits_hold(repositories: Repositories) -> None:
-    table = Table(repositories.dynamodb, keys_table(repositories.prefix))
+    table = Table(Transport(repositories.dynamodb), keys_table(repositories.prefix))
     keys = ApiKeys(table, clock=repositories.clock)
     keys.create("Ada", ["admin"])
     keys.create("client", ["admin"], tenant="acme", unlimited=True)

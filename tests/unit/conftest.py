@@ -13,6 +13,7 @@ from datahog.settings import Settings
 from tests.unit.servers import StubServer
 from tests.unit.tls import make_certificate
 from tests.unit.worker_process import StartWorker, WorkerProcess
+from workers.providers import Provider
 from workers.queue import Queue
 
 # The same examples in each run, and no failure because the machine was busy.
@@ -29,9 +30,15 @@ def connection(engines: Settings) -> Iterator["redis.Redis"]:
 
 
 @pytest.fixture
-def queue(connection: "redis.Redis") -> Queue:
+def providers() -> dict[str, Provider]:
+    """The providers that the queue knows; none until a test adds one."""
+    return {}
+
+
+@pytest.fixture
+def queue(connection: "redis.Redis", providers: dict[str, Provider]) -> Queue:
     """The queue of the worker's tests."""
-    return Queue(connection, "tests.unit.job_functions")
+    return Queue(connection, "tests.unit.job_functions", providers.get)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from persistence.dynamodb import Unavailable
-from workers.worker import Later
+from workers.later import Later
 
 RAN = "test:ran"
 
@@ -33,6 +33,12 @@ def note(name: str, seconds: str = "0") -> None:
     time.sleep(float(seconds))
     connection().decr("test:inside")
     connection().rpush(RAN, json.dumps([name, began]))
+
+
+def answered(name: str, seconds: str, told: bool) -> bool:
+    """Take that long, and say whether what was asked has answered."""
+    note(name, seconds)
+    return told
 
 
 def first(name: str) -> bool:

@@ -16,10 +16,17 @@ from workers.queue import QUEUES, Step
 DELIVER, SUBMIT, FETCH = QUEUES
 
 
-def step(function: str, *args: str, job_id: str = "", queue: str = FETCH, wait: float | None = None) -> Step:
+def step(
+    function: str,
+    *args: str,
+    job_id: str = "",
+    queue: str = FETCH,
+    wait: float | None = None,
+    provider: str | None = None,
+) -> Step:
     """A step that calls one of the job functions, after so many seconds; its id is the first argument."""
     at = None if wait is None else datetime.fromtimestamp(time.time() + wait, UTC)
-    return Step(queue, function, args, job_id or args[0], at)
+    return Step(queue, function, args, job_id or args[0], at, provider)
 
 
 def names(connection: "redis.Redis") -> list[str]:

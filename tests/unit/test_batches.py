@@ -90,7 +90,7 @@ def test_a_lost_lease_cannot_be_renewed(connection: "redis.Redis", queue: Queue,
     assert not running(connection)
 
 
-@pytest.mark.parametrize("late", [{}, {"wait": 5}, {"error": "boom"}])
+@pytest.mark.parametrize("late", [{}, {"wait": 5}])
 def test_who_has_lost_a_job_to_another_does_not_end_it(
     connection: "redis.Redis", queue: Queue, make: Make, late: dict[str, float]
 ) -> None:
@@ -125,17 +125,16 @@ def test_of_two_who_run_one_job_the_last_to_start_ends_it(
 
 
 def test_ending_again_changes_nothing(connection: "redis.Redis", queue: Queue, make: Make) -> None:
-    queue.put(step("note", "later"), step("note", "poison"))
+    queue.put(step("note", "later"), step("note", "done"))
     batches = make("w")
-    later, poison = batches.take(2)
-    ended = [Ended(later, wait=60), Ended(poison, error="boom")]
+    later, done = batches.take(2)
 
     for _ in range(2):
-        batches.end(ended)
+        batches.end([Ended(later, wait=60), Ended(done)])
 
     assert connection.zcard(f"rq:scheduled:{FETCH}") == 1
-    assert connection.zcard(f"rq:failed:{FETCH}") == 1
     assert connection.llen(f"rq:queue:{FETCH}") == 0
+    assert not connection.exists("rq:job:done")
 
 
 def test_a_job_comes_again_after_its_wait(connection: "redis.Redis", queue: Queue, make: Make) -> None:

@@ -60,7 +60,7 @@ def test_a_wrong_option_of_the_redis_url_is_one_line_that_does_not_repeat_it(opt
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_worker_that_waits_for_redis_can_be_stopped(number: signal.Signals, code: int) -> None:
-    process = start("worker")
+    process = start("worker", DATAHOG_WORKER_PROCESSES="1")
     assert process.stderr is not None
     first = process.stderr.readline()
 
@@ -70,6 +70,18 @@ def test_a_worker_that_waits_for_redis_can_be_stopped(number: signal.Signals, co
     assert "queue away" in first
     assert process.returncode == code
     assert "Traceback" not in errors
+
+
+def test_a_worker_that_the_system_allows_too_few_files_says_what_to_do() -> None:
+    few = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000)); "
+    script = few + "os.execv(sys.executable, [sys.executable, '-m', 'datahog', 'worker', '--concurrency', '500'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "datahog worker: DATAHOG_WORKER_CONCURRENCY: 500 jobs at once need 1200 open files and the system allows 1000 "
+        "(ulimit -Hn); allow more, or set it to 400\n"
+    )
 
 
 def test_a_long_poll_ends_with_what_there_is_when_its_server_stops() -> None:

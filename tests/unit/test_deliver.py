@@ -17,6 +17,7 @@ from tests.system import SECRET
 from tests.unit.rq_state import DELIVER, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.deliver import Deliver
+from workers.handover import Handover
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.signing import Signer
@@ -40,6 +41,7 @@ def make(wiring: Wiring) -> Make:
             wiring.queue,
             Signer(secrets),
             Operations(specs.AGGREGATOR, "http://nobody", Http(pool_size=2), timeouts=Timeouts(0.5, 0.5, 0.5)),
+            Handover(),
             schedule=schedule,
             rng=random.Random(1),
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
@@ -55,8 +57,8 @@ def ended(wiring: Wiring, stub: StubServer) -> None:
     providers = [("gas", "http://gas"), ("water", "http://water")]
     request, _ = wiring.requests.create("r1", providers, f"{stub.url}/callback", deadline=deadline, content={})
     gas, water = request.jobs
-    wiring.requests.finish_job(request, gas, b'[ {"amount": 22.270} ]')
-    wiring.requests.fail_job(request, water, "HTTP 500 #fail")
+    wiring.requests.finish_job(request.attempt(gas), b'[ {"amount": 22.270} ]')
+    wiring.requests.fail_job(request.attempt(water), "HTTP 500 #fail")
 
 
 def delivery(wiring: Wiring) -> Delivery:
@@ -295,7 +297,7 @@ def test_an_attempt_of_an_earlier_round_does_not_count(wiring: Wiring, make: Mak
     with Meanwhile(lambda: wiring.requests.retry("r1", deadline=deadline), Reply(status)) as server:
         deadline = datetime.now(UTC) + timedelta(days=1)
         request, _ = wiring.requests.create("r1", [("gas", "http://gas")], server.url, deadline=deadline, content={})
-        wiring.requests.fail_job(request, request.jobs[0], "HTTP 500")
+        wiring.requests.fail_job(request.attempt(request.jobs[0]), "HTTP 500")
 
         assert make()("r1") is None
 
@@ -306,7 +308,7 @@ def test_an_attempt_of_an_earlier_round_does_not_count(wiring: Wiring, make: Mak
 def test_a_result_that_is_lost_ends_the_delivery(wiring: Wiring, make: Make, stub: StubServer) -> None:
     deadline = datetime.now(UTC) + timedelta(days=1)
     request, _ = wiring.requests.create("r1", [("gas", "http://gas")], stub.url, deadline=deadline, content={})
-    wiring.requests.finish_job(request, request.jobs[0], orjson.dumps(random.Random(1).randbytes(5000).hex()))
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), orjson.dumps(random.Random(1).randbytes(5000).hex()))
     place = wiring.requests.get("r1").jobs[0].result or {}
     wiring._request_results.discard("r1", place)
 

@@ -1,6 +1,9 @@
 """Fetch, over real engines and a server that answers as told: each outcome is written down and its next step put."""
 
+import json
 import random
+import time
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,17 +15,22 @@ import pytest
 
 from datahog.wiring import Wiring
 from persistence.dynamodb import Unavailable
-from persistence.records import CloseReason, JobStatus, Request, RequestStatus
-from persistence.times import from_text
+from persistence.records import Attempt, CloseReason, JobStatus, Request, RequestStatus
+from persistence.requests import Requests
+from persistence.times import from_text, to_text
 from tests.unit.rq_state import DELIVER, FETCH, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.backoff import RetryPolicy
 from workers.fetch import Fetch
-from workers.gate import Gate
+from workers.handover import Handover
 from workers.http import Http
-from workers.providers import BreakerPolicy, Provider, Providers
+from workers.providers import Provider, Providers
+from workers.queue import fetch_steps
 
-Make = Callable[..., Fetch]
+Ask = Callable[[str, str], bool | None]
+Make = Callable[..., Ask]
+# What a job says that is not believed any more: the record is looked at.
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
@@ -40,26 +48,31 @@ def provider(stub: StubServer) -> Provider:
 def make(wiring: Wiring, provider: Provider) -> Make:
     """Makes the job; options are those of the provider."""
 
-    def fetch(
+    def make(
         *,
         providers: Providers | None = None,
         clock: Callable[[], datetime] = utc_now,
         result_limit: int = 1000,
         **options: Any,
-    ) -> Fetch:
+    ) -> Ask:
         gas = provider.model_copy(update=options)
-        return Fetch(
+        fetch = Fetch(
             wiring.requests,
             wiring.queue,
             {"gas": gas, "water": gas} if providers is None else providers,
-            Gate(wiring.redis, rng=random.Random(1)),
             Http(pool_size=2),
+            Handover(),
             result_limit=result_limit,
             rng=random.Random(1),
             clock=clock,
         )
+        return lambda request_id, name: fetch(old_attempt(request_id, name), LONG_AGO)
 
-    return fetch
+    return make
+
+
+def old_attempt(request_id: str, name: str) -> Attempt:
+    return Attempt(request_id, name, index=7, made=7, revision=7, deadline=to_text(LONG_AGO))
 
 
 @pytest.fixture
@@ -91,7 +104,7 @@ def test_a_2xx_with_json_ends_the_job_with_the_text_as_it_came(
     create()
     stub.replies = [reply]
 
-    assert make()("r1", "gas") is None
+    assert make()("r1", "gas")
 
     request = wiring.requests.get("r1")
     [job] = request.jobs
@@ -159,7 +172,7 @@ def test_anything_else_is_written_down_and_tried_again(
     create()
     stub.replies = [reply]
 
-    assert make(result_limit=10_000)("r1", "gas") is None
+    make(result_limit=10_000)("r1", "gas")
 
     request = wiring.requests.get("r1")
     [job] = request.jobs
@@ -230,10 +243,13 @@ def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..
     fetch = make()
     fetch("r1", "gas")
 
-    wait = fetch("r1", "gas")
+    wiring.redis.flushall()
+    assert fetch("r1", "gas") is None
 
-    assert wait == pytest.approx(10, abs=2)
     assert len(stub.asked) == 1
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    due = wiring.redis.zscore(f"rq:scheduled:{FETCH}", "fetch-r1-gas-1-1") or 0
+    assert 8 < due - time.time() < 12
 
 
 def test_a_result_larger_than_the_limit_fails_the_job_with_a_reason(
@@ -356,39 +372,6 @@ def test_the_same_attempt_made_twice_counts_once(wiring: Wiring, make: Make, cre
     assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
 
 
-def test_an_open_breaker_lets_wait_and_uses_up_no_attempt(
-    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
-) -> None:
-    create("gas", "water")
-    policy = BreakerPolicy(failures=1, open_seconds=30)
-    stub.replies = [Reply(500)]
-    fetch = make(breaker=policy)
-    fetch("r1", "gas")
-    now = utc_now() + timedelta(seconds=11)
-
-    wait = make(breaker=policy, clock=lambda: now)("r1", "gas")
-
-    assert wait is not None
-    assert 25 < wait <= 33
-    assert wiring.requests.get("r1").jobs[0].attempts == 1
-    assert len(stub.asked) == 1
-
-
-def test_a_full_provider_lets_wait_and_uses_up_no_attempt(
-    wiring: Wiring, make: Make, create: Callable[..., Request], provider: Provider, stub: StubServer
-) -> None:
-    create()
-    full = provider.model_copy(update={"concurrency": 1})
-
-    with Gate(wiring.redis, rng=random.Random(1)).visit("gas", full):
-        wait = make(concurrency=1)("r1", "gas")
-
-    assert wait is not None
-    assert 0 < wait < 1
-    assert wiring.requests.get("r1").jobs[0].attempts == 0
-    assert stub.asked == []
-
-
 def test_without_redis_an_attempt_is_made_and_written_down(
     make_wiring: Callable[..., Wiring], wiring: Wiring, create: Callable[..., Request], provider: Provider
 ) -> None:
@@ -398,13 +381,13 @@ def test_without_redis_an_attempt_is_made_and_written_down(
         lonely.requests,
         lonely.queue,
         {"gas": provider},
-        Gate(lonely.redis, rng=random.Random(1)),
         Http(pool_size=1),
+        Handover(),
         result_limit=1000,
         rng=random.Random(1),
     )
 
-    fetch("r1", "gas")
+    fetch(old_attempt("r1", "gas"), LONG_AGO)
 
     assert wiring.requests.get("r1").status is RequestStatus.COMPLETE
 
@@ -415,14 +398,14 @@ def test_without_dynamodb_the_attempt_is_to_be_repeated(make_wiring: Callable[..
         lonely.requests,
         wiring.queue,
         {},
-        Gate(wiring.redis, rng=random.Random(1)),
         Http(pool_size=1),
+        Handover(),
         result_limit=1000,
         rng=random.Random(1),
     )
 
     with pytest.raises(Unavailable):
-        fetch("r1", "gas")
+        fetch(old_attempt("r1", "gas"), LONG_AGO)
 
 
 def test_a_large_result_is_kept_whole(
@@ -435,3 +418,91 @@ def test_a_large_result_is_kept_whole(
     make(result_limit=5_242_880, total_timeout=10)("r1", "gas")
 
     assert wiring.requests.load_results(wiring.requests.get("r1")) == {"gas": body}
+
+
+@pytest.fixture
+def direct(wiring: Wiring, provider: Provider) -> Fetch:
+    """The job, over a repository that can write and not read."""
+    unreadable = Requests(wiring._request_items, wiring._request_results, retention=60)
+    unreadable.get = unexpected
+    handover, providers = Handover(), {"gas": provider, "water": provider}
+    return Fetch(
+        unreadable, wiring.queue, providers, Http(pool_size=2), handover, result_limit=1000, rng=random.Random(1)
+    )
+
+
+def unexpected(request_id: str, tenant: str | None = None) -> Request:
+    raise AssertionError(f"the record of {request_id} is read, whose tenant is {tenant}")
+
+
+def test_an_attempt_that_is_made_at_once_reads_nothing(
+    wiring: Wiring, direct: Fetch, create: Callable[..., Request]
+) -> None:
+    request = create("gas", "water")
+
+    answered = [direct(request.attempt(job), utc_now()) for job in request.jobs]
+
+    assert answered == [True, True]
+    ended = wiring.requests.get("r1")
+    assert (ended.status, ended.version) == (RequestStatus.COMPLETE, 3)
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+def test_the_next_attempt_carries_what_this_one_has_written(
+    wiring: Wiring, direct: Fetch, create: Callable[..., Request], stub: StubServer
+) -> None:
+    request = create()
+    stub.replies = [Reply(500)]
+
+    assert direct(request.attempt(request.jobs[0]), utc_now()) is False
+
+    recorded = wiring.requests.get("r1")
+    data = wiring.redis.hget("rq:job:fetch-r1-gas-1-1", "data")
+    assert isinstance(data, bytes)
+    function, _, args, _ = json.loads(zlib.decompress(data))
+    assert function == "datahog.jobs.fetch"
+    assert Attempt(*args[:-1]) == recorded.attempt(recorded.jobs[0])
+
+
+def test_what_was_true_a_while_ago_is_looked_at_again(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    request = create()
+    wiring.requests.close("r1", CloseReason.CANCELLED)
+    fetch = Fetch(
+        wiring.requests,
+        wiring.queue,
+        {"gas": Provider(url=stub.url)},
+        Http(pool_size=1),
+        Handover(),
+        result_limit=1000,
+        rng=random.Random(1),
+    )
+
+    assert fetch(request.attempt(request.jobs[0]), utc_now() - timedelta(seconds=16)) is None
+
+    assert stub.asked == []
+
+
+def test_who_finds_a_request_ended_and_its_delivery_lost_puts_it_on_the_queue(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+    make()("r1", "gas")
+    wiring.redis.flushall()
+
+    make()("r1", "gas")
+
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert len(stub.asked) == 1
+
+
+def test_after_the_deadline_other_attempts_of_the_request_leave_the_queue(
+    wiring: Wiring, make: Make, create: Callable[..., Request]
+) -> None:
+    request = create("gas", "water", deadline=timedelta(seconds=-1))
+    wiring.queue.put(*fetch_steps(request, utc_now()))
+
+    make()("r1", "gas")
+
+    assert not list(wiring.redis.scan_iter("rq:job:fetch-*"))

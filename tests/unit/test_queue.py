@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import redis
 import rq
+from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
+from rq.utils import utcparse
 
 from datahog.wiring import Wiring
 from persistence.records import Request
 from tests.unit.rq_state import FETCH, leftovers, step
+from workers.providers import Provider
 from workers.queue import QUEUES, Queue, deliver_step, fetch_step, fetch_steps, submit_step
 
 SOON = datetime.now(UTC).replace(microsecond=123_456) + timedelta(hours=1)
@@ -34,7 +37,7 @@ def without_redis() -> Queue:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     pool = redis.ConnectionPool(port=port)
-    return Queue(redis.Redis(connection_pool=pool), "tests.unit.job_functions")
+    return Queue(redis.Redis(connection_pool=pool), "tests.unit.job_functions", lambda _: None)
 
 
 def payload(connection: "redis.Redis", job_id: str) -> Any:
@@ -52,6 +55,36 @@ def test_a_step_is_a_job_that_any_rq_worker_can_read(connection: "redis.Redis", 
     assert job.get_status() == "queued"
 
 
+def test_rq_sees_all_that_it_would_have_written_itself(
+    connection: "redis.Redis", queue: Queue, providers: dict[str, Provider]
+) -> None:
+    providers["gas"] = Provider(url="http://x", concurrency=7)
+    queue.put(step("note", "ours", provider="gas"))
+    rqs_own = rq.Queue(FETCH, connection=connection, serializer=JSONSerializer)
+    rqs_own.enqueue(
+        "tests.unit.job_functions.note",
+        "ours",
+        job_id="theirs",
+        description="theirs",
+        result_ttl=0,
+        job_timeout=4000,
+        rate_limit=RateLimit("gas", 7),
+    )
+
+    ours, theirs = (rqs_own.fetch_job(job_id) for job_id in ("ours", "theirs"))
+
+    assert ours
+    assert theirs
+    made, wanted = ours.to_dict(), theirs.to_dict()
+    for moment in ("created_at", "enqueued_at"):
+        assert abs(utcparse(made[moment]) - utcparse(wanted[moment])) < timedelta(seconds=5)
+    unlike = {"created_at", "enqueued_at", "description", "data"}
+    assert {name: made[name] for name in made.keys() - unlike} == {name: wanted[name] for name in made.keys() - unlike}
+    assert [name for name in wanted.keys() - made.keys() if wanted[name] not in (None, "")] == []
+    assert (ours.func_name, ours.args, ours.kwargs) == (theirs.func_name, theirs.args, theirs.kwargs)
+    assert connection.smembers("rq:queues") == {f"rq:queue:{FETCH}".encode()}
+
+
 def test_a_step_for_later_is_scheduled_to_the_microsecond(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(replace(step("note", "a"), at=SOON))
 
@@ -59,45 +92,46 @@ def test_a_step_for_later_is_scheduled_to_the_microsecond(connection: "redis.Red
     assert connection.hget("rq:job:a", "status") == b"scheduled"
 
 
-def test_jobs_carry_ids_and_nothing_else(wiring: Wiring, request_record: Request) -> None:
+def test_jobs_carry_ids_and_how_far_things_are(wiring: Wiring, request_record: Request) -> None:
     retrieval = wiring.retrievals.create("r2", ["gas"], deadline=SOON)
-    steps = [*fetch_steps(request_record), deliver_step(request_record), submit_step(retrieval)]
+    now = datetime.now(UTC)
+    steps = [*fetch_steps(request_record, now), deliver_step(request_record), submit_step(retrieval)]
 
     wiring.queue.put(*steps)
 
     assert [payload(wiring.redis, one.job_id) for one in steps] == [
-        ["datahog.jobs.fetch", None, ["r1", "gas"], {}],
-        ["datahog.jobs.fetch", None, ["r1", "water"], {}],
+        ["datahog.jobs.fetch", None, ["r1", "gas", 0, 0, 1, request_record.deadline, now.timestamp()], {}],
+        ["datahog.jobs.fetch", None, ["r1", "water", 1, 0, 1, request_record.deadline, now.timestamp()], {}],
         ["datahog.jobs.deliver", None, ["r1"], {}],
         ["datahog.jobs.submit", None, ["r2"], {}],
     ]
 
 
 def test_each_attempt_has_an_id_of_its_own(request_record: Request) -> None:
-    gas, water = request_record.jobs
+    gas, water = map(request_record.attempt, request_record.jobs)
 
     ids = {
-        fetch_step(request_record, gas).job_id,
-        fetch_step(request_record, gas, attempts=1).job_id,
-        fetch_step(request_record, water).job_id,
+        fetch_step(gas, SOON).job_id,
+        fetch_step(replace(gas, made=1), SOON).job_id,
+        fetch_step(water, SOON).job_id,
         deliver_step(request_record).job_id,
         deliver_step(request_record, attempts=1).job_id,
     }
 
     assert len(ids) == 5
-    assert fetch_step(request_record, gas).job_id in ids
+    assert fetch_step(gas, SOON + timedelta(hours=1)).job_id in ids
 
 
 def test_the_steps_of_a_request_are_those_of_its_open_jobs_at_their_times(
     wiring: Wiring, request_record: Request
 ) -> None:
     gas, water = request_record.jobs
-    wiring.requests.finish_job(request_record, gas, b"[]")
-    wiring.requests.record_failure(request_record, water, "HTTP 500", SOON)
+    wiring.requests.finish_job(request_record.attempt(gas), b"[]")
+    wiring.requests.record_failure(request_record.attempt(water), "HTTP 500", SOON)
 
-    [one] = fetch_steps(wiring.requests.get("r1"))
+    [one] = fetch_steps(wiring.requests.get("r1"), SOON)
 
-    assert one.args == ("r1", "water")
+    assert one.args[:4] == ("r1", "water", 1, 1)
     assert one.at == SOON.replace(microsecond=123_000)
 
 
@@ -108,7 +142,7 @@ def test_a_cancellation_is_another_step_than_the_submission(wiring: Wiring) -> N
     assert submit_step(retrieval).job_id != submit_step(cancelled).job_id
 
 
-@pytest.mark.parametrize("status", ["queued", "scheduled", "started"])
+@pytest.mark.parametrize("status", ["queued", "scheduled", "started", "rate_limited"])
 def test_what_is_on_the_queue_is_not_missing(connection: "redis.Redis", queue: Queue, status: str) -> None:
     queue.put(step("note", "a"))
     connection.hset("rq:job:a", "status", status)

@@ -81,7 +81,7 @@ def test_a_lost_enqueue_is_made_up_for(wiring: Wiring, make: Make, create: Creat
 def test_a_lost_attempt_is_put_back_when_it_is_due_and_not_before(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas")
     at = datetime.now(UTC) + timedelta(seconds=100)
-    wiring.requests.record_failure(request, request.jobs[0], "HTTP 500", at)
+    wiring.requests.record_failure(request.attempt(request.jobs[0]), "HTTP 500", at)
 
     assert make().look() == 0
     assert make(ahead=100 + HEAL_AFTER + 1).look() == 1
@@ -91,7 +91,7 @@ def test_a_lost_attempt_is_put_back_when_it_is_due_and_not_before(wiring: Wiring
 
 def test_only_jobs_that_have_not_ended_are_put_back(wiring: Wiring, make: Make, create: Create) -> None:
     request = create()
-    wiring.requests.finish_job(request, request.jobs[0], b"[]")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
     make().look()
 
@@ -100,7 +100,7 @@ def test_only_jobs_that_have_not_ended_are_put_back(wiring: Wiring, make: Make, 
 
 def test_a_lost_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas")
-    wiring.requests.finish_job(request, request.jobs[0], b"[]")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
     assert make().look() == 1
 
@@ -109,7 +109,7 @@ def test_a_lost_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Crea
 
 def test_a_lost_repetition_of_a_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas")
-    wiring.requests.finish_job(request, request.jobs[0], b"[]")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
     at = datetime.now(UTC) + timedelta(seconds=100)
     wiring.deliveries.attempt_failed(wiring.requests.get("r1"), "HTTP 500", at)
 
@@ -150,7 +150,7 @@ def test_a_lost_cancellation_is_made_up_for(wiring: Wiring, make: Make) -> None:
 @pytest.mark.parametrize("delivered", [True, False])
 def test_what_is_done_with_is_not_looked_at_again(wiring: Wiring, make: Make, create: Create, delivered: bool) -> None:
     request = create("r1", "gas")
-    wiring.requests.finish_job(request, request.jobs[0], b"[]")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
     request = wiring.requests.get("r1")
     if delivered:
         wiring.deliveries.succeeded(request)
@@ -173,7 +173,7 @@ def test_what_the_aggregator_has_is_not_looked_at_again(wiring: Wiring, make: Ma
 
 def test_a_request_whose_deadline_has_passed_ends_and_is_delivered(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas", "water", deadline=-1)
-    wiring.requests.finish_job(request, request.jobs[0], b"[]")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
     assert make().look() == 1
 
@@ -194,7 +194,7 @@ def test_a_deadline_is_looked_after_in_time(wiring: Wiring, make: Make, create: 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_what_is_on_the_queue_is_not_put_there_again(wiring: Wiring, make: Make, create: Create, late: bool) -> None:
-    wiring.queue.put(*fetch_steps(create()))
+    wiring.queue.put(*fetch_steps(create(), datetime.now(UTC)))
 
     assert make(ahead=1000 if late else HEAL_AFTER + 1).look() == 0
 
@@ -220,7 +220,7 @@ def test_the_next_look_is_taken_some_time_later(wiring: Wiring, make: Make, crea
 
 def test_everything_comes_back_after_the_loss_of_all_of_redis(wiring: Wiring, make: Make, create: Create) -> None:
     for number in range(20):
-        wiring.queue.put(*fetch_steps(create(f"r{number}")))
+        wiring.queue.put(*fetch_steps(create(f"r{number}"), datetime.now(UTC)))
     wiring.redis.flushall()
 
     assert make().look() == 40

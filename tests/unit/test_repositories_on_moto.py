@@ -44,7 +44,7 @@ def test_a_request_ends_as_its_jobs_did(
 
     assert (request.status, request.ended) == (status, True)
     with pytest.raises(Conflict):
-        repositories.requests.fail_job(request, request.jobs[0], "late")
+        repositories.requests.fail_job(request.attempt(request.jobs[0]), "late")
 
 
 def test_a_result_in_several_parts_is_put_together(repositories: Repositories) -> None:
@@ -58,17 +58,17 @@ def test_a_result_in_several_parts_is_put_together(repositories: Repositories) -
 
 def test_a_failed_attempt_is_counted_once(repositories: Repositories) -> None:
     request = repositories.open_request()
-    repositories.requests.record_failure(request, request.jobs[0], "timeout", repositories.clock())
+    repositories.requests.record_failure(request.attempt(request.jobs[0]), "timeout", repositories.clock())
 
     with pytest.raises(Conflict):
-        repositories.requests.record_failure(request, request.jobs[0], "timeout", repositories.clock())
+        repositories.requests.record_failure(request.attempt(request.jobs[0]), "timeout", repositories.clock())
 
     assert repositories.requests.get(request.request_id).jobs[0].attempts == 1
 
 
 def test_what_the_deadline_ended_is_retried(repositories: Repositories) -> None:
     request = repositories.open_request(2)
-    repositories.requests.finish_job(request, request.jobs[0], b"1")
+    repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
     now = repositories.clock.advance(hours=1)
     repositories.requests.close(request.request_id, CloseReason.DEADLINE)
 

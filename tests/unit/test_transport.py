@@ -128,7 +128,7 @@ def test_a_call_is_tried_twice_in_all(server: StubServer, client: Any) -> None:
     server.replies = [refusal("InternalServerError", 500)]
 
     with pytest.raises(Unavailable, match="InternalServerError"):
-        Table(client, "t").get({"pk": "a"})
+        Table(Transport(client), "t").get({"pk": "a"})
 
     assert len(server.asked) == 2
 
@@ -152,7 +152,7 @@ def test_what_will_not_pass_is_told_at_once(
     server.replies = [refusal(code)]
 
     with pytest.raises(raised, match="t" if raised is ConditionFailed else code):
-        Table(client, "t").put({"pk": "a"})
+        Table(Transport(client), "t").put({"pk": "a"})
 
     assert len(server.asked) == 1
 
@@ -165,7 +165,7 @@ def test_an_engine_must_have_a_certificate_that_somebody_vouches_for(
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
 
     with over_tls(certificate, lambda connection: connection.sendall(WHOLE)) as server:
-        table = Table(dynamodb_client(Settings(dynamodb_endpoint_url=server.url), {}), "t")
+        table = Table(Transport(dynamodb_client(Settings(dynamodb_endpoint_url=server.url), {})), "t")
 
         if trusted:
             assert table.get({"pk": "a"}) == {"pk": "a"}
@@ -198,7 +198,7 @@ def test_an_engine_that_hangs_is_given_up_on(server: StubServer) -> None:
     )
 
     with pytest.raises(Unavailable, match="[Tt]imeout"):
-        Table(client, "t").get({"pk": "a"})
+        Table(Transport(client), "t").get({"pk": "a"})
 
     assert len(server.asked) == 2
 
@@ -212,7 +212,7 @@ def test_while_an_engine_is_in_trouble_second_attempts_are_rationed(client: Any)
         return AWSResponse(request.url, statuses[-1], HTTPHeaders(), _Raw(b"{}"))
 
     client.meta.events.register("before-send.dynamodb", respond)
-    table = Table(client, "t")
+    table = Table(Transport(client), "t")
 
     for _ in range(60):
         with pytest.raises(Unavailable):

@@ -166,7 +166,7 @@ def test_a_stock_worker_and_ours_share_a_queue(
 def test_it_goes_on_when_redis_was_killed_and_started_again(own_redis: System, start: StartWorker) -> None:
     url = own_redis.settings.redis_url
     with redis.Redis.from_url(url) as connection:
-        queue = Queue(connection, "tests.unit.job_functions")
+        queue = Queue(connection, "tests.unit.job_functions", lambda _: None)
         worker = start(url)
         queue.put(step("note", "before"), step("note", "delayed", wait=4), step("note", "running", "1.5"))
         eventually(lambda: names(connection) == ["before"])
@@ -194,7 +194,7 @@ def test_it_goes_on_when_redis_hung_for_a_while(own_redis: System, start: StartW
         eventually(lambda: "queue away" in worker.log, 10)
         own_redis.kill("redis", signal.SIGCONT)
 
-        Queue(connection, "tests.unit.job_functions").put(step("note", "after"))
+        Queue(connection, "tests.unit.job_functions", lambda _: None).put(step("note", "after"))
 
         eventually(lambda: names(connection) == ["after"])
         eventually(lambda: connection.pubsub_channels("rq:pubsub:*"))
@@ -215,7 +215,7 @@ def test_told_to_stop_without_redis_it_still_finishes_what_runs(own_redis: Syste
     url = own_redis.settings.redis_url
     with redis.Redis.from_url(url) as connection:
         worker = start(url, grace=10)
-        Queue(connection, "tests.unit.job_functions").put(step("broken_later", "1.5", job_id="running"))
+        Queue(connection, "tests.unit.job_functions", lambda _: None).put(step("broken_later", "1.5", job_id="running"))
         eventually(lambda: running(connection))
     own_redis.kill("redis")
     eventually(lambda: "queue away" in worker.log)

@@ -1,0 +1,13 @@
+"""What a job returns that is to run again."""
+
+import math
+
+from rq import Retry
+
+
+class Later(Retry):
+    """Run the job again after `wait` seconds. RQ's stock worker takes it as its own `Retry`."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(max=1_000_000, interval=math.ceil(wait))
+        self.wait = wait
