@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 import specs
 from persistence import api_keys
+from workers import outbound
 
 PREFIX = "DATAHOG_"
 
@@ -31,6 +32,12 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=315_360_000)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$"), AfterValidator(_with_good_port)]
 RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://\S+$"), AfterValidator(_with_good_port)]
+
+
+def _ports(text: str) -> str:
+    outbound.port_ranges(text)
+    return text
+
 
 ApiKey = Annotated[str, Field(pattern=api_keys.PATTERN)]
 
@@ -104,6 +111,13 @@ class Settings(BaseModel):
         description="seconds before each attempt to deliver a result, comma-separated",
     )
     delivery_timeout: Seconds = Field(15, description="seconds a callback has to answer")
+    outbound_networks: tuple[outbound.Network, ...] = Field(
+        (),
+        description="comma-separated networks where providers and callbacks may be besides the public internet",
+    )
+    outbound_ports: Annotated[str, AfterValidator(_ports)] = Field(
+        outbound.PORTS, description="ports that providers and callbacks may have"
+    )
 
     worker_concurrency: int = Field(500, ge=1, le=10_000, description="jobs that one worker process runs at once")
     worker_processes: int | None = Field(
@@ -139,6 +153,16 @@ class Settings(BaseModel):
         if not all(24 <= _key_length(secret) <= 64 for secret in secrets):
             raise ValueError("each secret is whsec_ and the base64 of 24 to 64 random bytes")
         return secrets
+
+    @field_validator("outbound_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError as error:
+            raise ValueError(f"each network is an address and the length of its prefix, 10.0.0.0/8: {error}") from None
 
     @field_validator("delivery_schedule", mode="before")
     @classmethod

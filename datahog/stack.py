@@ -1,5 +1,6 @@
 """The stack on one machine: which programs it is made of, in which order, and with which settings."""
 
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from datahog import engines
 from datahog.settings import PREFIX, Settings
 from datahog.supervisor import Program
+from workers.outbound import LOOPBACK, Network
 
 # What a program still has to finish when it is told to stop comes on top of a worker's own grace, seconds.
 _STOPPING = 5
@@ -21,12 +23,22 @@ def settle(settings: Settings) -> Settings:
             "redis_url": f"redis://{engines.HOST}:{settings.redis_port}/0",
             "client_url": url(settings.host, settings.client_port),
             "aggregator_url": url(settings.host, settings.aggregator_port),
+            "outbound_networks": tuple(dict.fromkeys((*_own(settings.host), *settings.outbound_networks))),
             "viewer_origin": settings.viewer_origin or url(settings.host, settings.viewer_port),
             "data_dir": settings.data_dir.resolve(),
             # All of the stack shares one machine.
             "worker_processes": settings.worker_processes or 1,
         }
     )
+
+
+def _own(host: str) -> tuple[Network, ...]:
+    """Where the simulator and the client are: on this machine, and at no other address of it than theirs."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return LOOPBACK
+    return LOOPBACK if address.is_loopback or address.is_unspecified else (*LOOPBACK, ipaddress.ip_network(host))
 
 
 def stages(settings: Settings) -> Sequence[Sequence[Program]]:

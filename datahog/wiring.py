@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 import specs
+from datahog import memory
 from datahog.settings import Settings, SettingsError
 from persistence.api_keys import ApiKeys
 from persistence.deliveries import Deliveries
@@ -30,6 +31,7 @@ from workers.fetch import Fetch
 from workers.handover import Handover
 from workers.http import Http, Timeouts
 from workers.operations import Operations
+from workers.outbound import NotAllowed, Outbound
 from workers.providers import Providers, ProvidersError, load_providers
 from workers.queue import QUEUES, Queue
 from workers.reconcile import Reconciler
@@ -150,9 +152,23 @@ class Wiring:
     def providers(self) -> Providers:
         """The providers of the file. Raises SettingsError."""
         try:
-            return load_providers(self._settings.providers_file, self._environment)
+            providers = load_providers(self._settings.providers_file, self._environment)
         except ProvidersError as error:
             raise SettingsError(str(error)) from None
+        for name, provider in providers.items():
+            self._check_url(provider.url, f"{self._settings.providers_file}: providers.{name}.url")
+        return providers
+
+    @cached_property
+    def outbound(self) -> Outbound:
+        """Where providers and callbacks may be."""
+        return Outbound(self._settings.outbound_networks, ports=self._settings.outbound_ports)
+
+    def _check_url(self, url: str, place: str) -> None:
+        try:
+            self.outbound.check_url(url)
+        except NotAllowed as error:
+            raise SettingsError(f"{place}: {error}") from None
 
     @cached_property
     def queue(self) -> Queue:
@@ -161,8 +177,13 @@ class Wiring:
 
     @cached_property
     def http(self) -> Http:
-        """The outgoing session."""
+        """The session for Datahog's own services, which the settings name."""
         return Http(pool_size=self._settings.worker_concurrency)
+
+    @cached_property
+    def guarded_http(self) -> Http:
+        """The session for providers and callbacks."""
+        return Http(pool_size=self._settings.worker_concurrency, outbound=self.outbound)
 
     @cached_property
     def signer(self) -> Signer:
@@ -193,7 +214,7 @@ class Wiring:
     def _receivers(self) -> Operations:
         timeout = self._settings.delivery_timeout
         timeouts = Timeouts(timeout, timeout, timeout)
-        return Operations(specs.AGGREGATOR, self._settings.aggregator_url, self.http, timeouts=timeouts)
+        return Operations(specs.AGGREGATOR, self._settings.aggregator_url, self.guarded_http, timeouts=timeouts)
 
     @cached_property
     def _handover(self) -> Handover:
@@ -208,7 +229,7 @@ class Wiring:
             self.requests,
             self.queue,
             self.providers,
-            self.http,
+            self.guarded_http,
             self._handover,
             result_limit=self._settings.result_limit,
             rng=self._rng,
@@ -245,6 +266,7 @@ class Wiring:
 
     def worker(self, concurrency: int) -> ConcurrentWorker:
         """A worker of up to so many jobs at once, which this process's queue wakes."""
+        memory.give_back_large_blocks()
         worker = ConcurrentWorker(
             QUEUES,
             self.redis,
@@ -324,6 +346,7 @@ class Wiring:
             self._open_requests(specs.AGGREGATOR, self._request_items.still_open),
             self.queue,
             self.providers,
+            self.outbound,
             self.long_polls,
             default_deadline=self._settings.request_deadline,
             result_limit=self._settings.result_limit,
@@ -343,6 +366,8 @@ class Wiring:
         from handlers.client import Client
         from handlers.signatures import signature_check
 
+        # Its results would never come.
+        self._check_url(self._settings.client_url, "DATAHOG_CLIENT_URL")
         handlers = Client(
             self.retrievals,
             self._open_requests(specs.CLIENT, self._retrieval_items.still_open),

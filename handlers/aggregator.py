@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 import specs
 from handlers.answers import answer
 from handlers.callers import Caller
-from handlers.checks import deadline_of, moment, unknown_provider
+from handlers.checks import check_callback_url, deadline_of, moment, unknown_provider
 from handlers.job_updates import JobUpdates
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
@@ -26,6 +26,7 @@ from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, utc_now
 from specs.operations import target
+from workers.outbound import Outbound
 from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_steps
 
@@ -47,6 +48,7 @@ class Aggregator:
         open_requests: OpenRequests,
         queue: Queue,
         providers: Providers,
+        outbound: Outbound,
         long_polls: LongPolls,
         *,
         default_deadline: float,
@@ -60,6 +62,7 @@ class Aggregator:
         self._open_requests = open_requests
         self._queue = queue
         self._providers = providers
+        self._outbound = outbound
         self._long_polls = long_polls
         self._default_deadline = timedelta(seconds=default_deadline)
         self._job_updates = JobUpdates(requests, result_limit=result_limit)
@@ -184,6 +187,7 @@ class Aggregator:
         unknown = [name for name in body["providers"] if name not in self._providers]
         if unknown:
             raise unknown_provider(unknown, sorted(self._providers))
+        check_callback_url(body["callbackUrl"], self._outbound)
         return deadline_of(body, self._clock(), self._default_deadline)
 
     def _document(

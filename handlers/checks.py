@@ -1,10 +1,11 @@
-"""What no schema can check of a body: whether its providers are known, and its times within reach."""
+"""What no schema can check of a body: whether its providers are known, its callback allowed, its times within reach."""
 
 from datetime import datetime, timedelta
 
 from handlers.problems import Problem
 from persistence.documents import Document
 from persistence.times import from_text
+from workers.outbound import NotAllowed, Outbound
 
 _LONGEST_DEADLINE = timedelta(days=30)
 
@@ -14,6 +15,14 @@ def unknown_provider(unknown: list[str], known: list[str]) -> Problem:
     return Problem(
         "unknown-provider", f"unknown provider {', '.join(unknown)}; known are {', '.join(known)}", known=known
     )
+
+
+def check_callback_url(url: str, outbound: Outbound) -> None:
+    """Raises Problem for a callback URL that Datahog will not post to, as far as the URL shows it."""
+    try:
+        outbound.check_url(url)
+    except NotAllowed as error:
+        raise Problem("unprocessable", f"callbackUrl: {error}") from None
 
 
 def deadline_of(body: Document, now: datetime, default: timedelta) -> datetime:

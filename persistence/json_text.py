@@ -11,15 +11,20 @@ _ORJSON_READS = 1024
 
 def parse(text: bytes, *, deepest: int = DEEPEST) -> Any:
     """The value that a JSON text says. Raises ValueError for what is not JSON, or has more than `deepest` levels."""
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from None
     if text.count(b"[") + text.count(b"{") > deepest:
-        # With so many levels around it, orjson has as many left as are allowed.
+        # With so many levels around it, orjson has as many left as are allowed. The value is not kept: that of a text
+        # of many short arrays takes thirty times its size, and one such is enough.
         around = _ORJSON_READS - deepest
         try:
             orjson.loads(b"[" * around + text + b"]" * around)
         except orjson.JSONDecodeError:
+            _ = _loads(text)
             raise ValueError(f"nested more than {deepest} levels deep") from None
-    return value
+    return _loads(text)
+
+
+def _loads(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None

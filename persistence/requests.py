@@ -8,6 +8,7 @@ from typing import Any
 
 from persistence.due import OPEN, shard_of
 from persistence.dynamodb import ConditionFailed, Item
+from persistence.endings import Ending, Endings
 from persistence.errors import Conflict
 from persistence.items import Items
 from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
@@ -29,6 +30,7 @@ class Requests:
 
     def __init__(self, items: Items[Request], results: Results, *, retention: float) -> None:
         self._items = items
+        self._endings = Endings(items)
         self._results = results
         self._retention = timedelta(seconds=retention)
         self.get = items.get
@@ -82,11 +84,10 @@ class Requests:
         Raises Conflict, with nothing changed, when the job or the request has ended already, or was retried meanwhile.
         """
         if result is None:
-            return self._end_job(attempt, JobStatus.DONE, [], {}, attempts)
+            return self._endings.write(Ending(attempt, JobStatus.DONE, attempts))
         place = self._results.store(attempt.request_id, result, expires_at=self._parts_expire_at(attempt.deadline))
-        change = f"#jobs[{attempt.index}].#result = :result"
         try:
-            return self._end_job(attempt, JobStatus.DONE, [change], {"result": place}, attempts)
+            return self._endings.write(Ending(attempt, JobStatus.DONE, attempts, result=place))
         except Conflict:
             # boto3 repeats a write whose answer was lost, which then conflicts with what it has written itself.
             if place not in [recorded.result for recorded in self.get(attempt.request_id).jobs]:
@@ -95,8 +96,7 @@ class Requests:
 
     def fail_job(self, attempt: Attempt, error: str, *, attempts: int = 1) -> Request | None:
         """End a job as FAILED with the reason. Returns and raises as `finish_job` does."""
-        change = f"#jobs[{attempt.index}].#lastError = :error"
-        return self._end_job(attempt, JobStatus.FAILED, [change], {"error": error}, attempts)
+        return self._endings.write(Ending(attempt, JobStatus.FAILED, attempts, error=error))
 
     def record_failure(self, attempt: Attempt, error: str, next_attempt_at: datetime) -> None:
         """Count a failed attempt of a job that will be tried again.
@@ -183,37 +183,6 @@ class Requests:
         for job in request.jobs:
             if job.result:
                 self._results.keep_until(request.request_id, job.result, self._parts_expire_at(deadline))
-
-    def _end_job(
-        self, attempt: Attempt, status: JobStatus, changes: list[str], values: dict[str, Any], attempts: int
-    ) -> Request | None:
-        at = f"#jobs[{attempt.index}]"
-        item = self._items.change(
-            attempt.request_id,
-            [
-                f"{at}.#status = :status",
-                f"{at}.#attempts = {at}.#attempts + :attempts",
-                f"{at}.#endedAt = :now",
-                "#dueAt = :due",
-                *changes,
-            ],
-            values
-            | {
-                "status": status.value,
-                "attempts": attempts,
-                "revision": attempt.revision,
-                "due": min(self._items.due_soon(self._items.clock()), attempt.deadline),
-                "done": int(status is JobStatus.DONE),
-                "minus": -1,
-                "init": JobStatus.INIT.value,
-                "zero": 0,
-            },
-            condition=_STILL_OPEN.format(index=attempt.index),
-            conflict=f"has ended already, or its job for {attempt.provider} has, or it was retried",
-            remove=[f"{at}.#nextAttemptAt"],
-            add=["#openJobs :minus", "#doneJobs :done"],
-        )
-        return self._items.parse(item) if item["openJobs"] == 0 else None
 
     def _parts_expire_at(self, deadline: str) -> int:
         return int((from_text(deadline) + DELIVERY_ALLOWANCE + self._retention).timestamp())

@@ -75,6 +75,10 @@ class System:
         if ended:
             self.start(*ended)
 
+    def process_id(self, name: str) -> int:
+        """The id of a running program's process."""
+        return self._running[name].pid
+
     def exit_code(self, name: str) -> int | None:
         """The exit code of a program, None while it runs."""
         return self._running[name].poll()
@@ -200,6 +204,7 @@ def system_settings(directory: Path, **changes: Any) -> Settings:
         "reconciler_period": 0.5,
         "simulator_latency": 0.01,
         "delivery_schedule": (0, 0.5, 1, 2, 4, 8, 8, 8),
+        "outbound_ports": "1-65535",  # some tests call where nobody listens, which is port 9
         "worker_grace": 5,
         "data_dir": directory,
     }

@@ -4,13 +4,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from http.client import BadStatusLine, RemoteDisconnected, UnknownProtocol
 from urllib.parse import urljoin
 
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from workers.bounded import BoundedAdapter, within
+from workers.bounded import BoundedAdapter, Excess, within
+from workers.outbound import NotAllowed, Outbound
 
 USER_AGENT = "Datahog/1.0"
 # A text in a record or a log line; what another server sent is cut to this.
@@ -18,6 +20,14 @@ SHOWN = 200
 
 _CHUNK = 65_536
 _REDIRECTS = 5
+# Bytes of an answer that is no success.
+_START = 65_536
+# The one coding that is asked for; urllib3 decompresses it piece by piece. It would take others too, and several on top
+# of one another, of which a few kilobytes can keep a processor busy for hours.
+_CODING = "gzip"
+_CODINGS = ("", "identity", "gzip", "x-gzip")
+# A body may come in so many pieces however small they are; those of more have so many bytes on average, or more.
+_PIECES, _PIECE = 1000, 16
 # What a redirect to another host gets to see; a provider's own headers may be secrets.
 _PUBLIC_HEADERS = ("Accept", "User-Agent")
 
@@ -59,6 +69,7 @@ class Answer:
 class Http:
     """Sends requests over kept connections; `pool_size` bounds those kept for one host. Safe for many threads.
 
+    It goes where `outbound` allows, redirects included; without, anywhere, which is for peers named by the settings.
     `authorities` is a file of the certificates that vouch for servers, instead of those that `requests` brings along.
 
     What a `requests.Session` adds to its adapter is nothing that is wanted here: cookies of one answer must not travel
@@ -66,9 +77,11 @@ class Http:
     it a request takes little more than half of the CPU.
     """
 
-    def __init__(self, *, pool_size: int, authorities: str | None = None) -> None:
+    def __init__(self, *, pool_size: int, outbound: Outbound | None = None, authorities: str | None = None) -> None:
         self._verify = authorities or True
-        self._adapter = BoundedAdapter(pool_connections=64, pool_maxsize=pool_size, max_retries=0)
+        self._adapter = BoundedAdapter(outbound=outbound, pool_connections=64, pool_maxsize=pool_size, max_retries=0)
+        # The same providers are asked again and again.
+        self._check = lru_cache(maxsize=1024)(outbound.check_url) if outbound else _anywhere
         self._redirects = requests.sessions.SessionRedirectMixin()
 
     def send(
@@ -86,14 +99,16 @@ class Http:
         """Send a request and read the whole answer, of at most `limit` bytes; with `cut`, no more than its start.
 
         Of an answer that is no success only the start is read in any case: people look at it, nobody else does.
+        Any answer may take half as much again as `limit` on the wire, for its framing, before it is broken off.
 
         Raises HttpError.
         """
-        sent = {"User-Agent": USER_AGENT, **(headers or {})}
+        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": _CODING, **(headers or {})}
         ends = time.monotonic() + timeouts.total
         try:
-            with within(timeouts.total):
+            with within(timeouts.total, limit + limit // 2 + _START):
                 for _ in range(1 + _REDIRECTS):
+                    self._check(url)
                     request = _prepared(method, url, tuple(sent.items()), body)
                     timeout = (timeouts.connect, timeouts.read)
                     with self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify) as response:
@@ -105,6 +120,8 @@ class Http:
                         sent = {name: value for name, value in sent.items() if name in _PUBLIC_HEADERS}
                     url = target
                 raise HttpError(f"more than {_REDIRECTS} redirects")
+        except NotAllowed as refused:
+            raise HttpError(str(refused)) from refused
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise HttpError(_reason(error, timeouts, late=time.monotonic() >= ends)) from error
 
@@ -129,19 +146,33 @@ def printable(data: bytes) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
+def _anywhere(url: str) -> None:
+    """The check of a session that is not guarded."""
+
+
 def _read(response: requests.Response, limit: int, *, cut: bool) -> bytes:
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if coding not in _CODINGS:
+        raise HttpError(f"the answer is encoded as {printable(coding.encode())[:50]}, which was not asked for")
+    if not 200 <= response.status_code < 300:
+        limit, cut = min(limit, _START), True
     content = bytearray()
-    for chunk in response.iter_content(_CHUNK):
+    for number, chunk in enumerate(response.iter_content(_CHUNK)):
         content += chunk
         if len(content) > limit:
-            if cut or not response.ok:
+            if cut:
+                del content[limit:]
                 break
             raise BodyTooLarge(f"the body is larger than {limit} bytes")
-    return bytes(content[:limit])
+        if number > _PIECES + len(content) // _PIECE:
+            raise HttpError(f"the body comes in more than {_PIECES} pieces of less than {_PIECE} bytes")
+    return bytes(content)
 
 
 def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
     causes = _causes(error)
+    if excess := next((cause for cause in causes if isinstance(cause, Excess)), None):
+        return str(excess)
     root = printable(str(causes[-1]).encode("utf-8", "replace")) or type(causes[-1]).__name__
     if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):
         if late:
@@ -149,6 +180,8 @@ def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
         if isinstance(error, requests.ConnectTimeout):
             return f"timeout: no connection within {timeouts.connect:g} s"
         return f"timeout: nothing came for {timeouts.read:g} s"
+    if isinstance(causes[-1], BadStatusLine | UnknownProtocol) and not isinstance(causes[-1], RemoteDisconnected):
+        return f"the answer is not HTTP/1: {root}"
     match error:
         case requests.exceptions.SSLError():
             return f"TLS: {root}"

@@ -49,7 +49,7 @@ def _key(limited: System, tenant: str, *, unlimited: bool = False) -> str:
 def _create(api: Api, key: str, request_id: str = "") -> requests.Response:
     body: dict[str, object] = {"providers": ["gas"]}
     if api.name == specs.AGGREGATOR:
-        body |= {"callbackUrl": "http://127.0.0.1:9/"} | ({"requestId": request_id} if request_id else {})
+        body |= {"callbackUrl": "http://127.0.0.1:9999/"} | ({"requestId": request_id} if request_id else {})
     return api.call("createRequest", key=key, json=body)
 
 

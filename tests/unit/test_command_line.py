@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ SETTINGS = {
     "DATAHOG_REDIS_URL": "redis://127.0.0.1:9/0",
     "DATAHOG_WEBHOOK_SECRETS": SECRET,
     "DATAHOG_AGGREGATOR_KEY": API_KEY,
+    "DATAHOG_OUTBOUND_NETWORKS": "127.0.0.0/8",
 }
 
 
@@ -117,3 +119,34 @@ def test_who_calls_the_aggregator_needs_a_key_for_it(command: str) -> None:
     assert process.returncode == 2
     [line] = errors.splitlines()
     assert line.startswith(f"datahog {command}: DATAHOG_AGGREGATOR_KEY: not set; make a key ")
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        ("worker", "providers.yaml: providers.gas.url"),
+        ("aggregator", "providers.yaml: providers.gas.url"),
+        ("client", "DATAHOG_CLIENT_URL"),
+    ],
+)
+def test_an_address_that_is_not_allowed_keeps_a_process_from_starting(command: str, place: str) -> None:
+    process = start(command, DATAHOG_OUTBOUND_NETWORKS="")
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    assert errors.splitlines() == [
+        f"datahog {command}: {place}: not allowed: 127.0.0.1 is this machine (loopback) "
+        "(DATAHOG_OUTBOUND_NETWORKS can allow it)"
+    ]
+
+
+def test_a_password_in_a_provider_s_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "providers.yaml"
+    file.write_text("providers: {gas: {url: 'https://user:hunter2@data.example.com/'}}")
+    process = start("worker", DATAHOG_PROVIDERS_FILE=str(file))
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    assert errors.splitlines() == [
+        f"datahog worker: {file}: providers.gas.url: not allowed: a URL with a user or a password in it"
+    ]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.unit.servers import RawServer, Reply, StubServer
 from tests.unit.tls import over_tls
 from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts, printable
+from workers.outbound import LOOPBACK, Outbound
 
 PATIENT = Timeouts(connect=2, read=5, total=5)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -257,8 +258,11 @@ def test_a_redirect_to_nowhere_is_told(stub: StubServer) -> None:
     assert "gopher" in reason_of(lambda: get(stub.url, redirects=True))
 
 
-@pytest.mark.parametrize("redirects", [True, False])
-def test_the_endless_body_of_a_redirect_is_not_read_to_its_end(redirects: bool) -> None:
+@pytest.mark.parametrize(
+    ("redirects", "told"),
+    [(True, "not allowed: ftp is neither http nor https"), (False, "HTTP 302 " + "x" * 200)],
+)
+def test_the_endless_body_of_a_redirect_is_not_read_to_its_end(redirects: bool, told: str) -> None:
     sent = 0
 
     def handle(connection: socket.socket) -> None:
@@ -269,8 +273,13 @@ def test_the_endless_body_of_a_redirect_is_not_read_to_its_end(redirects: bool) 
                 sent += connection.send(b"x" * 65_536)
 
     with RawServer(handle) as server:
-        reason_of(lambda: get(server.url, limit=1000, redirects=redirects))
+        http = Http(pool_size=1, outbound=Outbound(LOOPBACK))
+        try:
+            said = str(http.send("GET", server.url, timeouts=PATIENT, limit=1000, redirects=redirects))
+        except HttpError as error:
+            said = str(error)
 
+    assert said == told
     assert sent < 20_000_000
 
 

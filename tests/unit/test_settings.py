@@ -1,6 +1,7 @@
 """Settings: each variable is read, a wrong value is told in one line, a secret never, and all are documented."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ GOOD: dict[str, tuple[str, object]] = {
     "result_limit": ("1024", 1024),
     "delivery_schedule": ("0, 1.5,10", (0.0, 1.5, 10.0)),
     "delivery_timeout": ("0.5", 0.5),
+    "outbound_networks": ("10.0.0.0/8, fd00::/8,", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
+    "outbound_ports": ("443,8000-8999", "443,8000-8999"),
     "worker_concurrency": ("300", 300),
     "worker_processes": ("2", 2),
     "worker_grace": ("1", 1.0),
@@ -90,6 +93,13 @@ WRONG = [
     ("delivery_schedule", "nan"),
     ("delivery_schedule", "0,300000,304801"),
     ("delivery_timeout", "fifteen"),
+    ("outbound_networks", "10.0.0.1/8"),
+    ("outbound_networks", "localhost"),
+    ("outbound_ports", "http"),
+    ("outbound_ports", "80,"),
+    ("outbound_ports", "0-80"),
+    ("outbound_ports", "80-70000"),
+    ("outbound_ports", "90-80"),
     ("worker_concurrency", "0"),
     ("worker_processes", "0"),
     ("worker_grace", "-1"),

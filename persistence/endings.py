@@ -1,0 +1,99 @@
+"""Endings: jobs end by a conditional write that counts them down. Those that end at the same moment share one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from persistence.dynamodb import Item
+from persistence.errors import Conflict, NotFound
+from persistence.items import Items
+from persistence.joint import Joint
+from persistence.records import Attempt, JobStatus, Request
+
+# An expression of DynamoDB has at most 4 KB and 300 operators; an ending takes about 200 bytes and 10 operators.
+_MOST = 10
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ends: DONE with the place of its `result`, if it has one, or FAILED with an `error`.
+
+    `attempts` is what is added to its count.
+    """
+
+    attempt: Attempt
+    status: JobStatus
+    attempts: int
+    result: Item | None = None
+    error: str | None = None
+
+
+class Endings:
+    """Writes endings down. Safe for many threads, between which it gains."""
+
+    def __init__(self, items: Items[Request]) -> None:
+        self._items = items
+        self._joint: Joint[Ending, Request | None] = Joint(self._write, most=_MOST)
+
+    def write(self, ending: Ending) -> Request | None:
+        """End a job; returns the request if that ended it. Of all who end its jobs exactly one gets it.
+
+        Raises Conflict, with nothing changed, when the job or the request has ended already, or was retried meanwhile,
+        and NotFound.
+        """
+        attempt = ending.attempt
+        return self._joint(f"{attempt.request_id} {attempt.revision}", ending)
+
+    def _write(self, endings: Sequence[Ending]) -> Sequence[Request | None | Exception]:
+        indexes = {ending.attempt.index for ending in endings}
+        if len(indexes) == len(endings):
+            try:
+                ended = self._change(endings)
+            except (Conflict, NotFound) as error:
+                if len(endings) == 1:
+                    return [error]
+            else:
+                return [*[None] * (len(endings) - 1), ended]
+        # One of them is in the way of the others.
+        return [answer for ending in endings for answer in self._write([ending])]
+
+    def _change(self, endings: Sequence[Ending]) -> Request | None:
+        attempt = endings[0].attempt
+        done = sum(ending.status is JobStatus.DONE for ending in endings)
+        changes, conditions, remove = ["#dueAt = :due"], [], []
+        values: dict[str, Any] = {
+            "revision": attempt.revision,
+            "due": min(self._items.due_soon(self._items.clock()), attempt.deadline),
+            "done": done,
+            "minus": -len(endings),
+            "init": JobStatus.INIT.value,
+            "zero": 0,
+        }
+        for ending in endings:
+            number = ending.attempt.index
+            at = f"#jobs[{number}]"
+            changes += [
+                f"{at}.#status = :status{number}",
+                f"{at}.#attempts = {at}.#attempts + :attempts{number}",
+                f"{at}.#endedAt = :now",
+            ]
+            values |= {f"status{number}": ending.status.value, f"attempts{number}": ending.attempts}
+            if ending.result is not None:
+                changes.append(f"{at}.#result = :result{number}")
+                values[f"result{number}"] = ending.result
+            if ending.error is not None:
+                changes.append(f"{at}.#lastError = :error{number}")
+                values[f"error{number}"] = ending.error
+            conditions.append(f"{at}.#status = :init")
+            remove.append(f"{at}.#nextAttemptAt")
+        providers = ", ".join(ending.attempt.provider for ending in endings)
+        item = self._items.change(
+            attempt.request_id,
+            changes,
+            values,
+            condition=" AND ".join(["#openJobs > :zero", "#revision = :revision", *conditions]),
+            conflict=f"has ended already, or its job for {providers} has, or it was retried",
+            remove=remove,
+            add=["#openJobs :minus", "#doneJobs :done"],
+        )
+        return self._items.parse(item) if item["openJobs"] == 0 else None

@@ -1,0 +1,53 @@
+"""One attempt at a time in this process: it ends in time, with a reason, having taken little memory and processor."""
+
+import time
+import tracemalloc
+
+import pytest
+
+from persistence import json_text
+from tests.hostile.behaviours import LIMIT, READ, TOTAL, Behaviour, behaviours, server
+from workers.http import Answer, Http, HttpError, Timeouts
+from workers.outbound import LOOPBACK, Outbound
+
+# Bytes: the largest body twice, as it grows and as it is handed over, and what is around it.
+MEMORY = 2.5 * LIMIT
+ALL = [pytest.param(behaviour, id=name) for name, behaviour in behaviours()]
+
+
+@pytest.mark.parametrize("behaviour", ALL)
+def test_it_ends_with_a_reason_in_time_and_in_little_memory(behaviour: Behaviour) -> None:
+    http = Http(pool_size=1, outbound=Outbound(LOOPBACK))
+    with server(behaviour) as hostile:
+        tracemalloc.start()
+        began, processing = time.monotonic(), time.thread_time()
+        answer = attempt(http, hostile.url)
+        took, processing = time.monotonic() - began, time.thread_time() - processing
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    told = answer if isinstance(answer, str) else wrong_with(answer)
+
+    assert told.startswith(behaviour.reason)
+    assert told.isprintable()
+    assert len(told) <= 260
+    assert took < TOTAL + 0.5
+    assert processing < 2
+    assert peak < MEMORY
+
+
+def attempt(http: Http, url: str) -> Answer | str:
+    """The answer, or why there is none."""
+    timeouts = Timeouts(connect=1, read=READ, total=TOTAL)
+    try:
+        return http.send("GET", url, timeouts=timeouts, limit=LIMIT, redirects=True)
+    except HttpError as error:
+        return str(error)
+
+
+def wrong_with(answer: Answer) -> str:
+    """Why an answer is no result, in the words of `workers/fetch.py`."""
+    if not answer.ok:
+        return str(answer)
+    with pytest.raises(ValueError, match="JSON|nested") as caught:
+        json_text.parse(answer.body)
+    return f"HTTP {answer.status} with a body that is {caught.value}"
