@@ -452,8 +452,8 @@ def direct(wiring: Wiring, provider: Provider, delivered: Delivered) -> Fetch:
     )
 
 
-def unexpected(request_id: str) -> Request:
-    raise AssertionError(f"the record of {request_id} is read")
+def unexpected(request_id: str, tenant: str | None = None) -> Request:
+    raise AssertionError(f"the record of {request_id} is read, whose tenant is {tenant}")
 
 
 def test_an_attempt_that_is_made_at_once_reads_nothing(
