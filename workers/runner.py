@@ -59,7 +59,9 @@ class Runner:
 
     def fail_overdue(self, job: Taken, at: TracebackType | None = None) -> Ended:
         """Write down that a job has not ended within its timeout."""
-        error = JobTimeoutException(f"Task exceeded maximum timeout value ({job.timeout:g} seconds)")
+        error = JobTimeoutException()
+        # RQ's callbacks have the constructor say what their own timeout was.
+        error.args = (f"Task exceeded maximum timeout value ({job.timeout:g} seconds)",)
         return self._fail(job, error.with_traceback(at))
 
     def _fail(self, job: Taken, error: BaseException) -> Ended:
@@ -74,6 +76,8 @@ class Runner:
     def _perform(self, rq_job: RQJob, queue: Queue, execution: Execution) -> None:
         try:
             returned = rq_job.perform()
+        except JobTimeoutException:
+            raise
         except BaseException:
             log.exception("%s: failed", rq_job.id)
             self._worker._finalize_failure(rq_job, queue, execution, sys.exc_info())
