@@ -90,18 +90,25 @@ class Runner:
         while True:
             try:
                 if self._batches.holds(job):
-                    rq_job = RQJob.fetch(job.job_id, connection=connection, serializer=JSONSerializer)
+                    rq_job = self._fetch(job)
+                    if rq_job is None:
+                        return Ended(job)
                     queue = Queue(job.origin, connection=connection, serializer=JSONSerializer)
                     settle(rq_job, queue, Execution(job.execution, job.job_id, connection, self._worker.name))
                 return Ended(job, settled=True)
-            except (NoSuchJobError, ValueError) as unreadable:
-                log.error("%s: is gone or broken, nothing is kept of it: %s", job.job_id, unreadable)
-                return Ended(job)
             except redis.RedisError as error:
                 if self._stopping():
                     return Ended(job, wait=0)
                 log.warning("%s: queue away: %s", job.job_id, error)
                 time.sleep(1)
+
+    def _fetch(self, job: Taken) -> RQJob | None:
+        """The job as RQ knows it."""
+        try:
+            return RQJob.fetch(job.job_id, connection=self._worker.connection, serializer=JSONSerializer)
+        except (NoSuchJobError, ValueError) as unreadable:
+            log.error("%s: is gone or broken, nothing is kept of it: %s", job.job_id, unreadable)
+            return None
 
 
 def _ended(job: Taken, returned: Any) -> Ended:
