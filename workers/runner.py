@@ -1,17 +1,18 @@
 """Runs one job: calls the function that it names, and leaves to RQ's own code whatever is more than that."""
 
+import asyncio
 import json
 import logging
 import sys
 import time
 import zlib
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Coroutine
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
 import redis
-from rq import Queue
+from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job as RQJob
@@ -47,7 +48,7 @@ class Runner:
                 return self._settle(job, self._perform)
             # RQ's job format: (function, instance, args, kwargs), serialized and compressed.
             function, _, args, kwargs = json.loads(zlib.decompress(job.data))
-            return _ended(job, _import(function)(*args, **kwargs))
+            return self._end(job, _import(function)(*args, **kwargs))
         except (Unavailable, redis.RedisError) as error:
             log.warning("%s: held for %g s: %s", job.job_id, _RETRY_UNAVAILABLE, error)
             return Ended(job, wait=_RETRY_UNAVAILABLE)
@@ -63,6 +64,22 @@ class Runner:
         # RQ's callbacks have the constructor say what their own timeout was.
         error.args = (f"Task exceeded maximum timeout value ({job.timeout:g} seconds)",)
         return self._fail(job, error.with_traceback(at))
+
+    def _end(self, job: Taken, returned: Any) -> Ended:
+        """What a plain job has returned decides whether it runs again."""
+        match returned:
+            case None:
+                return Ended(job)
+            case bool():
+                return Ended(job, answered=returned)
+            case Later():
+                return Ended(job, wait=returned.wait)
+            case Retry():
+                return self._settle(job, partial(self._worker._finalize_success, return_value=returned))
+            case Coroutine():
+                return self._end(job, asyncio.run(returned))
+            case _:
+                return Ended(job)
 
     def _fail(self, job: Taken, error: BaseException) -> Ended:
         """Write down that a job has failed: it is tried again if it says so, or kept with the reason."""
@@ -109,13 +126,3 @@ class Runner:
         except (NoSuchJobError, ValueError) as unreadable:
             log.error("%s: is gone or broken, nothing is kept of it: %s", job.job_id, unreadable)
             return None
-
-
-def _ended(job: Taken, returned: Any) -> Ended:
-    match returned:
-        case Later():
-            return Ended(job, wait=returned.wait)
-        case bool():
-            return Ended(job, answered=returned)
-        case _:
-            return Ended(job)
