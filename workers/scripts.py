@@ -114,6 +114,7 @@ end
 
 local function start(id, job)
     local data, key = job[1], job[4]
+    redis.call('PERSIST', 'rq:job:' .. id)
     redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution,
         'started_at', text)
     redis.call('ZADD', 'rq:wip:' .. job[3], lease, id .. ':' .. execution)
