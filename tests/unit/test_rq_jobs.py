@@ -13,6 +13,7 @@ from rq.job import Dependency, Job, JobStatus
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer, PickleSerializer
+from rq.suspension import resume, suspend
 from rq.utils import now
 from rq.worker.base import BaseWorker
 
@@ -306,6 +307,17 @@ def test_one_that_was_pickled_is_failed_with_the_reason(connection: "redis.Redis
 
     assert "can't decode byte 0x80" in failure(connection, job.id)
     assert not names(connection)
+
+
+def test_one_whose_timeout_is_no_number_does_no_harm(connection: "redis.Redis", others: rq.Queue) -> None:
+    suspend(connection)
+    job = others.enqueue(functions.note, "a", result_ttl=0)
+    connection.hset(job.key, "timeout", "soon")
+
+    resume(connection)
+
+    eventually(lambda: names(connection) == ["a"])
+    eventually(lambda: not leftovers(connection))
 
 
 def test_a_result_that_is_no_json_is_kept_as_just_that(others: rq.Queue) -> None:
