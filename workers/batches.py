@@ -13,7 +13,7 @@ from workers.scripts import END, RECOVER, TAKE
 
 # What END takes for a job that has only given its place back.
 _GOES_ON = "goes on"
-# RQ's own, for a job that names none, seconds.
+# RQ's own, for a job that names none that can be read, seconds.
 _DEFAULT_TIMEOUT = 180.0
 
 
@@ -130,7 +130,10 @@ class Batches:
 
 
 def _taken(execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes, timeout: bytes, plain: int) -> Taken:
-    seconds = float(timeout or _DEFAULT_TIMEOUT)
+    try:
+        seconds = float(timeout)
+    except ValueError:
+        seconds = _DEFAULT_TIMEOUT
     return Taken(
         job_id.decode(),
         origin.decode(),

@@ -5,9 +5,11 @@ Keys, as in RQ: `rq:queue:<name>` (list of job ids), `rq:scheduled:<name>` (sort
 Of RQ's rate limits, here one for each provider: `rq:rl:<key>` (hash; its `concurrency` is how many jobs may be queued
 or started), `rq:rl:<key>:allowed` (those that are), `rq:rl:<key>:rate_limited` (those that wait, by when they came).
 
-Of Datahog: `datahog:breaker:<key>` (hash: `failures` in a row, `openUntil`, `probeUntil`), and `datahog:held` (sorted
-set of keys by when to look again): whose breaker is open, or which have taken their share of a worker. The waiting jobs
-of these do not pass through the queue, where others would wait behind them: TAKE gives to each what it may have.
+Of Datahog: `datahog:policy:<key>` (hash: how many `failures` open the breaker, for how many `openSeconds`, and
+`probeSeconds`, which a probe may take), `datahog:breaker:<key>` (hash: `failures` in a row, `openUntil`, `probeUntil`),
+and `datahog:held` (sorted set of keys by when to look again): whose breaker is open, or which have taken their share of
+a worker. The waiting jobs of these do not pass through the queue, where others would wait behind them: TAKE gives to
+each what it may have.
 """
 
 _COMMON = """
@@ -50,15 +52,16 @@ local function admit(id, name, key, came)
 end
 """
 
-# ARGV: now, now as RQ writes it, timeout, JSON of the fields of `rq:rl:<key>` by key,
+# ARGV: now, now as RQ writes it, timeout, JSON of {key: [concurrency, fields of `datahog:policy:<key>`]},
 # then for each job: queue name, job id, data, time it is due or "" for now, key or ""
 PUT = (
     _COMMON
     + """
 local now, text, timeout = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-for key, fields in pairs(cjson.decode(ARGV[4])) do
+for key, limits in pairs(cjson.decode(ARGV[4])) do
     redis.call('SADD', 'rq:rl-keys', key)
-    for name, value in pairs(fields) do redis.call('HSET', 'rq:rl:' .. key, name, value) end
+    redis.call('HSET', 'rq:rl:' .. key, 'concurrency', limits[1])
+    for name, value in pairs(limits[2]) do redis.call('HSET', 'datahog:policy:' .. key, name, value) end
 end
 for i = 5, #ARGV, 5 do
     local name, id, data, due, key = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
@@ -114,6 +117,7 @@ end
 
 local function start(id, job)
     local data, key = job[1], job[4]
+    redis.call('PERSIST', 'rq:job:' .. id)
     redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution,
         'started_at', text)
     redis.call('ZADD', 'rq:wip:' .. job[3], lease, id .. ':' .. execution)
@@ -122,9 +126,16 @@ local function start(id, job)
     redis.call('ZADD', allowed_of(key), 'NX', now, id)
     rooms[key] = room(key) - 1
     if breaker(key) == 1 then
-        local probe = now + tonumber(redis.call('HGET', 'rq:rl:' .. key, 'probeSeconds') or 60)
+        local probe = now + tonumber(redis.call('HGET', 'datahog:policy:' .. key, 'probeSeconds') or 60)
         redis.call('HSET', 'datahog:breaker:' .. key, 'probeUntil', probe)
         breakers[key] = {0, now + 1}
+    end
+end
+
+-- RQ writes a limit down when a job is queued, and forgets it when none is queued, started or waiting.
+local function know(key, places)
+    if redis.call('HSETNX', 'rq:rl:' .. key, 'concurrency', places) == 1 then
+        redis.call('SADD', 'rq:rl-keys', key)
     end
 end
 
@@ -141,7 +152,8 @@ for i = 9, #ARGV do
     local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
     for j = 1, #due, 2 do
         redis.call('ZREM', scheduled, due[j])
-        local job = redis.call('HMGET', 'rq:job:' .. due[j], 'data', 'rate_limit_key')
+        local job = redis.call('HMGET', 'rq:job:' .. due[j], 'data', 'rate_limit_key', 'rate_limit_concurrency')
+        if job[3] then know(job[2], job[3]) end
         if job[1] then admit(due[j], ARGV[i], job[2], due[j + 1]) end
     end
 end
@@ -194,7 +206,7 @@ local function count(key, answered)
         return
     end
     local failures = redis.call('HINCRBY', state, 'failures', 1)
-    local policy = redis.call('HMGET', 'rq:rl:' .. key, 'breakerFailures', 'breakerSeconds')
+    local policy = redis.call('HMGET', 'datahog:policy:' .. key, 'failures', 'openSeconds')
     if policy[1] and failures >= tonumber(policy[1]) then
         local open = now + tonumber(policy[2])
         redis.call('HSET', state, 'openUntil', open)

@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import redis
 from redis.client import PubSub, PubSubWorkerThread
-from rq import worker_registration
+from rq import Queue, worker_registration
+from rq.executions import Execution
+from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.utils import now
@@ -126,6 +129,18 @@ class ConcurrentWorker(BaseWorker):
         if not isinstance(exc, redis.RedisError):
             raise exc
         time.sleep(1)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """Keep the reason, whatever is in it: RQ would keep nothing of one that UTF-8 cannot say."""
+        sayable = exc_string.encode(errors="backslashreplace").decode()
+        super().handle_job_failure(job, queue, started_job_registry, sayable, execution)
 
     # Each raises redis.RedisError.
 
