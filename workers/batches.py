@@ -30,6 +30,9 @@ class Taken:
     plain: bool
     """Whether nothing is left of it once it has run: no result, callback, dependent or repetition."""
 
+    begun_before: bool
+    """Whether a worker had it that did not end it."""
+
     @property
     def member(self) -> str:
         """Its entry in RQ's started registry."""
@@ -129,7 +132,9 @@ class Batches:
         return recovered
 
 
-def _taken(execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes, timeout: bytes, plain: int) -> Taken:
+def _taken(
+    execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes, timeout: bytes, plain: int, begun: int
+) -> Taken:
     try:
         seconds = float(timeout)
     except ValueError:
@@ -143,6 +148,7 @@ def _taken(execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes
         # RQ's sign for no end is -1.
         seconds if seconds >= 0 else float("inf"),
         plain=plain == 1,
+        begun_before=begun == 1,
     )
 
 

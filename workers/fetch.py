@@ -13,15 +13,16 @@ from persistence.times import Clock, from_text, utc_now
 from workers.backoff import RetryPolicy, retry_after
 from workers.deliver import Deliver
 from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
-from workers.places import give_back_place
 from workers.providers import Provider, Providers
 from workers.queue import Queue, deliver_step, fetch_step, needless_steps
+from workers.running import begun_before, give_back_place
 
 log = logging.getLogger(__name__)
 
-# How long what a job was told of the record is taken for true: an attempt that is made at once reads nothing, and one
-# that was late, delayed or taken back from a dead worker looks first. Each write is conditional all the same.
-_TRUSTED = timedelta(seconds=15)
+# How long what a job was told of the record is taken for true, so that the attempt reads nothing. What ends a request
+# takes its attempts off the queue; those that stay there because Redis was away ask a provider once in vain, and each
+# write is conditional all the same.
+_TRUSTED = timedelta(minutes=10)
 
 
 class Fetch:
@@ -55,7 +56,8 @@ class Fetch:
         """
         now = self._clock()
         try:
-            current = attempt if now - known_at < _TRUSTED else self._look(attempt, now)
+            known = now - known_at < _TRUSTED and not begun_before()
+            current = attempt if known else self._look(attempt, now)
             if current is None:
                 return None
             if not seconds_until(current.deadline, now):

@@ -13,7 +13,7 @@ from functools import partial
 from rq.timeouts import JobTimeoutException
 
 from workers.batches import Ended, Taken
-from workers.places import held
+from workers.running import running
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Pool:
             task.thread = threading.get_ident()
             task.began = time.monotonic()
             try:
-                with held(partial(self._give_back_place, task)):
+                with running(partial(self._give_back_place, task), begun_before=task.job.begun_before):
                     ended = self._run(task.job)
                 with task.lock:
                     task.thread = None

@@ -81,7 +81,8 @@ end
 # how many of one key, JSON of how many of those keys of which it is fewer, queue names...
 # Moves what is due from the scheduled registries to the queues; takes of the keys that are held what they may have,
 # then from the queues in their order. A job that was put there twice is taken once.
-# Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0}.
+# Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0,
+# 1 when it was begun before or 0}.
 TAKE = (
     _COMMON
     + """
@@ -106,7 +107,7 @@ end
 
 local function look(id)
     return redis.call('HMGET', 'rq:job:' .. id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl',
-        'success_callback_name', 'webhooks', 'repeats_left', 'group_id')
+        'success_callback_name', 'webhooks', 'repeats_left', 'group_id', 'begun_before')
 end
 
 local function plain(id, job)
@@ -121,7 +122,7 @@ local function start(id, job)
     redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution,
         'started_at', text)
     redis.call('ZADD', 'rq:wip:' .. job[3], lease, id .. ':' .. execution)
-    taken[#taken + 1] = {id, job[3], data, key or '', job[5] or '', plain(id, job)}
+    taken[#taken + 1] = {id, job[3], data, key or '', job[5] or '', plain(id, job), job[11] and 1 or 0}
     if not key then return end
     redis.call('ZADD', allowed_of(key), 'NX', now, id)
     rooms[key] = room(key) - 1
@@ -230,7 +231,7 @@ for _, row in ipairs(cjson.decode(ARGV[3])) do
             redis.call('ZREM', 'rq:failed:' .. name, id)
             finished = finished + 1
         else
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled')
+            redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled', 'begun_before', 1)
             redis.call('ZADD', 'rq:scheduled:' .. name, again, id)
         end
         if key ~= '' then release(key, id) end
@@ -252,7 +253,7 @@ for i = 2, #ARGV do
         redis.call('ZREM', started, member)
         local id = string.match(member, '^(.*):')
         if id and redis.call('HGET', 'rq:job:' .. id, 'status') == 'started' then
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
+            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'begun_before', 1)
             redis.call('LPUSH', 'rq:queue:' .. ARGV[i], id)
             recovered = recovered + 1
         end

@@ -30,6 +30,7 @@ IDLE_POLL = 0.02
 # Seconds for each job that runs: so long a busy worker waits for more to end before it goes to Redis, up to the second
 # number. The fewer trips, with more in each, the more it does.
 _GATHER, _GATHER_MOST = 0.000_1, 0.01
+_GATHER_FULL = 0.001
 _BATCH = 200
 _BEATS_IN_A_LEASE = 5
 _OVERDUE_PERIOD = 0.5
@@ -107,7 +108,9 @@ class ConcurrentWorker(BaseWorker):
 
     def _rest(self) -> None:
         if self._wake.wait(IDLE_POLL):
-            time.sleep(min(_GATHER * self._pool.executing, _GATHER_MOST))
+            # With no place free there may be more to take as soon as one job has ended.
+            gather = _GATHER * self._pool.executing if self._pool.free else _GATHER_FULL
+            time.sleep(min(gather, _GATHER_MOST))
         self._wake.clear()
 
     # What RQ's tools see of this worker, and say to it.

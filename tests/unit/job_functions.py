@@ -13,7 +13,7 @@ from rq.job import Job
 
 from persistence.dynamodb import Unavailable
 from workers.later import Later
-from workers.places import give_back_place
+from workers.running import give_back_place
 
 RAN = "test:ran"
 

@@ -26,6 +26,7 @@ from workers.fetch import Fetch
 from workers.http import Http
 from workers.providers import Provider, Providers
 from workers.queue import fetch_steps
+from workers.running import running
 
 Ask = Callable[[str, str], bool | None]
 Make = Callable[..., Ask]
@@ -500,7 +501,21 @@ def test_what_was_true_a_while_ago_is_looked_at_again(
         rng=random.Random(1),
     )
 
-    assert fetch(request.attempt(request.jobs[0]), utc_now() - timedelta(seconds=16)) is None
+    assert fetch(request.attempt(request.jobs[0]), utc_now() - timedelta(minutes=11)) is None
+
+    assert stub.asked == []
+
+
+def test_what_another_worker_has_begun_is_looked_at_first(
+    wiring: Wiring, direct: Fetch, create: Callable[..., Request], stub: StubServer
+) -> None:
+    request = create()
+
+    with (
+        running(lambda _: None, begun_before=True),
+        pytest.raises(AssertionError, match="the record of r1 is read"),
+    ):
+        direct(request.attempt(request.jobs[0]), utc_now())
 
     assert stub.asked == []
 
