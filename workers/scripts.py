@@ -88,7 +88,8 @@ TAKE = (
     + """
 if redis.call('EXISTS', 'rq:suspended') == 1 then return {} end
 local wanted, now, text, lease, execution, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), unpack(ARGV, 3, 6)
-local most, rooms, breakers, taken = tonumber(ARGV[7]), cjson.decode(ARGV[8]), {}, {}
+local most, rooms, breakers = tonumber(ARGV[7]), cjson.decode(ARGV[8]), {}
+local taken, started, dependents = {}, {}, {}
 
 local function room(key) return rooms[key] or most end
 
@@ -107,22 +108,24 @@ end
 
 local function look(id)
     return redis.call('HMGET', 'rq:job:' .. id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl',
-        'success_callback_name', 'webhooks', 'repeats_left', 'group_id', 'begun_before')
+        'success_callback_name', 'webhooks', 'repeats_left', 'group_id', 'begun_before', 'ttl')
 end
 
-local function plain(id, job)
-    if job[6] ~= '0' or redis.call('EXISTS', 'rq:job:' .. id .. ':dependents') == 1 then return 0 end
+local function plain(job)
+    if job[6] ~= '0' then return 0 end
     for i = 7, 10 do if job[i] and job[i] ~= '' then return 0 end end
     return 1
 end
 
 local function start(id, job)
-    local data, key = job[1], job[4]
-    redis.call('PERSIST', 'rq:job:' .. id)
+    local name, key = job[3], job[4]
     redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution,
         'started_at', text)
-    redis.call('ZADD', 'rq:wip:' .. job[3], lease, id .. ':' .. execution)
-    taken[#taken + 1] = {id, job[3], data, key or '', job[5] or '', plain(id, job), job[11] and 1 or 0}
+    if job[12] then redis.call('PERSIST', 'rq:job:' .. id) end
+    local members = started[name] or {}
+    members[#members + 1], members[#members + 2], started[name] = lease, id .. ':' .. execution, members
+    dependents[#dependents + 1] = 'rq:job:' .. id .. ':dependents'
+    taken[#taken + 1] = {id, name, job[1], key or '', job[5] or '', plain(job), job[11] and 1 or 0}
     if not key then return end
     redis.call('ZADD', allowed_of(key), 'NX', now, id)
     rooms[key] = room(key) - 1
@@ -175,16 +178,26 @@ for _, key in ipairs(held) do
 end
 
 for i = 9, #ARGV do
-    for _ = 1, 1000 do
-        if #taken >= wanted then return taken end
-        local id = redis.call('LPOP', 'rq:queue:' .. ARGV[i])
-        if not id then break end
-        local job = look(id)
-        if job[1] and job[2] ~= 'started' then
-            local key, let, again = job[4], 1, now
-            if key then let, again = breaker(key) end
-            if key and (let < 1 or room(key) < 1) then hold_back(id, key, again) else start(id, job) end
+    local looked = 0
+    while #taken < wanted and looked < 1000 do
+        local ids = redis.call('LPOP', 'rq:queue:' .. ARGV[i], wanted - #taken)
+        if not ids then break end
+        looked = looked + #ids
+        for _, id in ipairs(ids) do
+            local job = look(id)
+            if job[1] and job[2] ~= 'started' then
+                local key, let, again = job[4], 1, now
+                if key then let, again = breaker(key) end
+                if key and (let < 1 or room(key) < 1) then hold_back(id, key, again) else start(id, job) end
+            end
         end
+    end
+end
+
+for name, members in pairs(started) do redis.call('ZADD', 'rq:wip:' .. name, unpack(members)) end
+if #dependents > 0 and redis.call('EXISTS', unpack(dependents)) > 0 then
+    for number, dependent in ipairs(dependents) do
+        if redis.call('EXISTS', dependent) == 1 then taken[number][6] = 0 end
     end
 end
 return taken
@@ -217,27 +230,52 @@ local function count(key, answered)
     redis.call('EXPIRE', state, 172800)
 end
 
-for _, row in ipairs(cjson.decode(ARGV[3])) do
+-- Of each queue, which entries in the started registry are still there; they go.
+local rows, members, there = cjson.decode(ARGV[3]), {}, {}
+for _, row in ipairs(rows) do
+    local name, id, execution, _, again = unpack(row)
+    if again ~= 'goes on' then
+        members[name] = members[name] or {}
+        table.insert(members[name], id .. ':' .. execution)
+    end
+end
+for name, list in pairs(members) do
+    for number, score in ipairs(redis.call('ZMSCORE', 'rq:wip:' .. name, unpack(list))) do
+        there[list[number]] = score
+    end
+    redis.call('ZREM', 'rq:wip:' .. name, unpack(list))
+end
+
+local gone, failed, freed = {}, {}, {}
+for _, row in ipairs(rows) do
     local name, id, execution, key, again, answered = unpack(row)
     local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'execution')
     local own = job[1] == 'started' and job[2] == execution
-    local held = again ~= 'goes on' and redis.call('ZREM', 'rq:wip:' .. name, id .. ':' .. execution) == 1
+    local member = id .. ':' .. execution
+    local held = again ~= 'goes on' and there[member]
+    there[member] = nil
     if key ~= '' and answered ~= '' then count(key, answered) end
-    if again == 'goes on' then
-        if own then release(key, id) end
-    elseif held and own then
+    if held and own then
         if again == '' then
-            redis.call('DEL', 'rq:job:' .. id, 'rq:results:' .. id)
-            redis.call('ZREM', 'rq:failed:' .. name, id)
+            gone[#gone + 1], gone[#gone + 2] = 'rq:job:' .. id, 'rq:results:' .. id
+            failed[name] = failed[name] or {}
+            table.insert(failed[name], id)
             finished = finished + 1
         else
             redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled', 'begun_before', 1)
             redis.call('ZADD', 'rq:scheduled:' .. name, again, id)
         end
-        if key ~= '' then release(key, id) end
-    elseif held and not job[1] and key ~= '' then
-        release(key, id)
     end
+    if key ~= '' and (again == 'goes on' and own or held and (own or not job[1])) then
+        freed[key] = freed[key] or {}
+        table.insert(freed[key], id)
+    end
+end
+if #gone > 0 then redis.call('DEL', unpack(gone)) end
+for name, list in pairs(failed) do redis.call('ZREM', 'rq:failed:' .. name, unpack(list)) end
+for key, list in pairs(freed) do
+    redis.call('ZREM', allowed_of(key), unpack(list))
+    promote(key)
 end
 redis.call('HINCRBY', 'rq:worker:' .. worker, 'successful_job_count', finished)
 """

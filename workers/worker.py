@@ -108,9 +108,12 @@ class ConcurrentWorker(BaseWorker):
 
     def _rest(self) -> None:
         if self._wake.wait(IDLE_POLL):
-            # With no place free there may be more to take as soon as one job has ended.
-            gather = _GATHER * self._pool.executing if self._pool.free else _GATHER_FULL
-            time.sleep(min(gather, _GATHER_MOST))
+            executing = self._pool.executing
+            if self._pool.free:
+                time.sleep(min(_GATHER * executing, _GATHER_MOST))
+            elif executing > self._pool.size // 2:
+                # There may be more to take as soon as one job has ended.
+                time.sleep(_GATHER_FULL)
         self._wake.clear()
 
     # What RQ's tools see of this worker, and say to it.
