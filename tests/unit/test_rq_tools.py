@@ -17,7 +17,7 @@ from rq.suspension import resume, suspend
 from datahog.settings import Settings
 from tests.system import eventually, free_ports
 from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
-from tests.unit.worker_process import ROOT, WorkerProcess
+from tests.unit.worker_process import CONCURRENCY, ROOT, WorkerProcess
 from workers.providers import Provider
 from workers.queue import QUEUES, Queue
 
