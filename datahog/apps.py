@@ -27,6 +27,7 @@ import specs
 from handlers.bodies import BodyCheck
 from handlers.callers import Callers, no_key
 from handlers.calls import Calls
+from handlers.pages import GuardedPages
 from handlers.paths import KnownPaths
 from handlers.problems import Problem, problem_of_status
 from handlers.rate_limit import RateLimit
@@ -68,6 +69,7 @@ def build_app(
             ServerErrorMiddleware,
             ExceptionMiddleware,
             partial(KnownPaths, operations=declared.values(), base_path=specs.base_path(name)),
+            partial(GuardedPages, paths=[specs.base_path(name) + specs.UI_PATH]),
             SwaggerUIMiddleware,
             RoutingMiddleware,
             SecurityMiddleware,

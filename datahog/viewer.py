@@ -1,5 +1,6 @@
 """The spec viewer: Swagger UI over both OpenAPI documents, with nothing loaded from elsewhere."""
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ _PAGE = """<!doctype html>
   <div id="swagger-ui"></div>
   <script src="/ui/swagger-ui-bundle.js"></script>
   <script src="/ui/swagger-ui-standalone-preset.js"></script>
-  <script>
+  <script nonce="{{ nonce }}">
     // One key opens both documents. Choosing the other one forgets it, unless it is kept in the browser's storage,
     // where whatever is served on this port another day could read it.
     const keepKey = {
@@ -55,6 +56,7 @@ _PAGE = """<!doctype html>
 """
 
 
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -64,6 +66,7 @@ def create_app(specs: Mapping[str, Path], servers: Mapping[str, str], origin: st
     `origin` is the one that the APIs let call them from a browser.
     """
     app = Flask(__name__, static_folder=None)
+    callable_origins = " ".join(sorted({_origin(url) for url in servers.values()}))
     documents = {name: _with_server(path, servers[name]) for name, path in specs.items()}
 
     @app.before_request
@@ -76,11 +79,23 @@ def create_app(specs: Mapping[str, Path], servers: Mapping[str, str], origin: st
         host = f"[{own}]" if ":" in own else own
         return redirect(url._replace(netloc=f"{host}:{url.port}" if url.port else host).geturl())
 
+    @app.after_request
+    def guard(response: Response) -> Response:
+        response.headers.update(_HEADERS)
+        return response
+
     @app.get("/")
-    def show() -> str:
-        return render_template_string(
-            _PAGE, documents=[{"name": name, "url": f"/specs/{name}.yaml"} for name in documents]
+    def show() -> Response:
+        nonce = secrets.token_urlsafe(16)
+        shown = [{"name": name, "url": f"/specs/{name}.yaml"} for name in documents]
+        page = Response(render_template_string(_PAGE, documents=shown, nonce=nonce))
+        # Swagger UI sets styles inline, and draws with data: images.
+        page.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+            f"img-src 'self' data:; connect-src 'self' {callable_origins}; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
+        return page
 
     @app.get("/specs/<name>.yaml")
     def get_document(name: str) -> Response:
@@ -98,6 +113,10 @@ def create_app(specs: Mapping[str, Path], servers: Mapping[str, str], origin: st
 def serve(app: Flask, host: str, port: int) -> None:
     """Serve the app until the process is told to end."""
     waitress.serve(app, host=host, port=port)
+
+
+def _origin(url: str) -> str:
+    return urlsplit(url)._replace(path="", query="", fragment="").geturl()
 
 
 def _with_server(path: Path, url: str) -> str:

@@ -1,8 +1,11 @@
-"""The viewer's one origin: whichever name of this machine is typed, the page is shown under the one that may call."""
+"""The viewer: one origin whichever name of this machine is typed, and headers that guard the page."""
+
+import re
 
 import pytest
 from flask.testing import FlaskClient
 
+import specs
 from datahog import viewer
 
 
@@ -46,3 +49,22 @@ def test_every_other_name_is_left_as_it_is(typed: str, origin: str) -> None:
 
 def test_a_document_that_there_is_not_is_not_found() -> None:
     assert _client("http://127.0.0.1:8080").get("/specs/nope.yaml", base_url="http://127.0.0.1").status_code == 404
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_calls_the_apis_only() -> None:
+    documents = {name: specs.path(name) for name in (specs.CLIENT, specs.AGGREGATOR)}
+    servers = {"client": "http://127.0.0.1:3100/api/v1", "aggregator": "https://aggregator.example.com/api/v1"}
+    client = viewer.create_app(documents, servers, "http://127.0.0.1:8080").test_client()
+
+    pages = [client.get("/"), client.get("/")]
+
+    policies = [page.headers["Content-Security-Policy"] for page in pages]
+    nonces = [re.findall(r"'nonce-([^']+)'", policy)[0] for policy in policies]
+    assert nonces[0] != nonces[1]
+    assert f'nonce="{nonces[0]}"' in pages[0].text
+    assert "script-src 'self' 'nonce-" in policies[0]
+    assert "connect-src 'self' http://127.0.0.1:3100 https://aggregator.example.com;" in policies[0]
+    assert "default-src 'none'" in policies[0]
+    for answer in (pages[0], client.get("/ui/swagger-ui.css")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
