@@ -56,7 +56,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_calls_the_apis_only() -> None
     servers = {"client": "http://127.0.0.1:3100/api/v1", "aggregator": "https://aggregator.example.com/api/v1"}
     client = viewer.create_app(documents, servers, "http://127.0.0.1:8080").test_client()
 
-    pages = [client.get("/"), client.get("/")]
+    pages = [client.get("/", base_url="http://127.0.0.1:8080") for _ in range(2)]
 
     policies = [page.headers["Content-Security-Policy"] for page in pages]
     nonces = [re.findall(r"'nonce-([^']+)'", policy)[0] for policy in policies]
@@ -65,6 +65,6 @@ def test_the_page_loads_nothing_from_elsewhere_and_calls_the_apis_only() -> None
     assert "script-src 'self' 'nonce-" in policies[0]
     assert "connect-src 'self' http://127.0.0.1:3100 https://aggregator.example.com;" in policies[0]
     assert "default-src 'none'" in policies[0]
-    for answer in (pages[0], client.get("/ui/swagger-ui.css")):
+    for answer in (pages[0], client.get("/ui/swagger-ui.css", base_url="http://127.0.0.1:8080")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["X-Frame-Options"] == "DENY"
