@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.faults.chaos import bounded
 from tests.faults.chaos.mutations import MUTATIONS
 from tests.faults.chaos.report import report
 from tests.faults.chaos.run import Plan, conduct
@@ -13,7 +14,6 @@ from tests.faults.chaos.schedule import make_schedule
 _ROOT = Path(__file__).parents[3]
 # Seconds from one fault to the next.
 _PACE = 6.0
-_MUTATED_SECONDS, _MUTATED_SETTLE = 8.0, 25.0
 
 
 def main() -> int:
@@ -28,8 +28,7 @@ def main() -> int:
     chosen = parser.parse_args()
     seconds = chosen.minutes * 60
     if chosen.mutation:
-        mutation = MUTATIONS[chosen.mutation]
-        plan = Plan(chosen.seed, _MUTATED_SECONDS, 4, mutation.faults, settle=_MUTATED_SETTLE, mutation=mutation)
+        plan = bounded.mutated(chosen.mutation)
     else:
         count = 0 if chosen.calm else int(seconds / _PACE)
         faults = make_schedule(chosen.seed, seconds=seconds, count=count, long_freezes=True)
