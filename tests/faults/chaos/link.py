@@ -34,14 +34,23 @@ class Link:
         self._manner = None
 
     def __enter__(self) -> "Link":
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, _HOST, 0, backlog=512))
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, _HOST, 0, backlog=512))
+        self.port = self._server.sockets[0].getsockname()[1]
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.run_until_complete(self._end())
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        forwarding = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in forwarding:
+            task.cancel()
+        await asyncio.gather(*forwarding, return_exceptions=True)
 
     def _cut(self) -> None:
         for writer in self._connections:
