@@ -14,10 +14,12 @@ _PERIOD = 2.0
 
 @dataclass(frozen=True)
 class Resident:
-    """Of one program, in MB: at first, at last, and at most; `processes` is how many it has been, one after another."""
+    """Of one program, in MB; `quarters` is from first to last at even distances.
 
-    first: float
-    last: float
+    `processes` is how many it has been, one after another.
+    """
+
+    quarters: tuple[float, ...]
     peak: float
     processes: int
 
@@ -44,8 +46,7 @@ class Memory:
         """By program, for those that could be looked at."""
         return {
             name: Resident(
-                first=seen[0][1],
-                last=seen[-1][1],
+                quarters=tuple(seen[(len(seen) - 1) * quarter // 4][1] for quarter in range(5)),
                 peak=max(size for _, size in seen),
                 processes=len({process for process, _ in seen}),
             )

@@ -46,8 +46,8 @@ def _faults(outcome: Outcome) -> Iterator[str]:
 
 
 def _memory(outcome: Outcome) -> Iterator[str]:
-    yield f"| {'resident memory, MB':<20} | first |  last |  peak | processes |"
-    yield f"|{'-' * 22}|------:|------:|------:|----------:|"
+    yield f"| {'resident memory, MB':<20} | first |   1/4 |   1/2 |   3/4 |  last |  peak | processes |"
+    yield f"|{'-' * 22}|{'------:|' * 6}----------:|"
     for name, resident in outcome.memory.items():
-        sizes = " | ".join(f"{size:5.0f}" for size in (resident.first, resident.last, resident.peak))
+        sizes = " | ".join(f"{size:5.0f}" for size in (*resident.quarters, resident.peak))
         yield f"| {name:<20} | {sizes} | {resident.processes:>9} |"
