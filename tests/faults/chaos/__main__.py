@@ -1,6 +1,7 @@
 """`python -m tests.faults.chaos --minutes 20 --seed 7`: one run, its report, and 1 if anything was amiss."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -34,13 +35,21 @@ def main() -> int:
         faults = make_schedule(chosen.seed, seconds=seconds, count=count, long_freezes=True)
         plan = Plan(chosen.seed, seconds, chosen.rate, faults)
     directory = Path(tempfile.mkdtemp(prefix="datahog-chaos-"))
-    outcome = conduct(plan, directory)
+    try:
+        outcome = conduct(plan, directory)
+    except KeyboardInterrupt:
+        print(f"Stopped; data and logs are in {directory}.")
+        return 130
     text = report(outcome)
     chosen.output.mkdir(parents=True, exist_ok=True)
     name = chosen.mutation or ("soak" if chosen.calm else "chaos")
     (chosen.output / f"{name}-{chosen.seed}.md").write_text(text)
-    print(f"{text}\nKept as {chosen.output / f'{name}-{chosen.seed}.md'}; data and logs are in {directory}.")
-    return 0 if outcome.clean else 1
+    print(f"{text}\nKept as {chosen.output / f'{name}-{chosen.seed}.md'}.")
+    if outcome.clean:
+        shutil.rmtree(directory)
+        return 0
+    print(f"Data and logs are in {directory}.")
+    return 1
 
 
 if __name__ == "__main__":

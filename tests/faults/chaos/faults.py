@@ -1,6 +1,7 @@
 """The faults: how each is brought about, and mended."""
 
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,11 +34,12 @@ class Injected:
 
 
 class Injector:
-    """Brings faults about in a system and in what is around it, by their targets' names."""
+    """Brings faults about in a system and in what is around it, by their targets' names, until `stop` is set."""
 
-    def __init__(self, system: System, around: Mapping[str, Disturbed]) -> None:
+    def __init__(self, system: System, around: Mapping[str, Disturbed], stop: threading.Event) -> None:
         self._system = system
         self._around = around
+        self._stop = stop
 
     def follow(self, schedule: Sequence[Fault]) -> list[Injected]:
         """Bring about each fault at its time, counted from now, and return when all are mended.
@@ -46,16 +48,17 @@ class Injector:
         """
         started = time.monotonic()
 
-        def carry_out(fault: Fault) -> Injected:
-            time.sleep(max(0.0, started + fault.at - time.monotonic()))
+        def carry_out(fault: Fault) -> Injected | None:
+            if self._stop.wait(max(0.0, started + fault.at - time.monotonic())):
+                return None
             began = time.time()
             self._begin(fault)
-            time.sleep(fault.seconds)
+            self._stop.wait(fault.seconds)
             self._mend(fault)
             return Injected(fault, began, time.time())
 
         with ThreadPoolExecutor(max(1, len(schedule))) as each:
-            return list(each.map(carry_out, schedule))
+            return [injected for injected in each.map(carry_out, schedule) if injected]
 
     def _begin(self, fault: Fault) -> None:
         if around := self._around.get(fault.target):

@@ -1,6 +1,7 @@
 """The load: requests at a steady rate, whatever becomes of the earlier ones, through the client and past it."""
 
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -38,12 +39,13 @@ class Asked:
 
 
 class Load:
-    """Asks `rate` times a second, in turn the client and the aggregator."""
+    """Asks `rate` times a second, in turn the client and the aggregator, until `stop` is set."""
 
-    def __init__(self, system: System, world: World, rate: float) -> None:
+    def __init__(self, system: System, world: World, rate: float, stop: threading.Event) -> None:
         self._system = system
         self._world = world
         self._rate = rate
+        self._stop = stop
 
     def run(self, seconds: float) -> list[Asked]:
         """Ask for so long; returns what was asked, accepted or not."""
@@ -52,7 +54,8 @@ class Load:
         started = time.monotonic()
         with ThreadPoolExecutor(_PEOPLE) as people:
             for number in range(int(seconds * self._rate)):
-                time.sleep(max(0.0, started + number / self._rate - time.monotonic()))
+                if self._stop.wait(max(0.0, started + number / self._rate - time.monotonic())):
+                    break
                 api = specs.CLIENT if number % 2 else specs.AGGREGATOR
                 providers = tuple(itertools.islice(names, 1 + number % 3))
                 people.submit(lambda *given: asked.append(self._ask(*given)), api, f"h{number}", providers)

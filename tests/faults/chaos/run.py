@@ -1,5 +1,6 @@
 """The run: a system with its world around it under load, while faults come and go; then everything is counted."""
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,11 +80,17 @@ def conduct(plan: Plan, directory: Path) -> Outcome:
         memory = held.enter_context(Memory(system, running))
         around: dict[str, Disturbed] = {f"{name} link": link for name, link in links.items()}
         around |= {"providers": world.providers, "receivers": world.receivers}
-        injector, load = Injector(system, around), Load(system, world, plan.rate)
+        stop = threading.Event()
+        injector, load = Injector(system, around, stop), Load(system, world, plan.rate, stop)
         with ThreadPoolExecutor() as side_by_side:
-            asking = side_by_side.submit(load.run, plan.seconds + _AFTERWARDS)
-            injected = injector.follow(plan.faults)
-            asked = asking.result()
+            # Threads would go on for long after Ctrl-C, or after a fault that could not be mended.
+            try:
+                asking = side_by_side.submit(load.run, plan.seconds + _AFTERWARDS)
+                following = side_by_side.submit(injector.follow, plan.faults)
+                injected, asked = following.result(), asking.result()
+            except BaseException:
+                stop.set()
+                raise
         return _judge(plan, system, world, memory, running, injected, asked)
 
 
