@@ -8,7 +8,7 @@ from tests.faults.chaos.schedule import KINDS, make_schedule
 SEED = 7
 _SECONDS = 60.0
 _RATE = 2.0
-# Loads a mutated run is told by: what goes wrong shows within seconds, but a loss must have had its time to heal.
+# What goes wrong in a mutated run does so within seconds, but a loss must have had its time to heal.
 _MUTATED_SECONDS, _MUTATED_RATE, _MUTATED_SETTLE = 8.0, 4.0, 20.0
 
 

@@ -3,9 +3,8 @@
 import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +49,7 @@ class Load:
     def run(self, seconds: float) -> list[Asked]:
         """Ask for so long; returns what was asked, accepted or not."""
         names = itertools.cycle(PROVIDERS)
-        asked: deque[Asked] = deque()
+        asking: list[Future[Asked]] = []
         started = time.monotonic()
         with ThreadPoolExecutor(_PEOPLE) as people:
             for number in range(int(seconds * self._rate)):
@@ -58,8 +57,8 @@ class Load:
                     break
                 api = specs.CLIENT if number % 2 else specs.AGGREGATOR
                 providers = tuple(itertools.islice(names, 1 + number % 3))
-                people.submit(lambda *given: asked.append(self._ask(*given)), api, f"h{number}", providers)
-        return list(asked)
+                asking.append(people.submit(self._ask, api, f"h{number}", providers))
+        return [asked.result() for asked in asking]
 
     def _ask(self, api: str, hook: str, providers: tuple[str, ...]) -> Asked:
         at = time.time()
