@@ -39,6 +39,7 @@ class Product:
             DueIndex(Table(Transport(self._wiring.dynamodb), client_table(settings.table_prefix))),
             self._wiring.queue,
             period=1,
+            delivery_timeout=15,
             clock=lambda: self._now,
         )
         self.records = Records(self._wiring.dynamodb, table, url)

@@ -29,6 +29,7 @@ from handlers.callers import Callers, no_key
 from handlers.calls import Calls
 from handlers.paths import KnownPaths
 from handlers.problems import Problem, problem_of_status
+from handlers.rate_limit import RateLimit
 from handlers.security import security_map
 from handlers.validation import Validation
 from persistence.dynamodb import Unavailable
@@ -44,15 +45,16 @@ def build_app(
     handlers: object,
     *,
     callers: Callers,
+    rate_limit: RateLimit,
     body_limits: Mapping[str, int],
     body_checks: Mapping[str, BodyCheck] | None = None,
     cors_origin: str | None = None,
 ) -> AsyncApp:
     """The application that serves the document `name` by the methods of `handlers`.
 
-    `callers` are those who may call; `body_limits` and `body_checks` are those of `handlers.validation`, by
-    operationId, where there are any. The application does not start (connexion.exceptions.ResolverError) when an
-    operation of the document has no method.
+    `callers` are those who may call, `rate_limit` how often; `body_limits` and `body_checks` are those of
+    `handlers.validation`, by operationId, where there are any. The application does not start
+    (connexion.exceptions.ResolverError) when an operation of the document has no method.
     """
 
     def method(operation_id: str) -> Callable[..., Any]:
@@ -76,7 +78,7 @@ def build_app(
         pythonic_params=True,
         resolver=Resolver(method),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui_path=specs.UI_PATH),
-        security_map=security_map(callers, declared),
+        security_map=security_map(callers, rate_limit, declared),
     )
     if cors_origin:
         app.add_middleware(

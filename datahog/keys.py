@@ -1,11 +1,13 @@
 """`keys`: makes, lists and revokes the API keys of those who may call."""
 
 import argparse
+import re
 import sys
 
 from persistence.api_keys import ApiKeys
 from persistence.dynamodb import Unavailable
 from persistence.errors import NotFound
+from persistence.tenants import DEFAULT_TENANT, PATTERN
 from specs.operations import scopes
 
 
@@ -17,7 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--scope", required=True, action="append", choices=scopes(), help="what it opens; give it once for each scope"
     )
-    actions.add_parser("list", help="show all keys: id, name, scopes, when made, when revoked")
+    create.add_argument(
+        "--tenant", type=_tenant, default=DEFAULT_TENANT, help="whose requests it opens, and no others [%(default)s]"
+    )
+    create.add_argument(
+        "--unlimited",
+        action="store_true",
+        help="for DATAHOG_AGGREGATOR_KEY, which calls for everybody: no rate limit, no quota of open requests",
+    )
+    actions.add_parser("list", help="show all keys: id, scopes, tenant, limits, when made, when revoked, name")
     revoke = actions.add_parser("revoke", help="let a key open nothing any more, within five seconds")
     revoke.add_argument("id", help="the id that `list` shows: the part of the key between dh_ and the next _")
 
@@ -27,7 +37,9 @@ def run(keys: ApiKeys, arguments: argparse.Namespace) -> int:
     try:
         match arguments.action:
             case "create":
-                print(keys.create(arguments.name, arguments.scope))
+                print(
+                    keys.create(arguments.name, arguments.scope, tenant=arguments.tenant, unlimited=arguments.unlimited)
+                )
             case "list":
                 _list(keys)
             case "revoke":
@@ -41,4 +53,12 @@ def run(keys: ApiKeys, arguments: argparse.Namespace) -> int:
 def _list(keys: ApiKeys) -> None:
     for key in keys.list():
         revoked = f"revoked {key.revoked_at}" if key.revoked_at else "-"
-        print(key.key_id, ",".join(sorted(key.scopes)), key.created_at, revoked, ascii(key.name), sep="\t")
+        limits = "unlimited" if key.unlimited else "limited"
+        scopes = ",".join(sorted(key.scopes))
+        print(key.key_id, scopes, key.tenant, limits, key.created_at, revoked, ascii(key.name), sep="\t")
+
+
+def _tenant(text: str) -> str:
+    if not re.fullmatch(PATTERN, text):
+        raise argparse.ArgumentTypeError("1 to 64 letters, digits, '_', '.' and '-', a letter or digit first")
+    return text

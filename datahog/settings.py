@@ -94,6 +94,13 @@ class Settings(BaseModel):
         None, repr=False, description="an API key with all scopes, for this machine only; `run` and `demo` make one"
     )
 
+    rate_limit: int = Field(
+        100, ge=1, le=1_000_000, description="calls a second that one API key may make to each API, over ten seconds"
+    )
+    open_requests: int = Field(
+        10_000, ge=1, le=1_000_000, description="requests that one tenant may have open at once, at each API"
+    )
+
     request_deadline: Seconds = Field(259_200, description="seconds a request may take when it names no deadline")
     retention: Seconds = Field(604_800, description="seconds an ended request is kept")
     result_limit: int = Field(

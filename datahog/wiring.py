@@ -22,13 +22,12 @@ from persistence.items import Items
 from persistence.records import Request
 from persistence.requests import Requests
 from persistence.results import Results
-from persistence.retrieval_record import KIND, retrieval_from_item
+from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
 from persistence.tables import aggregator_table, client_table, keys_table
 from persistence.transport import Transport
 from workers.deliver import Deliver
 from workers.fetch import Fetch
-from workers.handover import Handover
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.outbound import NotAllowed, Outbound
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from connexion import AsyncApp
 
     from handlers.callers import Callers
+    from handlers.open_requests import OpenRequests, StillOpen
+    from handlers.rate_limit import RateLimit
     from handlers.waiting import LongPolls
 
 JOB_FUNCTIONS = "datahog.jobs"
@@ -54,6 +55,8 @@ _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 # The most connections that one process opens to DynamoDB, and to Redis; who needs one more waits. An API has 40 threads
 # that may want one, a worker has hundreds, but none holds one for longer than a call takes.
 _CONNECTIONS = 50
+# The event loop of an API keeps so many calls of Redis under way at once, besides.
+_COUNTING_CONNECTIONS = 10
 
 # Bytes. Fifty results of 5 MiB each come back in one callback; one of them, and its frame, in `updateJob`.
 _CALLBACK_LIMIT = 300_000_000
@@ -110,9 +113,8 @@ class Wiring:
     @cached_property
     def retrievals(self) -> Retrievals:
         """The client's retrievals."""
-        items = Items(self._client_table, KIND, retrieval_from_item)
         results = Results(self._client_table)
-        return Retrievals(items, self._client_table, results, retention=self._settings.retention)
+        return Retrievals(self._retrieval_items, self._client_table, results, retention=self._settings.retention)
 
     @cached_property
     def api_keys(self) -> ApiKeys:
@@ -134,6 +136,10 @@ class Wiring:
     @cached_property
     def _request_items(self) -> Items[Request]:
         return Items(self._aggregator_table, "request", Request.from_item)
+
+    @cached_property
+    def _retrieval_items(self) -> Items[Retrieval]:
+        return Items(self._client_table, KIND, retrieval_from_item)
 
     @cached_property
     def _request_results(self) -> Results:
@@ -194,7 +200,7 @@ class Wiring:
         if self._settings.aggregator_key is None:
             raise SettingsError(
                 "DATAHOG_AGGREGATOR_KEY: not set; make a key for the client and its workers: python -m datahog keys "
-                "create --name client --scope requests:read --scope requests:write"
+                "create --name client --tenant client --unlimited --scope requests:read --scope requests:write"
             )
         return Operations(
             specs.AGGREGATOR,
@@ -209,10 +215,6 @@ class Wiring:
         timeouts = Timeouts(timeout, timeout, timeout)
         return Operations(specs.AGGREGATOR, self._settings.aggregator_url, self.guarded_http, timeouts=timeouts)
 
-    @cached_property
-    def _handover(self) -> Handover:
-        return Handover()
-
     # The processes.
 
     @cached_property
@@ -223,7 +225,7 @@ class Wiring:
             self.queue,
             self.providers,
             self.guarded_http,
-            self._handover,
+            self.deliver,
             result_limit=self._settings.result_limit,
             rng=self._rng,
         )
@@ -237,7 +239,6 @@ class Wiring:
             self.queue,
             self.signer,
             self._receivers(),
-            self._handover,
             schedule=self._settings.delivery_schedule,
             rng=self._rng,
         )
@@ -278,6 +279,7 @@ class Wiring:
             DueIndex(self._client_table),
             self.queue,
             period=self._settings.reconciler_period,
+            delivery_timeout=self._settings.delivery_timeout,
         )
 
     @cached_property
@@ -300,6 +302,32 @@ class Wiring:
             )
         return Callers(self.api_keys, local_key=local_key)
 
+    def _rate_limit(self, name: str) -> "RateLimit":
+        from limits.aio.storage import RedisStorage
+        from limits.aio.strategies import FixedWindowRateLimiter
+        from redis.asyncio import BlockingConnectionPool
+
+        from handlers.rate_limit import RateLimit
+
+        # Asked by the event loop itself: for so short a call, a thread would take six times as long as the call.
+        pool = BlockingConnectionPool.from_url(
+            self._settings.redis_url,
+            socket_connect_timeout=2,
+            socket_timeout=2,
+            health_check_interval=15,
+            max_connections=_COUNTING_CONNECTIONS,
+            timeout=2,
+        )
+        # The options' declared type knows of no pools; the class does.
+        options: Any = {"connection_pool": pool}
+        storage = RedisStorage("async+redis://", implementation="redispy", **options)
+        return RateLimit(FixedWindowRateLimiter(storage), name, rate=self._settings.rate_limit)
+
+    def _open_requests(self, name: str, still_open: "StillOpen") -> "OpenRequests":
+        from handlers.open_requests import OpenRequests
+
+        return OpenRequests(self.redis, still_open, name, quota=self._settings.open_requests)
+
     def aggregator_app(self) -> "AsyncApp":
         """The aggregation service."""
         from datahog.apps import build_app
@@ -310,6 +338,7 @@ class Wiring:
             self.deliveries,
             IdempotencyKeys(self._aggregator_table),
             DueIndex(self._aggregator_table),
+            self._open_requests(specs.AGGREGATOR, self._request_items.still_open),
             self.queue,
             self.providers,
             self.outbound,
@@ -321,6 +350,7 @@ class Wiring:
             specs.AGGREGATOR,
             handlers,
             callers=self._callers(),
+            rate_limit=self._rate_limit(specs.AGGREGATOR),
             body_limits={"updateJob": _UPDATE_LIMIT},
             cors_origin=self._settings.viewer_origin,
         )
@@ -335,6 +365,7 @@ class Wiring:
         self._check_url(self._settings.client_url, "DATAHOG_CLIENT_URL")
         handlers = Client(
             self.retrievals,
+            self._open_requests(specs.CLIENT, self._retrieval_items.still_open),
             self.queue,
             self._client(_READ_TIMEOUTS),
             self._aggregator(_READ_TIMEOUTS),
@@ -345,6 +376,7 @@ class Wiring:
             specs.CLIENT,
             handlers,
             callers=self._callers(),
+            rate_limit=self._rate_limit(specs.CLIENT),
             body_limits={"receiveCallback": _CALLBACK_LIMIT},
             body_checks={"receiveCallback": signature_check(self.signer)},
             cors_origin=self._settings.viewer_origin,

@@ -10,8 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 import specs
 from handlers.answers import answer
+from handlers.callers import Caller
 from handlers.checks import check_callback_url, deadline_of, moment, unknown_provider
 from handlers.job_updates import JobUpdates
+from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
 from handlers.waiting import LongPolls
 from persistence.deliveries import Deliveries
@@ -43,6 +45,7 @@ class Aggregator:
         deliveries: Deliveries,
         idempotency_keys: IdempotencyKeys,
         index: DueIndex,
+        open_requests: OpenRequests,
         queue: Queue,
         providers: Providers,
         outbound: Outbound,
@@ -56,6 +59,7 @@ class Aggregator:
         self._deliveries = deliveries
         self._idempotency_keys = idempotency_keys
         self._index = index
+        self._open_requests = open_requests
         self._queue = queue
         self._providers = providers
         self._outbound = outbound
@@ -69,14 +73,14 @@ class Aggregator:
         providers = [{"name": name, "url": self._providers[name].url} for name in sorted(self._providers)]
         return answer({"providers": providers})
 
-    def create_request(self, body: Document) -> ConnexionResponse:
+    def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:
         """Write a request down and put its jobs on the queue, once for each Idempotency-Key."""
         request_id = body.get("requestId") or uuid.uuid4().hex
         key = http_request.headers.get("Idempotency-Key")
         if key is None:
-            return _accepted(self._bare(self._create(request_id, body)[0]))
+            return _accepted(self._bare(self._create(caller, request_id, body)[0]))
         try:
-            claim = self._idempotency_keys.claim(key, body, request_id)
+            claim = self._idempotency_keys.claim(key, body, request_id, tenant=caller.tenant)
         except KeyReused as error:
             raise Problem("idempotency-key-reused", str(error)) from None
         except KeyUnderWay as error:
@@ -84,7 +88,7 @@ class Aggregator:
         if claim.answer is not None:
             return _accepted(claim.answer)
         try:
-            request, _ = self._create(claim.request_id, body)
+            request, _ = self._create(caller, claim.request_id, body)
         except (Conflict, Problem):
             self._idempotency_keys.release(claim)
             raise
@@ -92,14 +96,17 @@ class Aggregator:
         self._idempotency_keys.answered(claim, document)
         return _accepted(document)
 
-    async def get_request(self, request_id: str, wait: int, results: bool) -> ConnexionResponse:
+    async def get_request(self, caller: Caller, request_id: str, wait: int, results: bool) -> ConnexionResponse:
         """The request, when it has ended or the wait is over."""
-        request = await self._long_polls.wait_until(lambda: self._requests.get(request_id), lambda r: r.ended, wait)
+        request = await self._long_polls.wait_until(
+            lambda: self._requests.get(request_id, caller.tenant), lambda r: r.ended, wait
+        )
         document = await run_in_threadpool(self._document, request, request_document, results)
         return answer(document, headers={} if request.ended else {"Retry-After": "1"})
 
-    def cancel_request(self, request_id: str) -> ConnexionResponse:
+    def cancel_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
         """End an open request."""
+        self._requests.get(request_id, caller.tenant)
         try:
             request = self._requests.close(request_id, CloseReason.CANCELLED)
         except Conflict:
@@ -111,21 +118,25 @@ class Aggregator:
             self._queue.put(deliver_step(request))
         return answer(self._document(request, request_document))
 
-    def redeliver_request(self, request_id: str) -> ConnexionResponse:
+    def redeliver_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
         """Deliver an ended request's result again."""
+        self._requests.get(request_id, caller.tenant)
         request = self._deliveries.start_anew(request_id)
         self._queue.put(deliver_step(request))
         return _accepted(self._bare(request))
 
-    def retry_request(self, request_id: str) -> ConnexionResponse:
+    def retry_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
         """Run the failed jobs of a PARTIAL or FAILED request again."""
+        self._requests.get(request_id, caller.tenant)
+        self._open_requests.count(caller, request_id)
         request = self._requests.retry(request_id, deadline=self._clock() + self._default_deadline)
         self._queue.put(*fetch_steps(request, self._clock()))
         return _accepted(self._bare(request))
 
-    def redeliver_failed(self, body: Document) -> ConnexionResponse:
+    def redeliver_failed(self, caller: Caller, body: Document) -> ConnexionResponse:
         """Deliver again what could not be delivered since a time."""
-        found = self._index.undelivered(moment(body["since"], "since"), limit=_MOST_REDELIVERED)
+        since = moment(body["since"], "since")
+        found = self._index.undelivered(since, limit=_MOST_REDELIVERED, tenant=caller.tenant)
         started = [request for request_id in found if (request := self._start_anew(request_id))]
         self._queue.put(*(deliver_step(request) for request in started))
         document = {
@@ -134,18 +145,18 @@ class Aggregator:
         }
         return answer(document, 202)
 
-    def create_record(self, id_: str, body: Document) -> ConnexionResponse:
+    def create_record(self, caller: Caller, id_: str, body: Document) -> ConnexionResponse:
         """The same as `create_request`, under the persistence layer's path."""
-        request, new = self._create(id_, body)
+        request, new = self._create(caller, id_, body)
         return answer(self._document(request, record_document), 201 if new else 200)
 
-    def get_record(self, id_: str) -> ConnexionResponse:
+    def get_record(self, caller: Caller, id_: str) -> ConnexionResponse:
         """The record, and whether all of its jobs have ended."""
-        return answer(self._document(self._requests.get(id_), record_document))
+        return answer(self._document(self._requests.get(id_, caller.tenant), record_document))
 
-    def update_job(self, id_: str, body: Document) -> ConnexionResponse:
+    def update_job(self, caller: Caller, id_: str, body: Document) -> ConnexionResponse:
         """Set the outcome of one provider's job, as a worker does."""
-        request, ended = self._job_updates.apply(id_, body)
+        request, ended = self._job_updates.apply(id_, caller.tenant, body)
         if job := request.job(body["provider"]):
             self._queue.drop(fetch_step(request.attempt(job), self._clock()))
         if ended:
@@ -159,12 +170,13 @@ class Aggregator:
             # It was retried, or has expired, since the index was read; or there is nothing left to deliver.
             return None
 
-    def _create(self, request_id: str, body: Document) -> tuple[Request, bool]:
+    def _create(self, caller: Caller, request_id: str, body: Document) -> tuple[Request, bool]:
         deadline = self._check(body)
         providers = [(name, self._providers[name].url) for name in body["providers"]]
         content = {name: body[name] for name in ("providers", "callbackUrl", "deadline") if name in body}
+        self._open_requests.count(caller, request_id)
         request, new = self._requests.create(
-            request_id, providers, body["callbackUrl"], deadline=deadline, content=content
+            request_id, providers, body["callbackUrl"], deadline=deadline, content=content, tenant=caller.tenant
         )
         if new:
             self._queue.put(*fetch_steps(request, self._clock()))

@@ -4,16 +4,30 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 
 from handlers.problems import Problem
 from persistence.api_keys import ApiKey, ApiKeys, id_of
+from persistence.tenants import DEFAULT_TENANT
 
 # Seconds that a key is taken for what it was when it was looked up: how long a revoked one may still work.
 REMEMBERED = 5.0
 _MOST_REMEMBERED = 10_000
 _REALM = 'Bearer realm="datahog"'
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who was let in: by which key, to whose requests, and whether no limit holds."""
+
+    key_id: str
+    tenant: str
+    unlimited: bool = False
+
+
+_LOCAL = Caller("local", DEFAULT_TENANT)
 
 
 class Callers:
@@ -28,10 +42,10 @@ class Callers:
         # Ids that nobody has are remembered too: whoever guesses shall not keep the database busy.
         self._remembered: dict[str, tuple[float, ApiKey | None]] = {}
 
-    async def check(self, text: str, scope: str) -> None:
-        """Raises Problem (401, 403) unless the text is a key with the scope, and Unavailable."""
+    async def check(self, text: str, scope: str) -> Caller:
+        """Who calls with that key. Raises Problem (401, 403) unless it is one with the scope, and Unavailable."""
         if self._local and hmac.compare_digest(_hash(text), self._local):
-            return
+            return _LOCAL
         key_id = id_of(text)
         key = await self._find(key_id) if key_id else None
         if key is None or key.revoked_at or not key.matches(text):
@@ -46,6 +60,7 @@ class Callers:
                 f"this API key lacks the scope {scope}",
                 headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'},
             )
+        return Caller(key.key_id, key.tenant, key.unlimited)
 
     async def _find(self, key_id: str) -> ApiKey | None:
         now = self._clock()

@@ -11,8 +11,10 @@ from starlette.concurrency import run_in_threadpool
 
 import specs
 from handlers.answers import answer, no_content
+from handlers.callers import Caller
 from handlers.checks import deadline_of, unknown_provider
 from handlers.known_providers import KnownProviders
+from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
 from handlers.waiting import LongPolls
 from persistence.documents import Document, result_text, retrieval_document, retrieval_summary
@@ -35,6 +37,7 @@ class Client:
     def __init__(
         self,
         retrievals: Retrievals,
+        open_requests: OpenRequests,
         queue: Queue,
         client: Operations,
         aggregator: Operations,
@@ -44,6 +47,7 @@ class Client:
         clock: Clock = utc_now,
     ) -> None:
         self._retrievals = retrievals
+        self._open_requests = open_requests
         self._queue = queue
         self._client = client
         self._aggregator = aggregator
@@ -52,36 +56,39 @@ class Client:
         self._clock = clock
         self._known = KnownProviders(aggregator)
 
-    def create_request(self, body: Document) -> ConnexionResponse:
+    def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:
         """Write a request down; a worker submits it."""
         unknown, known = self._known.unknown(body["providers"])
         if unknown:
             raise unknown_provider(unknown, known)
         deadline = deadline_of(body, self._clock(), self._default_deadline)
-        retrieval = self._retrievals.create(uuid.uuid4().hex, body["providers"], deadline=deadline)
+        request_id = uuid.uuid4().hex
+        self._open_requests.count(caller, request_id)
+        retrieval = self._retrievals.create(request_id, body["providers"], deadline=deadline, tenant=caller.tenant)
         self._queue.put(submit_step(retrieval))
         location = target(specs.CLIENT, "getRequest", {"requestId": retrieval.request_id})
         return answer(self._document(retrieval), 202, {"Location": location, "Retry-After": "1"})
 
-    def list_requests(self, limit: int, cursor: str | None = None) -> ConnexionResponse:
-        """The requests, newest first."""
+    def list_requests(self, caller: Caller, limit: int, cursor: str | None = None) -> ConnexionResponse:
+        """The caller's requests, newest first."""
         try:
-            retrievals, next_cursor = self._retrievals.newest(limit=limit, cursor=cursor)
+            retrievals, next_cursor = self._retrievals.newest(limit=limit, cursor=cursor, tenant=caller.tenant)
         except BadCursor as error:
             raise Problem("bad-request", f"cursor: {error}; start the list without one") from None
         document: Document = {"requests": [retrieval_summary(retrieval) for retrieval in retrievals]}
         return answer(document | ({"nextCursor": next_cursor} if next_cursor else {}))
 
-    async def get_request(self, request_id: str, wait: int) -> ConnexionResponse:
+    async def get_request(self, caller: Caller, request_id: str, wait: int) -> ConnexionResponse:
         """The request, when it has ended or the wait is over."""
         retrieval = await self._long_polls.wait_until(
-            lambda: self._retrievals.get(request_id), lambda r: bool(r.ended_at), wait
+            lambda: self._retrievals.get(request_id, caller.tenant), lambda r: r.ended, wait
         )
         document = await run_in_threadpool(self._document_with_results, retrieval)
         return answer(document, headers={} if retrieval.ended_at else {"Retry-After": "1"})
 
-    def cancel_request(self, request_id: str) -> ConnexionResponse:
+    def cancel_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
         """Write the cancellation down; a worker takes it to the aggregator."""
+        self._retrievals.get(request_id, caller.tenant)
         try:
             retrieval = self._retrievals.request_cancel(request_id)
         except Conflict:

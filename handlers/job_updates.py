@@ -16,13 +16,13 @@ class JobUpdates:
         self._requests = requests
         self._result_limit = result_limit
 
-    def apply(self, request_id: str, body: Document) -> tuple[Request, bool]:
+    def apply(self, request_id: str, tenant: str, body: Document) -> tuple[Request, bool]:
         """Set the outcome that a `JobUpdate` of the aggregator's document tells.
 
         Returns the request as it is then, and whether that has ended it.
         Raises NotFound, Conflict when the job has ended otherwise, and Problem.
         """
-        request = self._requests.get(request_id)
+        request = self._requests.get(request_id, tenant)
         job = request.job(body["provider"])
         if job is None:
             known = [job.provider for job in request.jobs]

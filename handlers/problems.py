@@ -24,6 +24,8 @@ _TITLES = {
     "unknown-provider": (422, "Unknown provider"),
     "unprocessable": (422, "Unprocessable"),
     "idempotency-key-reused": (422, "Idempotency key reused"),
+    "too-many-requests": (429, "Too many requests"),
+    "too-many-open-requests": (429, "Too many open requests"),
     "internal-error": (500, "Internal error"),
     "unavailable": (503, "Unavailable"),
 }
@@ -38,6 +40,7 @@ _BY_STATUS = {
     413: "payload-too-large",
     415: "unsupported-media-type",
     422: "unprocessable",
+    429: "too-many-requests",
     500: "internal-error",
     503: "unavailable",
 }

@@ -7,21 +7,27 @@ from connexion.lifecycle import ConnexionRequest
 from connexion.security import NO_VALUE, AbstractSecurityHandler
 
 from handlers.callers import Callers
+from handlers.calls import given
+from handlers.rate_limit import RateLimit
 from handlers.signatures import bad_signature
 from specs.operations import Operation
 from workers.signing import SIGNATURE
 
 _Verify = Callable[[ConnexionRequest], Awaitable[object]]
-# What Connexion wants to know of a caller who is let in: nothing.
+# What Connexion wants to know of a caller who is let in: nothing. Methods are given the caller by its name.
 _LET_IN: Mapping[str, object] = {}
 
 
-def security_map(callers: Callers, operations: Mapping[str, Operation]) -> Mapping[str, type[AbstractSecurityHandler]]:
+def security_map(
+    callers: Callers, rate_limit: RateLimit, operations: Mapping[str, Operation]
+) -> Mapping[str, type[AbstractSecurityHandler]]:
     """What Connexion takes under this name: who checks, by the scheme or the type of a security scheme."""
 
     async def check(request: ConnexionRequest, key: str) -> object:
         operation = operations[request.scope["extensions"]["connexion_routing"]["operation_id"]]
-        await callers.check(key, str(operation.scope))
+        caller = await callers.check(key, str(operation.scope))
+        await rate_limit.count(caller)
+        given(request.scope)["caller"] = caller
         return _LET_IN
 
     class Bearer(AbstractSecurityHandler):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from typing import Any
 
 from persistence.dynamodb import ConditionFailed, Item, Table
 from persistence.errors import NotFound
+from persistence.tenants import DEFAULT_TENANT, tenant_of
 from persistence.times import Clock, to_text, utc_now
 
 PATTERN = r"^dh_[0-9a-f]{16}_[A-Za-z0-9_-]{43}$"
@@ -21,7 +22,11 @@ _KEY = re.compile(PATTERN, re.ASCII)
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is kept of a key. `name` is for people; `scopes` are those of the documents' `x-required-scope`."""
+    """What is kept of a key.
+
+    `name` is for people; `scopes` are those of the documents' `x-required-scope`; `tenant` is whose requests it opens;
+    for one that is `unlimited` neither the rate limit nor the quota of open requests holds.
+    """
 
     key_id: str
     name: str
@@ -30,6 +35,8 @@ class ApiKey:
     digest: bytes
     created_at: str
     revoked_at: str | None = None
+    tenant: str = DEFAULT_TENANT
+    unlimited: bool = False
 
     def matches(self, text: str) -> bool:
         """Whether the text is this very key, looked at in constant time."""
@@ -53,13 +60,17 @@ class ApiKeys:
         self._table = table
         self._clock = clock
 
-    def create(self, name: str, scopes: Collection[str]) -> str:
+    def create(
+        self, name: str, scopes: Collection[str], *, tenant: str = DEFAULT_TENANT, unlimited: bool = False
+    ) -> str:
         """Make a key with these scopes and return it; it cannot be had again."""
         key_id, salt = secrets.token_hex(_ID_BYTES), secrets.token_bytes(_SALT_BYTES)
         text = _text(key_id)
         facts = {
             "name": name,
             "scopes": sorted(scopes),
+            "tenant": tenant,
+            "unlimited": unlimited,
             "salt": salt,
             "digest": _digest(salt, text),
             "createdAt": to_text(self._clock()),
@@ -113,4 +124,6 @@ def _from_item(item: Item) -> ApiKey:
         item["digest"],
         item["createdAt"],
         item.get("revokedAt"),
+        tenant_of(item),
+        item.get("unlimited", False),
     )

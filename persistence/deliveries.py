@@ -7,6 +7,7 @@ from persistence.due import OPEN, UNDELIVERED, shard_of
 from persistence.items import Items
 from persistence.records import DeliveryStatus, Request
 from persistence.requests import Requests
+from persistence.tenants import kind_of
 from persistence.times import to_text
 
 # A retry raises the round too, so it also tells the revisions apart.
@@ -56,7 +57,7 @@ class Deliveries:
         else:
             changes += ["#delivery.#status = :status", "#dueShard = :shard", "#dueAt = :now", "#expiresAt = :expires"]
             values |= {"status": DeliveryStatus.FAILED.value, "expires": self._expires_at()}
-            values["shard"] = shard_of(UNDELIVERED, request.request_id)
+            values["shard"] = shard_of(kind_of(UNDELIVERED, request.tenant), request.request_id)
             remove = ["#delivery.#nextAttemptAt"]
         self._items.change(
             request.request_id,

@@ -12,6 +12,7 @@ from itertools import islice
 
 from persistence.dynamodb import Table
 from persistence.tables import DUE_INDEX
+from persistence.tenants import DEFAULT_TENANT, kind_of
 from persistence.times import to_text
 
 # One index partition takes 1,000 writes a second on AWS; each record keeps to one shard.
@@ -22,7 +23,7 @@ UNDELIVERED = "undelivered"
 
 
 def shard_of(kind: str, record_id: str) -> str:
-    """The index partition of a record: `kind` is OPEN or UNDELIVERED."""
+    """The index partition of a record of a kind, such as OPEN, which may be one tenant's (`persistence.tenants`)."""
     return f"{kind}#{zlib.crc32(record_id.encode()) % SHARDS}"
 
 
@@ -36,9 +37,9 @@ class DueIndex:
         """The ids of at most `limit` open records whose time has come, the longest due first."""
         return self._read("#dueShard = :shard AND #dueAt <= :at", OPEN, now, limit)
 
-    def undelivered(self, since: datetime, *, limit: int) -> list[str]:
-        """The ids of at most `limit` requests whose delivery failed since then, the earliest first."""
-        return self._read("#dueShard = :shard AND #dueAt >= :at", UNDELIVERED, since, limit)
+    def undelivered(self, since: datetime, *, limit: int, tenant: str = DEFAULT_TENANT) -> list[str]:
+        """The ids of at most `limit` of a tenant's requests whose delivery failed since then, the earliest first."""
+        return self._read("#dueShard = :shard AND #dueAt >= :at", kind_of(UNDELIVERED, tenant), since, limit)
 
     def _read(self, condition: str, kind: str, at: datetime, limit: int) -> list[str]:
         def shard(number: int) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from persistence.dynamodb import ConditionFailed, Item, Table
+from persistence.tenants import DEFAULT_TENANT, kind_of
 from persistence.times import Clock, utc_now
 
 KEPT = timedelta(hours=24)
@@ -30,6 +31,7 @@ class Claim:
     key: str
     request_id: str
     answer: Any | None
+    tenant: str = DEFAULT_TENANT
 
 
 class IdempotencyKeys:
@@ -39,8 +41,8 @@ class IdempotencyKeys:
         self._table = table
         self._clock = clock
 
-    def claim(self, key: str, body: Any, request_id: str) -> Claim:
-        """Take the key for a request (`body` is what the caller sent, `request_id` the id it shall have).
+    def claim(self, key: str, body: Any, request_id: str, *, tenant: str = DEFAULT_TENANT) -> Claim:
+        """Take the tenant's key for a request (`body` is what the caller sent, `request_id` the id it shall have).
 
         Returns the claim, with the earlier request's id and answer where the key was taken before.
         Raises KeyReused and KeyUnderWay.
@@ -56,32 +58,34 @@ class IdempotencyKeys:
         now_seconds = int(now.timestamp())
         try:
             condition = "attribute_not_exists(#pk) OR #expiresAt <= :now"
-            self._table.put(_key(key) | facts, condition=condition, values={"now": now_seconds})
-            return Claim(key, request_id, None)
+            self._table.put(_key(key, tenant) | facts, condition=condition, values={"now": now_seconds})
+            return Claim(key, request_id, None, tenant)
         except ConditionFailed:
-            earlier = self._table.get(_key(key))
+            earlier = self._table.get(_key(key, tenant))
         if earlier is None:
             raise KeyUnderWay("the first request with this Idempotency-Key has only just failed; try again")
         if earlier["fingerprint"] != fingerprint:
             raise KeyReused("this Idempotency-Key was used before, with another body")
         if "answer" in earlier:
-            return Claim(key, earlier["requestId"], json.loads(earlier["answer"]))
+            return Claim(key, earlier["requestId"], json.loads(earlier["answer"]), tenant)
         try:
             self._table.update(
-                _key(key),
+                _key(key, tenant),
                 "SET #lockedUntil = :until",
                 condition="#lockedUntil <= :now AND #requestId = :id",
                 values={"until": facts["lockedUntil"], "now": now_seconds, "id": earlier["requestId"]},
             )
         except ConditionFailed:
             raise KeyUnderWay("the first request with this Idempotency-Key is still under way") from None
-        return Claim(key, earlier["requestId"], None)
+        return Claim(key, earlier["requestId"], None, tenant)
 
     def answered(self, claim: Claim, answer: Any) -> None:
         """Keep the answer (any JSON value) for those who come with the same key."""
         values = {"answer": json.dumps(answer), "id": claim.request_id}
         try:
-            self._table.update(_key(claim.key), "SET #answer = :answer", condition="#requestId = :id", values=values)
+            self._table.update(
+                _key(claim.key, claim.tenant), "SET #answer = :answer", condition="#requestId = :id", values=values
+            )
         except ConditionFailed:
             return
 
@@ -89,11 +93,11 @@ class IdempotencyKeys:
         """Give the key back: the request was refused, and nothing came of it, unless another took it over."""
         condition = "#requestId = :id AND attribute_not_exists(#answer)"
         try:
-            self._table.delete(_key(claim.key), condition=condition, values={"id": claim.request_id})
+            self._table.delete(_key(claim.key, claim.tenant), condition=condition, values={"id": claim.request_id})
         except ConditionFailed:
             return
 
 
-def _key(key: str) -> Item:
+def _key(key: str, tenant: str) -> Item:
     # Any characters may come in a key; its hash always fits DynamoDB's 2,048 bytes.
-    return {"pk": f"idempotency#{hashlib.sha256(key.encode()).hexdigest()}", "sk": "key"}
+    return {"pk": f"{kind_of('idempotency', tenant)}#{hashlib.sha256(key.encode()).hexdigest()}", "sk": "key"}

@@ -11,11 +11,19 @@ from persistence.times import Clock, to_text, utc_now
 
 
 class Versioned(Protocol):
-    """A record that says which request it is of and counts its writes."""
+    """A record that says which request it is of, whose, and whether it has ended, and counts its writes."""
 
     @property
     def request_id(self) -> str:
         """The request's id."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is, for ever."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
 
     @property
     def version(self) -> int:
@@ -51,12 +59,22 @@ class Items(Generic[Record]):
         self._heal_after = timedelta(seconds=heal_after)
         self.clock = clock
 
-    def get(self, request_id: str) -> Record:
-        """The request as it is now. Raises NotFound."""
+    def get(self, request_id: str, tenant: str | None = None) -> Record:
+        """The request as it is now; the tenant is None for whoever works for all of them.
+
+        Raises NotFound, also for another tenant's: nobody is to learn that it is there.
+        """
         item = self._table.get(self._key(request_id))
-        if item is None or item.get("expiresAt", float("inf")) <= self.clock().timestamp():
+        record = self.parse(item) if item and not self._is_gone(item) else None
+        if record is None or tenant not in (None, record.tenant):
             raise NotFound(f"no request {request_id}")
-        return self.parse(item)
+        return record
+
+    def still_open(self, tenant: str, request_ids: Sequence[str]) -> set[str]:
+        """Those of at most 100 requests that are the tenant's and have not ended."""
+        items = self._table.get_many([self._key(request_id) for request_id in request_ids])
+        records = [self.parse(item) for item in items if not self._is_gone(item)]
+        return {record.request_id for record in records if record.tenant == tenant and not record.ended}
 
     def put_new(self, request_id: str, facts: Item) -> Record:
         """Write the first version of a request, due soon unless the facts say when.
@@ -122,6 +140,9 @@ class Items(Generic[Record]):
     def due_soon(self, moment: datetime) -> str:
         """When the reconciler must look at a step that should be taken at the given moment."""
         return to_text(moment + self._heal_after)
+
+    def _is_gone(self, item: Item) -> bool:
+        return bool(item.get("expiresAt", float("inf")) <= self.clock().timestamp())
 
     def _key(self, request_id: str) -> dict[str, str]:
         return {"pk": request_id, "sk": self._kind}

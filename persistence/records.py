@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from persistence.dynamodb import Item
+from persistence.tenants import tenant_of
 from persistence.times import from_text
 
 
@@ -95,6 +96,7 @@ class Request:
     """One request as it was when read."""
 
     request_id: str
+    tenant: str
     jobs: tuple[Job, ...]
     callback_url: str
     status: RequestStatus
@@ -135,6 +137,7 @@ class Request:
             ended_at = closed["at"] if closed else max(job.ended_at or "" for job in jobs)
         return cls(
             request_id=item["pk"],
+            tenant=tenant_of(item),
             jobs=jobs,
             callback_url=item["callbackUrl"],
             status=_status(item["openJobs"], item["doneJobs"], len(jobs), closed),

@@ -13,6 +13,7 @@ from persistence.errors import Conflict
 from persistence.items import Items
 from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
 from persistence.results import Results
+from persistence.tenants import DEFAULT_TENANT
 from persistence.times import from_text, to_text
 
 # The parts of a result outlive the deadline by this and the retention: by then every delivery has long ended.
@@ -43,14 +44,17 @@ class Requests:
         *,
         deadline: datetime,
         content: Any,
+        tenant: str = DEFAULT_TENANT,
     ) -> tuple[Request, bool]:
         """Write a new request down, with one INIT job for each (provider, url).
 
         Returns the request and whether it is new: the same id and `content` (what the caller sent, any JSON value)
-        are the same request. Raises Conflict for the same id with other content.
+        are the same request. Raises Conflict for the same id with other content, or of another tenant, in the same
+        words: that the id is taken is all that can be learned.
         """
         fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         facts = {
+            "tenant": tenant,
             "jobs": [_new_job(provider, url) for provider, url in providers],
             "callbackUrl": callback_url,
             "openJobs": len(providers),
@@ -65,7 +69,7 @@ class Requests:
             return self._items.put_new(request_id, facts), True
         except ConditionFailed:
             request = self.get(request_id)
-            if request.fingerprint != fingerprint:
+            if (request.tenant, request.fingerprint) != (tenant, fingerprint):
                 raise Conflict(f"the request {request_id} exists with other content") from None
             return request, False
 

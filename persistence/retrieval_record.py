@@ -7,6 +7,7 @@ from typing import Any
 
 from persistence.dynamodb import Item
 from persistence.records import RequestStatus
+from persistence.tenants import tenant_of
 
 KIND = "retrieval"
 
@@ -34,6 +35,7 @@ class Retrieval:
     """One request of a person, as the client knows it."""
 
     request_id: str
+    tenant: str
     providers: tuple[str, ...]
     deadline: str
     submission: Submission
@@ -64,12 +66,18 @@ class Retrieval:
             return self.updated_at
         return self.cancelled_at
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.ended_at is not None
+
 
 def retrieval_from_item(item: Mapping[str, Any]) -> Retrieval:
     """The retrieval that an item of the client's table says."""
     submission = item["submission"]
     return Retrieval(
         request_id=item["pk"],
+        tenant=tenant_of(item),
         providers=tuple(item["providers"]),
         deadline=item["deadline"],
         submission=Submission(

@@ -17,8 +17,10 @@ from persistence.requests import DELIVERY_ALLOWANCE
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, SubmissionStatus, retrieval_from_item
 from persistence.tables import NEWEST_INDEX
+from persistence.tenants import DEFAULT_TENANT, kind_of
 from persistence.times import from_text, to_text
 
+_NEWEST = "newest"
 _NEWEST_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z#[A-Za-z0-9_-]{1,64}", re.ASCII)
 _NOT_ENDED = "attribute_not_exists(#outcome) AND attribute_not_exists(#cancelledAt) AND #submission.#status <> :refused"
 
@@ -41,13 +43,16 @@ class Retrievals:
         self.get = items.get
         self.look_again = items.look_again
 
-    def create(self, request_id: str, providers: Sequence[str], *, deadline: datetime) -> Retrieval:
+    def create(
+        self, request_id: str, providers: Sequence[str], *, deadline: datetime, tenant: str = DEFAULT_TENANT
+    ) -> Retrieval:
         """Write a new retrieval down, under an id of its own."""
         facts = {
+            "tenant": tenant,
             "providers": list(providers),
             "deadline": to_text(deadline),
             "submission": {"status": SubmissionStatus.PENDING.value, "attempts": 0},
-            "newestShard": shard_of("newest", request_id),
+            "newestShard": shard_of(kind_of(_NEWEST, tenant), request_id),
             "newestKey": f"{to_text(self._items.clock())}#{request_id}",
         }
         try:
@@ -56,15 +61,17 @@ class Retrievals:
             # boto3 repeats a write whose answer was lost, which then finds what it has written itself.
             return self.get(request_id)
 
-    def newest(self, *, limit: int, cursor: str | None) -> tuple[list[Retrieval], str | None]:
-        """At most `limit` (up to 100) retrievals, newest first, from where the cursor of an earlier list left off.
+    def newest(
+        self, *, limit: int, cursor: str | None, tenant: str = DEFAULT_TENANT
+    ) -> tuple[list[Retrieval], str | None]:
+        """At most `limit` (up to 100) of a tenant's retrievals, newest first, from where an earlier list's cursor is.
 
         Returns them with the next cursor, None at the end. Raises BadCursor.
         """
         before = _read_cursor(cursor) if cursor else "~"  # "~" sorts after every digit
 
         def shard(number: int) -> Iterator[tuple[str, str]]:
-            values = {"shard": f"newest#{number}", "before": before}
+            values = {"shard": f"{kind_of(_NEWEST, tenant)}#{number}", "before": before}
             condition = "#newestShard = :shard AND #newestKey < :before"
             for item in self._table.query(condition, values, index=NEWEST_INDEX, limit=limit + 1, newest_first=True):
                 yield item["newestKey"], item["pk"]

@@ -204,6 +204,8 @@ def system_settings(directory: Path, **changes: Any) -> Settings:
         "webhook_secrets": (SECRET,),
         "local_key": API_KEY,
         "aggregator_key": API_KEY,
+        "rate_limit": 1_000_000,
+        "open_requests": 1_000_000,
         "reconciler_period": 0.5,
         "simulator_latency": 0.01,
         "delivery_schedule": (0, 0.5, 1, 2, 4, 8, 8, 8),

@@ -11,7 +11,9 @@ from rq.utils import now, utcformat
 
 from workers.scripts import END, RECOVER, TAKE
 
-# RQ's own, for a job that names none, seconds.
+# What END takes for a job that has only given its place back.
+_GOES_ON = "goes on"
+# RQ's own, for a job that names none that can be read, seconds.
 _DEFAULT_TIMEOUT = 180.0
 
 
@@ -28,6 +30,9 @@ class Taken:
     plain: bool
     """Whether nothing is left of it once it has run: no result, callback, dependent or repetition."""
 
+    begun_before: bool
+    """Whether a worker had it that did not end it."""
+
     @property
     def member(self) -> str:
         """Its entry in RQ's started registry."""
@@ -38,13 +43,15 @@ class Taken:
 class Ended:
     """A job that has run: gone, or to come again after `wait` seconds, or written down by RQ's own code (`settled`).
 
-    `answered` is whether what its key names has answered; None when it was not asked.
+    With `goes_on` it is still running, and gives its place back. `answered` is whether what its key names has answered;
+    None when it was not asked.
     """
 
     job: Taken
     wait: float | None = None
     answered: bool | None = None
     settled: bool = False
+    goes_on: bool = False
 
 
 class Batches:
@@ -98,7 +105,7 @@ class Batches:
                 ended.job.job_id,
                 ended.job.execution,
                 ended.job.key,
-                "" if ended.wait is None else moment + ended.wait,
+                _GOES_ON if ended.goes_on else "" if ended.wait is None else moment + ended.wait,
                 "" if ended.answered is None else int(ended.answered),
             )
             for ended in batch
@@ -125,8 +132,13 @@ class Batches:
         return recovered
 
 
-def _taken(execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes, timeout: bytes, plain: int) -> Taken:
-    seconds = float(timeout or _DEFAULT_TIMEOUT)
+def _taken(
+    execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes, timeout: bytes, plain: int, begun: int
+) -> Taken:
+    try:
+        seconds = float(timeout)
+    except ValueError:
+        seconds = _DEFAULT_TIMEOUT
     return Taken(
         job_id.decode(),
         origin.decode(),
@@ -136,6 +148,7 @@ def _taken(execution: str, job_id: bytes, origin: bytes, data: bytes, key: bytes
         # RQ's sign for no end is -1.
         seconds if seconds >= 0 else float("inf"),
         plain=plain == 1,
+        begun_before=begun == 1,
     )
 
 

@@ -9,13 +9,13 @@ import orjson
 
 from persistence.deliveries import Deliveries
 from persistence.documents import result_document
+from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
 from persistence.records import DeliveryStatus, Request, seconds_until
 from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import retry_after, scheduled_delay
-from workers.handover import Handover
 from workers.http import HttpError
 from workers.operations import Operations, Reply
 from workers.queue import Queue, deliver_step
@@ -38,7 +38,6 @@ class Deliver:
         queue: Queue,
         signer: Signer,
         receivers: Operations,
-        handover: Handover,
         *,
         schedule: Sequence[float],
         rng: random.Random,
@@ -49,7 +48,6 @@ class Deliver:
         self._queue = queue
         self._signer = signer
         self._receivers = receivers
-        self._handover = handover
         self._schedule = schedule
         self._rng = rng
         self._clock = clock
@@ -60,7 +58,7 @@ class Deliver:
         Raises `persistence.dynamodb.Unavailable`.
         """
         try:
-            request = self._handover.take(request_id) or self._requests.get(request_id)
+            request = self._requests.get(request_id)
             if request.ended and request.delivery.status is DeliveryStatus.PENDING:
                 if wait := self._wait(request):
                     return wait
@@ -68,6 +66,19 @@ class Deliver:
         except (Conflict, NotFound) as gone:
             log.info("%s: %s", request_id, gone)
         return None
+
+    def first(self, request: Request) -> None:
+        """Make the first attempt to deliver a request that has just ended, here and now if the schedule says so."""
+        try:
+            if wait := self._wait(request):
+                self._queue.put(deliver_step(request, at=self._clock() + timedelta(seconds=wait)))
+            else:
+                self._attempt(request)
+        except (Conflict, NotFound) as gone:
+            log.info("%s: %s", request.request_id, gone)
+        except Unavailable as error:
+            log.warning("%s: %s", request.request_id, error)
+            self._queue.put(deliver_step(request))
 
     def _wait(self, request: Request) -> float:
         """Seconds until the next attempt; the schedule begins when the request has ended."""

@@ -11,16 +11,18 @@ from persistence.records import Attempt, CloseReason, DeliveryStatus, Request, s
 from persistence.requests import Requests
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import RetryPolicy, retry_after
-from workers.handover import Handover
+from workers.deliver import Deliver
 from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from workers.providers import Provider, Providers
 from workers.queue import Queue, deliver_step, fetch_step, needless_steps
+from workers.running import begun_before, give_back_place
 
 log = logging.getLogger(__name__)
 
-# How long what a job was told of the record is taken for true: an attempt that is made at once reads nothing, and one
-# that was late, delayed or taken back from a dead worker looks first. Each write is conditional all the same.
-_TRUSTED = timedelta(seconds=15)
+# How long what a job was told of the record is taken for true, so that the attempt reads nothing. What ends a request
+# takes its attempts off the queue; those that stay there because Redis was away ask a provider once in vain, and each
+# write is conditional all the same.
+_TRUSTED = timedelta(minutes=10)
 
 
 class Fetch:
@@ -32,7 +34,7 @@ class Fetch:
         queue: Queue,
         providers: Providers,
         http: Http,
-        handover: Handover,
+        deliver: Deliver,
         *,
         result_limit: int,
         rng: random.Random,
@@ -42,7 +44,7 @@ class Fetch:
         self._queue = queue
         self._providers = providers
         self._http = http
-        self._handover = handover
+        self._deliver = deliver
         self._result_limit = result_limit
         self._rng = rng
         self._clock = clock
@@ -54,11 +56,12 @@ class Fetch:
         """
         now = self._clock()
         try:
-            current = attempt if now - known_at < _TRUSTED else self._look(attempt, now)
+            known = now - known_at < _TRUSTED and not begun_before()
+            current = attempt if known else self._look(attempt, now)
             if current is None:
                 return None
             if not seconds_until(current.deadline, now):
-                self._deliver(self._close(current.request_id, now))
+                self._deliver.first(self._close(current.request_id, now))
                 return None
             return self._attempt(current)
         except (Conflict, NotFound) as gone:
@@ -84,29 +87,26 @@ class Fetch:
         provider = self._providers.get(attempt.provider)
         if provider is None:
             # A worker with an old file must not end what another could still fetch.
-            self._try_again(attempt, RetryPolicy(), "the provider is not in the providers' file")
+            self._try_again(attempt, RetryPolicy(), "the provider is not in the providers' file", answered=False)
             return None
         try:
             answer = self._send(provider)
         except BodyTooLarge as error:
-            self._fail(attempt, str(error))
-            return True
+            return self._fail(attempt, str(error), answered=True)
         except HttpError as error:
-            self._try_again(attempt, provider.retry, str(error))
-            return False
+            return self._try_again(attempt, provider.retry, str(error), answered=False)
         if not answer.ok:
             floor = retry_after(answer.headers, self._clock())
-            self._try_again(attempt, provider.retry, str(answer), floor=floor)
-            return False
+            return self._try_again(attempt, provider.retry, str(answer), answered=False, floor=floor)
         result = b"null" if answer.status == 204 else answer.body
         try:
             json_text.parse(result)
         except ValueError as error:
-            self._try_again(attempt, provider.retry, f"HTTP {answer.status} with a body that is {error}")
-            return True
+            error_text = f"HTTP {answer.status} with a body that is {error}"
+            return self._try_again(attempt, provider.retry, error_text, answered=True)
         log.info("%s %s: DONE after %d attempts", attempt.request_id, attempt.provider, attempt.made + 1)
         if request := self._requests.finish_job(attempt, result):
-            self._deliver(request)
+            self._hand_over(request, answered=True)
         return True
 
     def _send(self, provider: Provider) -> Answer:
@@ -119,36 +119,40 @@ class Fetch:
             redirects=True,
         )
 
-    def _try_again(self, attempt: Attempt, policy: RetryPolicy, error: str, *, floor: float = 0) -> None:
+    def _try_again(
+        self, attempt: Attempt, policy: RetryPolicy, error: str, *, answered: bool, floor: float = 0
+    ) -> bool:
         now = self._clock()
         failures = attempt.made + 1
         remaining = (from_text(attempt.deadline) - now).total_seconds()
         delay = policy.delay(failures, floor=floor, remaining=remaining, rng=self._rng)
         if delay is None:
-            self._fail(attempt, error)
-            return
+            return self._fail(attempt, error, answered=answered)
         next_attempt_at = _whole_milliseconds(now + timedelta(seconds=delay))
         self._requests.record_failure(attempt, error, next_attempt_at)
         log.info(
             "%s %s: attempt %d failed, next in %.1f s: %s", attempt.request_id, attempt.provider, failures, delay, error
         )
         self._queue.put(fetch_step(replace(attempt, made=failures), now, next_attempt_at))
+        return answered
 
-    def _fail(self, attempt: Attempt, error: str) -> None:
+    def _fail(self, attempt: Attempt, error: str, *, answered: bool) -> bool:
         log.warning(
             "%s %s: FAILED after %d attempts: %s", attempt.request_id, attempt.provider, attempt.made + 1, error
         )
         if request := self._requests.fail_job(attempt, error):
-            self._deliver(request)
+            self._hand_over(request, answered=answered)
+        return answered
 
     def _close(self, request_id: str, now: datetime) -> Request:
         request = self._requests.close(request_id, CloseReason.DEADLINE)
         self._queue.drop(*needless_steps(request, now))
         return request
 
-    def _deliver(self, request: Request) -> None:
-        self._handover.give(request)
-        self._queue.put(deliver_step(request))
+    def _hand_over(self, request: Request, answered: bool) -> None:
+        """Deliver what has ended right now; the provider is done with."""
+        give_back_place(answered)
+        self._deliver.first(request)
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:

@@ -7,10 +7,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
 
 from rq.timeouts import JobTimeoutException
 
 from workers.batches import Ended, Taken
+from workers.running import running
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ class _Task:
         self.job = job
         self.began: float | None = None
         self.thread: int | None = None
+        self.gave_place_back = False
         self.interrupted = False
         self.abandoned = False
         self.lock = threading.Lock()
@@ -53,6 +57,7 @@ class Pool:
         self._tasks: dict[str, _Task] = {}
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._going_on: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._threads = 0
 
     @property
@@ -80,18 +85,19 @@ class Pool:
             threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
 
     def ended(self, most: int) -> list[Ended]:
-        """Jobs that have run, each told once unless it is put back."""
-        return [self._ended.get() for _ in range(min(self._ended.qsize(), most))]
+        """Jobs that have run, or given back their places, each told once unless it is put back."""
+        told = [self._going_on.get() for _ in range(min(self._going_on.qsize(), most))]
+        return told + [self._ended.get() for _ in range(min(self._ended.qsize(), most - len(told)))]
 
     def put_back(self, batch: Sequence[Ended]) -> None:
         """Tell of these again: their end could not be written down."""
         for ended in batch:
-            self._ended.put(ended)
+            (self._going_on if ended.goes_on else self._ended).put(ended)
 
     def confirm(self, batch: Sequence[Ended]) -> None:
         """The ends of these are written down."""
         for ended in batch:
-            if self._tasks.pop(ended.job.member, None):
+            if not ended.goes_on and self._tasks.pop(ended.job.member, None) is not None:
                 self.by_key[ended.job.key] -= 1
                 if not self.by_key[ended.job.key]:
                     del self.by_key[ended.job.key]
@@ -123,7 +129,8 @@ class Pool:
             task.thread = threading.get_ident()
             task.began = time.monotonic()
             try:
-                ended = self._run(task.job)
+                with running(partial(self._give_back_place, task), begun_before=task.job.begun_before):
+                    ended = self._run(task.job)
                 with task.lock:
                     task.thread = None
             except JobTimeoutException:
@@ -131,7 +138,12 @@ class Pool:
                 continue
             if task.abandoned:
                 return
-            self._tell(ended)
+            self._tell(replace(ended, answered=None) if task.gave_place_back else ended)
+
+    def _give_back_place(self, task: _Task, answered: bool) -> None:
+        task.gave_place_back = True
+        self._going_on.put(Ended(task.job, answered=answered, goes_on=True))
+        self._wake.set()
 
     def _tell(self, ended: Ended) -> None:
         self._ended.put(ended)

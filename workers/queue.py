@@ -145,13 +145,13 @@ class Queue:
         return zlib.compress(json.dumps([f"{self._functions}.{step.function}", None, step.args, {}]).encode(), 1)
 
 
-def _limits(provider: Provider) -> dict[str, float]:
-    return {
-        "concurrency": provider.concurrency,
-        "breakerFailures": provider.breaker.failures,
-        "breakerSeconds": provider.breaker.open_seconds,
+def _limits(provider: Provider) -> tuple[int, dict[str, float]]:
+    policy = {
+        "failures": provider.breaker.failures,
+        "openSeconds": provider.breaker.open_seconds,
         "probeSeconds": provider.connect_timeout + provider.total_timeout,
     }
+    return provider.concurrency, policy
 
 
 def _moment(text: str | None) -> datetime | None:

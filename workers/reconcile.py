@@ -11,7 +11,7 @@ import redis
 from persistence.due import DueIndex
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
-from persistence.records import CloseReason, DeliveryStatus, seconds_until
+from persistence.records import CloseReason, DeliveryStatus, Request, seconds_until
 from persistence.requests import Requests
 from persistence.retrievals import Retrievals
 from persistence.times import Clock, from_text, utc_now
@@ -28,7 +28,8 @@ _SOONEST, _LATEST = timedelta(seconds=30), timedelta(minutes=5)
 class Reconciler:
     """The loop. Any number may run at once: putting a step on the queue twice is once, and every write is conditional.
 
-    `period` is the seconds between two looks, `heal_after` those that a step may be late before it counts as lost.
+    `period` is the seconds between two looks, `heal_after` those that a step may be late before it counts as lost, and
+    `delivery_timeout` those that a callback has to answer.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Reconciler:
         queue: Queue,
         *,
         period: float,
+        delivery_timeout: float,
         heal_after: float = 10,
         clock: Clock = utc_now,
     ) -> None:
@@ -49,6 +51,7 @@ class Reconciler:
         self._retrieval_index = retrieval_index
         self._queue = queue
         self._period = period
+        self._delivery_timeout = timedelta(seconds=delivery_timeout)
         self._heal_after = timedelta(seconds=heal_after)
         self._clock = clock
         # Unlike an Event, its put is safe in a signal handler.
@@ -97,18 +100,20 @@ class Reconciler:
 
     def _heal_request(self, request_id: str) -> int:
         now = self._clock()
+        closed = False
         try:
             request = self._requests.get(request_id)
             if not request.ended and not seconds_until(request.deadline, now):
                 log.info("%s: deadline reached", request_id)
                 request = self._requests.close(request_id, CloseReason.DEADLINE)
                 self._queue.drop(*needless_steps(request, now))
+                closed = True
         except (NotFound, Conflict):
             return 0
         if not request.ended:
             steps = fetch_steps(request, now)
         elif request.delivery.status is DeliveryStatus.PENDING:
-            steps = [deliver_step(request)]
+            steps = [deliver_step(request, at=None if closed else self._first_delivery_over(request, now))]
         else:
             return 0
         put = self._queue.put_missing(step for step in steps if step.at is None or step.at <= now)
@@ -117,6 +122,11 @@ class Reconciler:
         moments += [] if request.ended else [from_text(request.deadline)]
         self._requests.look_again(request, min(moments))
         return put
+
+    def _first_delivery_over(self, request: Request, now: datetime) -> datetime | None:
+        """When the first delivery is over, if it may not be yet: who ends a request makes it without a step."""
+        over = from_text(request.ended_at or "") + self._delivery_timeout
+        return over if request.delivery.attempts == 0 and over > now else None
 
     def _heal_retrieval(self, request_id: str) -> int:
         now = self._clock()

@@ -1,17 +1,18 @@
 """Runs one job: calls the function that it names, and leaves to RQ's own code whatever is more than that."""
 
+import asyncio
 import json
 import logging
 import sys
 import time
 import zlib
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Coroutine
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
 import redis
-from rq import Queue
+from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job as RQJob
@@ -47,7 +48,7 @@ class Runner:
                 return self._settle(job, self._perform)
             # RQ's job format: (function, instance, args, kwargs), serialized and compressed.
             function, _, args, kwargs = json.loads(zlib.decompress(job.data))
-            return _ended(job, _import(function)(*args, **kwargs))
+            return self._end(job, _import(function)(*args, **kwargs))
         except (Unavailable, redis.RedisError) as error:
             log.warning("%s: held for %g s: %s", job.job_id, _RETRY_UNAVAILABLE, error)
             return Ended(job, wait=_RETRY_UNAVAILABLE)
@@ -59,8 +60,26 @@ class Runner:
 
     def fail_overdue(self, job: Taken, at: TracebackType | None = None) -> Ended:
         """Write down that a job has not ended within its timeout."""
-        error = JobTimeoutException(f"Task exceeded maximum timeout value ({job.timeout:g} seconds)")
+        error = JobTimeoutException()
+        # RQ's callbacks have the constructor say what their own timeout was.
+        error.args = (f"Task exceeded maximum timeout value ({job.timeout:g} seconds)",)
         return self._fail(job, error.with_traceback(at))
+
+    def _end(self, job: Taken, returned: Any) -> Ended:
+        """What a plain job has returned decides whether it runs again."""
+        match returned:
+            case None:
+                return Ended(job)
+            case bool():
+                return Ended(job, answered=returned)
+            case Later():
+                return Ended(job, wait=returned.wait)
+            case Retry():
+                return self._settle(job, partial(self._worker._finalize_success, return_value=returned))
+            case Coroutine():
+                return self._end(job, asyncio.run(returned))
+            case _:
+                return Ended(job)
 
     def _fail(self, job: Taken, error: BaseException) -> Ended:
         """Write down that a job has failed: it is tried again if it says so, or kept with the reason."""
@@ -74,6 +93,8 @@ class Runner:
     def _perform(self, rq_job: RQJob, queue: Queue, execution: Execution) -> None:
         try:
             returned = rq_job.perform()
+        except JobTimeoutException:
+            raise
         except BaseException:
             log.exception("%s: failed", rq_job.id)
             self._worker._finalize_failure(rq_job, queue, execution, sys.exc_info())
@@ -86,25 +107,22 @@ class Runner:
         while True:
             try:
                 if self._batches.holds(job):
-                    rq_job = RQJob.fetch(job.job_id, connection=connection, serializer=JSONSerializer)
+                    rq_job = self._fetch(job)
+                    if rq_job is None:
+                        return Ended(job)
                     queue = Queue(job.origin, connection=connection, serializer=JSONSerializer)
                     settle(rq_job, queue, Execution(job.execution, job.job_id, connection, self._worker.name))
                 return Ended(job, settled=True)
-            except (NoSuchJobError, ValueError) as unreadable:
-                log.error("%s: is gone or broken, nothing is kept of it: %s", job.job_id, unreadable)
-                return Ended(job)
             except redis.RedisError as error:
                 if self._stopping():
                     return Ended(job, wait=0)
                 log.warning("%s: queue away: %s", job.job_id, error)
                 time.sleep(1)
 
-
-def _ended(job: Taken, returned: Any) -> Ended:
-    match returned:
-        case Later():
-            return Ended(job, wait=returned.wait)
-        case bool():
-            return Ended(job, answered=returned)
-        case _:
-            return Ended(job)
+    def _fetch(self, job: Taken) -> RQJob | None:
+        """The job as RQ knows it."""
+        try:
+            return RQJob.fetch(job.job_id, connection=self._worker.connection, serializer=JSONSerializer)
+        except (NoSuchJobError, ValueError) as unreadable:
+            log.error("%s: is gone or broken, nothing is kept of it: %s", job.job_id, unreadable)
+            return None

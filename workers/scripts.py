@@ -5,9 +5,11 @@ Keys, as in RQ: `rq:queue:<name>` (list of job ids), `rq:scheduled:<name>` (sort
 Of RQ's rate limits, here one for each provider: `rq:rl:<key>` (hash; its `concurrency` is how many jobs may be queued
 or started), `rq:rl:<key>:allowed` (those that are), `rq:rl:<key>:rate_limited` (those that wait, by when they came).
 
-Of Datahog: `datahog:breaker:<key>` (hash: `failures` in a row, `openUntil`, `probeUntil`), and `datahog:held` (sorted
-set of keys by when to look again): whose breaker is open, or which have taken their share of a worker. The waiting jobs
-of these do not pass through the queue, where others would wait behind them: TAKE gives to each what it may have.
+Of Datahog: `datahog:policy:<key>` (hash: how many `failures` open the breaker, for how many `openSeconds`, and
+`probeSeconds`, which a probe may take), `datahog:breaker:<key>` (hash: `failures` in a row, `openUntil`, `probeUntil`),
+and `datahog:held` (sorted set of keys by when to look again): whose breaker is open, or which have taken their share of
+a worker. The waiting jobs of these do not pass through the queue, where others would wait behind them: TAKE gives to
+each what it may have.
 """
 
 _COMMON = """
@@ -50,15 +52,16 @@ local function admit(id, name, key, came)
 end
 """
 
-# ARGV: now, now as RQ writes it, timeout, JSON of the fields of `rq:rl:<key>` by key,
+# ARGV: now, now as RQ writes it, timeout, JSON of {key: [concurrency, fields of `datahog:policy:<key>`]},
 # then for each job: queue name, job id, data, time it is due or "" for now, key or ""
 PUT = (
     _COMMON
     + """
 local now, text, timeout = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-for key, fields in pairs(cjson.decode(ARGV[4])) do
+for key, limits in pairs(cjson.decode(ARGV[4])) do
     redis.call('SADD', 'rq:rl-keys', key)
-    for name, value in pairs(fields) do redis.call('HSET', 'rq:rl:' .. key, name, value) end
+    redis.call('HSET', 'rq:rl:' .. key, 'concurrency', limits[1])
+    for name, value in pairs(limits[2]) do redis.call('HSET', 'datahog:policy:' .. key, name, value) end
 end
 for i = 5, #ARGV, 5 do
     local name, id, data, due, key = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
@@ -78,13 +81,15 @@ end
 # how many of one key, JSON of how many of those keys of which it is fewer, queue names...
 # Moves what is due from the scheduled registries to the queues; takes of the keys that are held what they may have,
 # then from the queues in their order. A job that was put there twice is taken once.
-# Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0}.
+# Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0,
+# 1 when it was begun before or 0}.
 TAKE = (
     _COMMON
     + """
 if redis.call('EXISTS', 'rq:suspended') == 1 then return {} end
 local wanted, now, text, lease, execution, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), unpack(ARGV, 3, 6)
-local most, rooms, breakers, taken = tonumber(ARGV[7]), cjson.decode(ARGV[8]), {}, {}
+local most, rooms, breakers = tonumber(ARGV[7]), cjson.decode(ARGV[8]), {}
+local taken, started, dependents = {}, {}, {}
 
 local function room(key) return rooms[key] or most end
 
@@ -103,28 +108,38 @@ end
 
 local function look(id)
     return redis.call('HMGET', 'rq:job:' .. id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl',
-        'success_callback_name', 'webhooks', 'repeats_left', 'group_id')
+        'success_callback_name', 'webhooks', 'repeats_left', 'group_id', 'begun_before', 'ttl')
 end
 
-local function plain(id, job)
-    if job[6] ~= '0' or redis.call('EXISTS', 'rq:job:' .. id .. ':dependents') == 1 then return 0 end
+local function plain(job)
+    if job[6] ~= '0' then return 0 end
     for i = 7, 10 do if job[i] and job[i] ~= '' then return 0 end end
     return 1
 end
 
 local function start(id, job)
-    local data, key = job[1], job[4]
+    local name, key = job[3], job[4]
     redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution,
         'started_at', text)
-    redis.call('ZADD', 'rq:wip:' .. job[3], lease, id .. ':' .. execution)
-    taken[#taken + 1] = {id, job[3], data, key or '', job[5] or '', plain(id, job)}
+    if job[12] then redis.call('PERSIST', 'rq:job:' .. id) end
+    local members = started[name] or {}
+    members[#members + 1], members[#members + 2], started[name] = lease, id .. ':' .. execution, members
+    dependents[#dependents + 1] = 'rq:job:' .. id .. ':dependents'
+    taken[#taken + 1] = {id, name, job[1], key or '', job[5] or '', plain(job), job[11] and 1 or 0}
     if not key then return end
     redis.call('ZADD', allowed_of(key), 'NX', now, id)
     rooms[key] = room(key) - 1
     if breaker(key) == 1 then
-        local probe = now + tonumber(redis.call('HGET', 'rq:rl:' .. key, 'probeSeconds') or 60)
+        local probe = now + tonumber(redis.call('HGET', 'datahog:policy:' .. key, 'probeSeconds') or 60)
         redis.call('HSET', 'datahog:breaker:' .. key, 'probeUntil', probe)
         breakers[key] = {0, now + 1}
+    end
+end
+
+-- RQ writes a limit down when a job is queued, and forgets it when none is queued, started or waiting.
+local function know(key, places)
+    if redis.call('HSETNX', 'rq:rl:' .. key, 'concurrency', places) == 1 then
+        redis.call('SADD', 'rq:rl-keys', key)
     end
 end
 
@@ -141,7 +156,8 @@ for i = 9, #ARGV do
     local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
     for j = 1, #due, 2 do
         redis.call('ZREM', scheduled, due[j])
-        local job = redis.call('HMGET', 'rq:job:' .. due[j], 'data', 'rate_limit_key')
+        local job = redis.call('HMGET', 'rq:job:' .. due[j], 'data', 'rate_limit_key', 'rate_limit_concurrency')
+        if job[3] then know(job[2], job[3]) end
         if job[1] then admit(due[j], ARGV[i], job[2], due[j + 1]) end
     end
 end
@@ -162,23 +178,34 @@ for _, key in ipairs(held) do
 end
 
 for i = 9, #ARGV do
-    for _ = 1, 1000 do
-        if #taken >= wanted then return taken end
-        local id = redis.call('LPOP', 'rq:queue:' .. ARGV[i])
-        if not id then break end
-        local job = look(id)
-        if job[1] and job[2] ~= 'started' then
-            local key, let, again = job[4], 1, now
-            if key then let, again = breaker(key) end
-            if key and (let < 1 or room(key) < 1) then hold_back(id, key, again) else start(id, job) end
+    local looked = 0
+    while #taken < wanted and looked < 1000 do
+        local ids = redis.call('LPOP', 'rq:queue:' .. ARGV[i], wanted - #taken)
+        if not ids then break end
+        looked = looked + #ids
+        for _, id in ipairs(ids) do
+            local job = look(id)
+            if job[1] and job[2] ~= 'started' then
+                local key, let, again = job[4], 1, now
+                if key then let, again = breaker(key) end
+                if key and (let < 1 or room(key) < 1) then hold_back(id, key, again) else start(id, job) end
+            end
         end
+    end
+end
+
+for name, members in pairs(started) do redis.call('ZADD', 'rq:wip:' .. name, unpack(members)) end
+if #dependents > 0 and redis.call('EXISTS', unpack(dependents)) > 0 then
+    for number, dependent in ipairs(dependents) do
+        if redis.call('EXISTS', dependent) == 1 then taken[number][6] = 0 end
     end
 end
 return taken
 """
 )
 
-# ARGV: now, worker name, JSON rows of [queue name, job id, execution id, key or "", time to come again or "",
+# ARGV: now, worker name, JSON rows of [queue name, job id, execution id, key or "",
+# time to come again, or "" for never, or "goes on" when it has not ended and needs its place no more,
 # 1 when what the key names answered, 0 when it did not, "" when it was not asked]
 # A job that somebody else has started or queued meanwhile is left to them: only the own entry goes.
 END = (
@@ -193,7 +220,7 @@ local function count(key, answered)
         return
     end
     local failures = redis.call('HINCRBY', state, 'failures', 1)
-    local policy = redis.call('HMGET', 'rq:rl:' .. key, 'breakerFailures', 'breakerSeconds')
+    local policy = redis.call('HMGET', 'datahog:policy:' .. key, 'failures', 'openSeconds')
     if policy[1] and failures >= tonumber(policy[1]) then
         local open = now + tonumber(policy[2])
         redis.call('HSET', state, 'openUntil', open)
@@ -203,24 +230,52 @@ local function count(key, answered)
     redis.call('EXPIRE', state, 172800)
 end
 
-for _, row in ipairs(cjson.decode(ARGV[3])) do
+-- Of each queue, which entries in the started registry are still there; they go.
+local rows, members, there = cjson.decode(ARGV[3]), {}, {}
+for _, row in ipairs(rows) do
+    local name, id, execution, _, again = unpack(row)
+    if again ~= 'goes on' then
+        members[name] = members[name] or {}
+        table.insert(members[name], id .. ':' .. execution)
+    end
+end
+for name, list in pairs(members) do
+    for number, score in ipairs(redis.call('ZMSCORE', 'rq:wip:' .. name, unpack(list))) do
+        there[list[number]] = score
+    end
+    redis.call('ZREM', 'rq:wip:' .. name, unpack(list))
+end
+
+local gone, failed, freed = {}, {}, {}
+for _, row in ipairs(rows) do
     local name, id, execution, key, again, answered = unpack(row)
     local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'execution')
-    local held = redis.call('ZREM', 'rq:wip:' .. name, id .. ':' .. execution) == 1
+    local own = job[1] == 'started' and job[2] == execution
+    local member = id .. ':' .. execution
+    local held = again ~= 'goes on' and there[member]
+    there[member] = nil
     if key ~= '' and answered ~= '' then count(key, answered) end
-    if held and job[1] == 'started' and job[2] == execution then
+    if held and own then
         if again == '' then
-            redis.call('DEL', 'rq:job:' .. id, 'rq:results:' .. id)
-            redis.call('ZREM', 'rq:failed:' .. name, id)
+            gone[#gone + 1], gone[#gone + 2] = 'rq:job:' .. id, 'rq:results:' .. id
+            failed[name] = failed[name] or {}
+            table.insert(failed[name], id)
             finished = finished + 1
         else
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled')
+            redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled', 'begun_before', 1)
             redis.call('ZADD', 'rq:scheduled:' .. name, again, id)
         end
-        if key ~= '' then release(key, id) end
-    elseif held and not job[1] and key ~= '' then
-        release(key, id)
     end
+    if key ~= '' and (again == 'goes on' and own or held and (own or not job[1])) then
+        freed[key] = freed[key] or {}
+        table.insert(freed[key], id)
+    end
+end
+if #gone > 0 then redis.call('DEL', unpack(gone)) end
+for name, list in pairs(failed) do redis.call('ZREM', 'rq:failed:' .. name, unpack(list)) end
+for key, list in pairs(freed) do
+    redis.call('ZREM', allowed_of(key), unpack(list))
+    promote(key)
 end
 redis.call('HINCRBY', 'rq:worker:' .. worker, 'successful_job_count', finished)
 """
@@ -236,7 +291,7 @@ for i = 2, #ARGV do
         redis.call('ZREM', started, member)
         local id = string.match(member, '^(.*):')
         if id and redis.call('HGET', 'rq:job:' .. id, 'status') == 'started' then
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
+            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'begun_before', 1)
             redis.call('LPUSH', 'rq:queue:' .. ARGV[i], id)
             recovered = recovered + 1
         end

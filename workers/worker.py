@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import redis
 from redis.client import PubSub, PubSubWorkerThread
-from rq import worker_registration
+from rq import Queue, worker_registration
+from rq.executions import Execution
+from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.utils import now
@@ -24,8 +27,10 @@ log = logging.getLogger(__name__)
 
 # Seconds. An idle worker looks this often, and so is a delayed job late by no more than this.
 IDLE_POLL = 0.02
-# Seconds that a busy worker waits for more to end before it goes to Redis: fewer trips, with more in each.
-_GATHER = 0.003
+# Seconds for each job that runs: so long a busy worker waits for more to end before it goes to Redis, up to the second
+# number. The fewer trips, with more in each, the more it does.
+_GATHER, _GATHER_MOST = 0.000_1, 0.01
+_GATHER_FULL = 0.001
 _BATCH = 200
 _BEATS_IN_A_LEASE = 5
 _OVERDUE_PERIOD = 0.5
@@ -81,7 +86,7 @@ class ConcurrentWorker(BaseWorker):
             try:
                 self._beat()
                 self._end_batch()
-                if not self._take_batch():
+                if self._take_batch():
                     self._rest()
             except redis.RedisError as error:
                 log.warning("queue away: %s", error)
@@ -103,7 +108,12 @@ class ConcurrentWorker(BaseWorker):
 
     def _rest(self) -> None:
         if self._wake.wait(IDLE_POLL):
-            time.sleep(_GATHER)
+            executing = self._pool.executing
+            if self._pool.free:
+                time.sleep(min(_GATHER * executing, _GATHER_MOST))
+            elif executing > self._pool.size // 2:
+                # There may be more to take as soon as one job has ended.
+                time.sleep(_GATHER_FULL)
         self._wake.clear()
 
     # What RQ's tools see of this worker, and say to it.
@@ -126,6 +136,18 @@ class ConcurrentWorker(BaseWorker):
             raise exc
         time.sleep(1)
 
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """Keep the reason, whatever is in it: RQ would keep nothing of one that UTF-8 cannot say."""
+        sayable = exc_string.encode(errors="backslashreplace").decode()
+        super().handle_job_failure(job, queue, started_job_registry, sayable, execution)
+
     # Each raises redis.RedisError.
 
     def _beat(self) -> None:
@@ -144,9 +166,11 @@ class ConcurrentWorker(BaseWorker):
         self._beaten = moment
 
     def _take_batch(self) -> bool:
+        """Take what there is and can run; whether that was all."""
         free = self._pool.free
         if free <= 0:
-            return False
+            return True
+        wanted = min(free, _BATCH)
         # What a key may still get, so that its jobs are then no more than _SHARE times the places left free.
         most = max(1, _SHARE * free // (1 + _SHARE))
         rooms = {
@@ -154,10 +178,10 @@ class ConcurrentWorker(BaseWorker):
             for key, running in self._pool.by_key.items()
             if key and running > _SHARE
         }
-        taken = self._batches.take(min(free, _BATCH), most=most, rooms=rooms)
+        taken = self._batches.take(wanted, most=most, rooms=rooms)
         for job in taken:
             self._pool.submit(job)
-        return bool(taken)
+        return len(taken) < wanted
 
     def _end_batch(self) -> None:
         batch = self._pool.ended(_BATCH)

@@ -92,7 +92,10 @@ def test_an_api_that_is_away_is_told_with_its_url() -> None:
 
 
 def test_a_key_is_made_listed_and_revoked(run: Run, aggregator: Api) -> None:
-    made = run("keys", "create", "--name", "Ada\n", "--scope", "requests:read", "--scope", "requests:write")
+    made = run(
+        *("keys", "create", "--name", "Ada\n", "--tenant", "acme"),
+        *("--scope", "requests:read", "--scope", "requests:write"),
+    )
     text = made.stdout.strip()
     key_id = text.split("_")[1]
     assert aggregator.call("listProviders", key=text).status_code == 200
@@ -103,10 +106,27 @@ def test_a_key_is_made_listed_and_revoked(run: Run, aggregator: Api) -> None:
 
     assert (made.returncode, revoked.returncode, listed.returncode) == (0, 0, 0)
     [line] = [line for line in listed.stdout.splitlines() if line.startswith(key_id)]
-    assert line.split("\t")[1] == "requests:read,requests:write"
+    assert line.split("\t")[1:4] == ["requests:read,requests:write", "acme", "limited"]
     assert "revoked 20" in line
     assert line.endswith("'Ada\\n'")
     assert text.split("_", 2)[2] not in listed.stdout
+
+
+def test_a_key_is_the_default_tenants_unless_it_says_otherwise(run: Run) -> None:
+    made = run("keys", "create", "--name", "client", "--unlimited", "--scope", "requests:read")
+    key_id = made.stdout.split("_")[1]
+
+    [line] = [line for line in run("keys", "list").stdout.splitlines() if line.startswith(key_id)]
+
+    assert line.split("\t")[2:4] == ["default", "unlimited"]
+
+
+@pytest.mark.parametrize("tenant", ["", "a b", "a#b", "-a", "a" * 65, "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_a_tenant_has_a_plain_name(run: Run, tenant: str) -> None:
+    answer = run("keys", "create", "--name", "Ada", "--scope", "admin", f"--tenant={tenant}")
+
+    assert answer.returncode == 2
+    assert "argument --tenant: 1 to 64 letters, digits" in answer.stderr
 
 
 def test_a_key_that_was_never_made_cannot_be_revoked(run: Run) -> None:

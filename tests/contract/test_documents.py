@@ -34,7 +34,15 @@ def test_what_the_documents_share_is_the_same() -> None:
 
     names = {name for _, name in shared}
     assert names >= {"Result", "Problem", "Job", "EndedJob", "RequestStatus", "JobStatus", "RequestId"}
-    assert names >= {"bearerKey", "headerKey", "webhookSignature", "WwwAuthenticate", "Unauthorized", "Forbidden"}
+    assert names >= {
+        "bearerKey",
+        "headerKey",
+        "webhookSignature",
+        "WwwAuthenticate",
+        "Unauthorized",
+        "Forbidden",
+        "TooManyRequests",
+    }
     for kind, name in shared:
         assert one[kind][name] == other[kind][name], name
 
@@ -46,12 +54,18 @@ def test_every_operation_is_guarded_and_says_by_which_scope(document: dict[str, 
             continue
         assert operation["security"] == [{"bearerKey": []}, {"headerKey": []}], path
         assert f"Needs the scope `{operation['x-required-scope']}`." in operation["description"], path
-        assert "403" in operation["responses"], path
+        assert {"403", "429"} <= operation["responses"].keys(), path
 
 
 @_each_document
 def test_headers_that_tell_what_to_do_are_declared_where_they_come(document: dict[str, Any]) -> None:
-    expected = {"401": "WWW-Authenticate", "403": "WWW-Authenticate", "405": "Allow", "503": "Retry-After"}
+    expected = {
+        "401": "WWW-Authenticate",
+        "403": "WWW-Authenticate",
+        "405": "Allow",
+        "429": "Retry-After",
+        "503": "Retry-After",
+    }
 
     for path, _, operation in operations(document):
         for status, header in expected.items():

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 import specs
 from datahog.apps import build_app
 from datahog.wiring import Wiring
-from handlers.callers import Callers
+from handlers.callers import Caller, Callers
 from handlers.client import Client
 from specs.operations import operations
 from tests.contract.api import check_problem
@@ -21,6 +21,14 @@ from tests.system import API_KEY, AUTHORIZED, system_settings
 _PATIENCE = 8.0
 # Nobody but the bearer of this key, which is looked up nowhere.
 _CALLERS = Callers(cast(Any, None), local_key=API_KEY)
+
+
+class _NoLimit:
+    async def count(self, _caller: Caller) -> None:
+        """Lets everybody in."""
+
+
+_OPTIONS: Any = {"callers": _CALLERS, "rate_limit": _NoLimit(), "body_limits": {}}
 
 _Call = tuple[str, dict[str, Any], dict[str, Any]]
 # The operationId, the arguments, the body.
@@ -79,8 +87,8 @@ def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
 
 def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     # Handlers that lack all their parts: whatever they are asked, they fail.
-    broken = Client(*cast(Any, [None] * 5), default_deadline=1)
-    app = build_app(specs.CLIENT, broken, callers=_CALLERS, body_limits={})
+    broken = Client(*cast(Any, [None] * 6), default_deadline=1)
+    app = build_app(specs.CLIENT, broken, **_OPTIONS)
 
     with caplog.at_level(logging.ERROR):
         answer = _send(app, specs.CLIENT, "listRequests", {}, {})
@@ -93,7 +101,7 @@ def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFix
 
 
 def test_a_document_without_its_handlers_fails_at_the_start() -> None:
-    app = build_app(specs.CLIENT, object(), callers=_CALLERS, body_limits={})
+    app = build_app(specs.CLIENT, object(), **_OPTIONS)
 
     with pytest.raises(ResolverError, match="create_request"), TestClient(app):
         pass

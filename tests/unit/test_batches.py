@@ -42,7 +42,7 @@ def test_what_is_taken_says_what_to_do(queue: Queue, make: Make) -> None:
 
     job = take_one(make("w"))
 
-    assert (job.job_id, job.origin) == ("a", DELIVER)
+    assert (job.job_id, job.origin, job.begun_before) == ("a", DELIVER, False)
     assert job.data
 
 
@@ -66,7 +66,8 @@ def test_a_job_is_recovered_when_its_lease_is_over(connection: "redis.Redis", qu
 
     assert alive.recover() == 1
 
-    assert take_one(alive).job_id == "a"
+    again = take_one(alive)
+    assert (again.job_id, again.begun_before) == ("a", True)
     assert running(connection) == 1
 
 

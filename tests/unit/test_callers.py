@@ -6,10 +6,11 @@ from typing import Any, cast
 import pytest
 
 from handlers import callers
-from handlers.callers import REMEMBERED, Callers
+from handlers.callers import REMEMBERED, Caller, Callers
 from handlers.problems import Problem
 from persistence.api_keys import ApiKey, ApiKeys, id_of, new_key
 from persistence.dynamodb import Unavailable
+from persistence.tenants import DEFAULT_TENANT
 
 
 class Keys:
@@ -122,4 +123,14 @@ def test_the_local_key_is_looked_up_nowhere(keys: Keys) -> None:
     local = new_key()
     made = Callers(cast(Any, None), local_key=local)
 
-    asyncio.run(made.check(local, "admin"))
+    caller = asyncio.run(made.check(local, "admin"))
+
+    assert (caller.tenant, caller.unlimited) == (DEFAULT_TENANT, False)
+
+
+def test_whoever_is_let_in_is_known_by_key_and_tenant(keys: Keys) -> None:
+    text = keys.repository.create("client", ["admin"], tenant="acme", unlimited=True)
+
+    caller = asyncio.run(Callers(keys.repository).check(text, "admin"))
+
+    assert caller == Caller(id_of(text) or "", "acme", unlimited=True)

@@ -1,6 +1,7 @@
 """Deliver, over real engines and a receiver that answers as told: signed, repeated by the schedule, then stopped."""
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +18,6 @@ from tests.system import SECRET
 from tests.unit.rq_state import DELIVER, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.deliver import Deliver
-from workers.handover import Handover
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.signing import Signer
@@ -41,7 +41,6 @@ def make(wiring: Wiring) -> Make:
             wiring.queue,
             Signer(secrets),
             Operations(specs.AGGREGATOR, "http://nobody", Http(pool_size=2), timeouts=Timeouts(0.5, 0.5, 0.5)),
-            Handover(),
             schedule=schedule,
             rng=random.Random(1),
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
@@ -336,3 +335,41 @@ def test_without_redis_the_next_attempt_is_left_to_the_reconciler(
 
     assert delivery(wiring).attempts == 1
     assert queued(wiring.redis, DELIVER) == []
+
+
+@pytest.mark.usefixtures("ended")
+def test_who_ends_a_request_delivers_it_at_once(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    make().first(wiring.requests.get("r1"))
+
+    assert len(stub.asked) == 1
+    assert delivery(wiring).status is DeliveryStatus.SUCCEEDED
+
+
+@pytest.mark.usefixtures("ended")
+def test_who_ends_a_request_waits_as_the_schedule_says(wiring: Wiring, make: Make, stub: StubServer) -> None:
+    make(schedule=(60, 5)).first(wiring.requests.get("r1"))
+
+    assert stub.asked == []
+    due = wiring.redis.zscore(f"rq:scheduled:{DELIVER}", "deliver-r1-1-0") or 0
+    assert 55 < due - time.time() <= 60
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_delivery_that_cannot_be_written_down_is_left_to_the_queue(
+    wiring: Wiring, make_wiring: Callable[..., Wiring], stub: StubServer
+) -> None:
+    lonely = make_wiring(dynamodb_endpoint_url="http://127.0.0.1:1")
+    deliver = Deliver(
+        lonely.requests,
+        lonely.deliveries,
+        wiring.queue,
+        Signer((SECRET,)),
+        Operations(specs.AGGREGATOR, "http://nobody", Http(pool_size=2), timeouts=Timeouts(0.5, 0.5, 0.5)),
+        schedule=SCHEDULE,
+        rng=random.Random(1),
+    )
+
+    deliver.first(wiring.requests.get("r1"))
+
+    assert len(stub.asked) == 1
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]

@@ -21,17 +21,33 @@ from persistence.times import from_text, to_text
 from tests.unit.rq_state import DELIVER, FETCH, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.backoff import RetryPolicy
+from workers.deliver import Deliver
 from workers.fetch import Fetch
-from workers.handover import Handover
 from workers.http import Http
 from workers.providers import Provider, Providers
 from workers.queue import fetch_steps
+from workers.running import running
 
 Ask = Callable[[str, str], bool | None]
 Make = Callable[..., Ask]
 # What a job says that is not believed any more: the record is looked at.
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+
+
+class Delivered(Deliver):
+    """What has ended, instead of its delivery."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    def first(self, request: Request) -> None:
+        self.requests.append(request)
+
+
+@pytest.fixture
+def delivered() -> Delivered:
+    return Delivered()
 
 
 def utc_now() -> datetime:
@@ -45,7 +61,7 @@ def provider(stub: StubServer) -> Provider:
 
 
 @pytest.fixture
-def make(wiring: Wiring, provider: Provider) -> Make:
+def make(wiring: Wiring, provider: Provider, delivered: Delivered) -> Make:
     """Makes the job; options are those of the provider."""
 
     def make(
@@ -61,7 +77,7 @@ def make(wiring: Wiring, provider: Provider) -> Make:
             wiring.queue,
             {"gas": gas, "water": gas} if providers is None else providers,
             Http(pool_size=2),
-            Handover(),
+            delivered,
             result_limit=result_limit,
             rng=random.Random(1),
             clock=clock,
@@ -113,17 +129,17 @@ def test_a_2xx_with_json_ends_the_job_with_the_text_as_it_came(
     assert request.status is RequestStatus.COMPLETE
 
 
-def test_the_last_job_to_end_puts_the_delivery_on_the_queue(
-    wiring: Wiring, make: Make, create: Callable[..., Request]
+def test_the_last_job_to_end_has_the_request_delivered(
+    wiring: Wiring, make: Make, create: Callable[..., Request], delivered: Delivered
 ) -> None:
     create("gas", "water")
     fetch = make()
 
     fetch("r1", "water")
-    assert queued(wiring.redis, DELIVER) == []
+    assert delivered.requests == []
     fetch("r1", "gas")
 
-    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert delivered.requests == [wiring.requests.get("r1")]
 
 
 def test_the_provider_is_asked_where_its_file_says_with_its_headers(
@@ -253,7 +269,7 @@ def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..
 
 
 def test_a_result_larger_than_the_limit_fails_the_job_with_a_reason(
-    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     create("gas", "water")
     stub.replies = [Reply(200, b'"' + b"x" * 1000 + b'"'), Reply()]
@@ -266,11 +282,11 @@ def test_a_result_larger_than_the_limit_fails_the_job_with_a_reason(
     gas, _ = request.jobs
     assert (gas.status, gas.last_error) == (JobStatus.FAILED, "the body is larger than 1000 bytes")
     assert request.status is RequestStatus.PARTIAL
-    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert delivered.requests == [wiring.requests.get("r1")]
 
 
 def test_a_policy_that_ends_fails_the_job_and_the_request_is_delivered(
-    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     create()
     stub.replies = [Reply(500, b"#fail")]
@@ -281,7 +297,7 @@ def test_a_policy_that_ends_fails_the_job_and_the_request_is_delivered(
     [job] = request.jobs
     assert (job.status, job.attempts, job.last_error) == (JobStatus.FAILED, 1, "HTTP 500 #fail")
     assert request.status is RequestStatus.FAILED
-    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert delivered.requests == [wiring.requests.get("r1")]
 
 
 def test_when_the_deadline_leaves_no_time_the_job_fails(
@@ -297,7 +313,7 @@ def test_when_the_deadline_leaves_no_time_the_job_fails(
 
 
 def test_after_the_deadline_the_request_is_closed_without_an_attempt(
-    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     create("gas", "water", deadline=timedelta(seconds=-1))
 
@@ -306,7 +322,7 @@ def test_after_the_deadline_the_request_is_closed_without_an_attempt(
     request = wiring.requests.get("r1")
     assert [job.status for job in request.jobs] == [JobStatus.FAILED, JobStatus.FAILED]
     assert [job.last_error for job in request.jobs] == ["deadline reached", "deadline reached"]
-    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert delivered.requests == [wiring.requests.get("r1")]
     assert stub.asked == []
 
 
@@ -373,7 +389,11 @@ def test_the_same_attempt_made_twice_counts_once(wiring: Wiring, make: Make, cre
 
 
 def test_without_redis_an_attempt_is_made_and_written_down(
-    make_wiring: Callable[..., Wiring], wiring: Wiring, create: Callable[..., Request], provider: Provider
+    make_wiring: Callable[..., Wiring],
+    wiring: Wiring,
+    create: Callable[..., Request],
+    provider: Provider,
+    delivered: Delivered,
 ) -> None:
     create()
     lonely = make_wiring(redis_url="redis://127.0.0.1:1/0")
@@ -382,7 +402,7 @@ def test_without_redis_an_attempt_is_made_and_written_down(
         lonely.queue,
         {"gas": provider},
         Http(pool_size=1),
-        Handover(),
+        delivered,
         result_limit=1000,
         rng=random.Random(1),
     )
@@ -392,14 +412,16 @@ def test_without_redis_an_attempt_is_made_and_written_down(
     assert wiring.requests.get("r1").status is RequestStatus.COMPLETE
 
 
-def test_without_dynamodb_the_attempt_is_to_be_repeated(make_wiring: Callable[..., Wiring], wiring: Wiring) -> None:
+def test_without_dynamodb_the_attempt_is_to_be_repeated(
+    make_wiring: Callable[..., Wiring], wiring: Wiring, delivered: Delivered
+) -> None:
     lonely = make_wiring(dynamodb_endpoint_url="http://127.0.0.1:1")
     fetch = Fetch(
         lonely.requests,
         wiring.queue,
         {},
         Http(pool_size=1),
-        Handover(),
+        delivered,
         result_limit=1000,
         rng=random.Random(1),
     )
@@ -421,22 +443,22 @@ def test_a_large_result_is_kept_whole(
 
 
 @pytest.fixture
-def direct(wiring: Wiring, provider: Provider) -> Fetch:
+def direct(wiring: Wiring, provider: Provider, delivered: Delivered) -> Fetch:
     """The job, over a repository that can write and not read."""
     unreadable = Requests(wiring._request_items, wiring._request_results, retention=60)
     unreadable.get = unexpected
-    handover, providers = Handover(), {"gas": provider, "water": provider}
+    providers = {"gas": provider, "water": provider}
     return Fetch(
-        unreadable, wiring.queue, providers, Http(pool_size=2), handover, result_limit=1000, rng=random.Random(1)
+        unreadable, wiring.queue, providers, Http(pool_size=2), delivered, result_limit=1000, rng=random.Random(1)
     )
 
 
-def unexpected(request_id: str) -> Request:
-    raise AssertionError(f"the record of {request_id} is read")
+def unexpected(request_id: str, tenant: str | None = None) -> Request:
+    raise AssertionError(f"the record of {request_id} is read, whose tenant is {tenant}")
 
 
 def test_an_attempt_that_is_made_at_once_reads_nothing(
-    wiring: Wiring, direct: Fetch, create: Callable[..., Request]
+    wiring: Wiring, direct: Fetch, create: Callable[..., Request], delivered: Delivered
 ) -> None:
     request = create("gas", "water")
 
@@ -445,7 +467,7 @@ def test_an_attempt_that_is_made_at_once_reads_nothing(
     assert answered == [True, True]
     ended = wiring.requests.get("r1")
     assert (ended.status, ended.version) == (RequestStatus.COMPLETE, 3)
-    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert delivered.requests == [wiring.requests.get("r1")]
 
 
 def test_the_next_attempt_carries_what_this_one_has_written(
@@ -465,7 +487,7 @@ def test_the_next_attempt_carries_what_this_one_has_written(
 
 
 def test_what_was_true_a_while_ago_is_looked_at_again(
-    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     request = create()
     wiring.requests.close("r1", CloseReason.CANCELLED)
@@ -474,12 +496,26 @@ def test_what_was_true_a_while_ago_is_looked_at_again(
         wiring.queue,
         {"gas": Provider(url=stub.url)},
         Http(pool_size=1),
-        Handover(),
+        delivered,
         result_limit=1000,
         rng=random.Random(1),
     )
 
-    assert fetch(request.attempt(request.jobs[0]), utc_now() - timedelta(seconds=16)) is None
+    assert fetch(request.attempt(request.jobs[0]), utc_now() - timedelta(minutes=11)) is None
+
+    assert stub.asked == []
+
+
+def test_what_another_worker_has_begun_is_looked_at_first(
+    wiring: Wiring, direct: Fetch, create: Callable[..., Request], stub: StubServer
+) -> None:
+    request = create()
+
+    with (
+        running(lambda _: None, begun_before=True),
+        pytest.raises(AssertionError, match="the record of r1 is read"),
+    ):
+        direct(request.attempt(request.jobs[0]), utc_now())
 
     assert stub.asked == []
 

@@ -7,6 +7,7 @@ import pytest
 import redis
 import rq
 from rq.rate_limit import RateLimitRegistry
+from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
 
 from datahog.settings import Settings
@@ -149,6 +150,21 @@ def test_a_place_is_given_back_however_a_job_ends(queue: Queue, worker: Batches,
     assert ids_of(worker.take(10)) == ["gas-5"]
 
 
+def test_a_job_that_goes_on_can_give_its_place_back(queue: Queue, worker: Batches) -> None:
+    put(queue, 8)
+    first, second, *_ = worker.take(10)
+
+    worker.end([Ended(first, answered=True, goes_on=True)])
+
+    assert ids_of(worker.take(10)) == ["gas-5"]
+    assert worker.holds(first)
+    worker.end([Ended(first)])
+    assert not worker.holds(first)
+    assert worker.take(10) == []
+    worker.end([Ended(second, answered=True)])
+    assert ids_of(worker.take(10)) == ["gas-6"]
+
+
 def test_ending_again_gives_no_second_place(queue: Queue, worker: Batches) -> None:
     put(queue, 8)
     first, *_ = worker.take(10)
@@ -183,6 +199,23 @@ def test_a_delayed_job_takes_a_place_when_it_is_due(queue: Queue, worker: Batche
 
     clock.now += 11
 
+    assert len(worker.take(20)) == 1
+
+
+def test_what_rq_cleans_up_between_jobs_takes_no_limit_and_no_breaker_away(
+    connection: "redis.Redis", queue: Queue, worker: Batches, clock: Clock
+) -> None:
+    delayed = put(queue, 7, wait=10)
+    fail(worker, queue, 2)
+
+    clean_registries(rq.Queue(FETCH, connection=connection))
+    clock.now += 11
+
+    taken = worker.take(20)
+    assert sorted(ids_of(taken)) == delayed[:5]
+    worker.end([Ended(taken[0], answered=False)])
+    assert worker.take(20) == []
+    clock.now += 31
     assert len(worker.take(20)) == 1
 
 

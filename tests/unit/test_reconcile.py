@@ -23,6 +23,7 @@ from workers.queue import QUEUES, fetch_steps
 from workers.reconcile import Reconciler
 
 HEAL_AFTER = 10
+DELIVERY_TIMEOUT = 15
 Make = Callable[..., Reconciler]
 Create = Callable[..., Request]
 
@@ -39,6 +40,7 @@ def make(wiring: Wiring) -> Make:
             DueIndex(parts._client_table),
             parts.queue,
             period=period,
+            delivery_timeout=DELIVERY_TIMEOUT,
             heal_after=HEAL_AFTER,
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
         )
@@ -102,9 +104,17 @@ def test_a_lost_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Crea
     request = create("r1", "gas")
     wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
-    assert make().look() == 1
+    assert make(ahead=DELIVERY_TIMEOUT + 1).look() == 1
 
     assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+def test_a_first_delivery_that_may_be_under_way_is_let_be(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create("r1", "gas")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
+
+    assert make(ahead=DELIVERY_TIMEOUT - 1).look() == 0
+    assert make(ahead=DELIVERY_TIMEOUT + HEAL_AFTER + 1).look() == 1
 
 
 def test_a_lost_repetition_of_a_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:

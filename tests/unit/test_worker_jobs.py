@@ -18,6 +18,7 @@ from tests.system import eventually
 from tests.unit.job_functions import ran
 from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
 from tests.unit.worker_process import WorkerProcess
+from workers.providers import Provider
 from workers.queue import QUEUES, Queue
 
 CONCURRENCY = 4
@@ -129,6 +130,18 @@ def test_a_job_with_a_broken_payload_is_kept_as_failed(connection: "redis.Redis"
 
     assert "error" in failure(connection, "poison").lower()
     eventually(lambda: names(connection) == ["after"])
+
+
+def test_a_job_may_give_its_place_back_before_it_ends(
+    connection: "redis.Redis", queue: Queue, providers: dict[str, Provider]
+) -> None:
+    providers["gas"] = Provider(url="http://x", concurrency=1)
+
+    queue.put(step("give_back", "first", "1.5", provider="gas"), step("note", "second", provider="gas"))
+
+    eventually(lambda: len(ran(connection)) == 2)
+    assert names(connection) == ["second", "first"]
+    eventually(lambda: not leftovers(connection))
 
 
 def test_a_failed_job_that_is_put_again_may_succeed(connection: "redis.Redis", queue: Queue) -> None:

@@ -1,0 +1,160 @@
+"""Limits: who calls too often, or has too much open, is told how long to wait, and that is long enough."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+import specs
+from datahog.wiring import Wiring
+from handlers.outages import PAUSE
+from handlers.rate_limit import WINDOW
+from specs.operations import scopes
+from tests.contract.api import Api, check_problem
+from tests.receiver import Receiver
+from tests.system import System, eventually, system_settings
+
+_RATE, _QUOTA = 2, 3
+_CALLS = _RATE * WINDOW
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system with limits that are soon reached; without a worker, so that nothing ends by itself."""
+    directory: Path = tmp_path_factory.mktemp("limited")
+    with System(system_settings(directory, rate_limit=_RATE, open_requests=_QUOTA)) as running:
+        running.start("dynamodb", "redis", "tables", "aggregator", "client")
+        yield running
+
+
+@pytest.fixture
+def apis(limited: System) -> list[Api]:
+    """Both APIs."""
+    return [Api(specs.AGGREGATOR, limited.aggregator), Api(specs.CLIENT, limited.client)]
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant that nobody else is."""
+    return f"tenant-{uuid.uuid4().hex[:8]}"
+
+
+def _key(limited: System, tenant: str, *, unlimited: bool = False) -> str:
+    return Wiring(limited.settings, {}).api_keys.create("tests", scopes(), tenant=tenant, unlimited=unlimited)
+
+
+def _create(api: Api, key: str, request_id: str = "") -> requests.Response:
+    body: dict[str, object] = {"providers": ["gas"]}
+    if api.name == specs.AGGREGATOR:
+        body |= {"callbackUrl": "http://127.0.0.1:9999/"} | ({"requestId": request_id} if request_id else {})
+    return api.call("createRequest", key=key, json=body)
+
+
+def _statuses(api: Api, key: str, count: int) -> list[int]:
+    return [api.call("getRequest", "nobodys", key=key).status_code for _ in range(count)]
+
+
+def test_whoever_calls_too_often_waits_as_told_and_is_let_in_again(
+    limited: System, apis: list[Api], tenant: str
+) -> None:
+    key, colleagues = _key(limited, tenant), _key(limited, tenant)
+    waits = []
+
+    for api in apis:
+        # A fresh window for each API: what was called elsewhere does not count.
+        assert _statuses(api, key, _CALLS) == [404] * _CALLS
+        refused = api.call("getRequest", "nobodys", key=key)
+        assert refused.status_code == 429
+        assert check_problem(refused)["type"].endswith("/too-many-requests")
+        waits.append(time.monotonic() + int(refused.headers["Retry-After"]))
+        assert _statuses(api, key, 2) == [429, 429]
+        assert _statuses(api, colleagues, 1) == [404]
+
+    for api, until in zip(apis, waits, strict=True):
+        assert until - time.monotonic() <= WINDOW + 1
+        time.sleep(max(0.0, until - time.monotonic()))
+        assert _statuses(api, key, 1) == [404]
+
+
+def test_whoever_has_too_much_open_waits_for_an_end(limited: System, apis: list[Api], tenant: str) -> None:
+    for api in apis:
+        made = [_create(api, _key(limited, tenant)) for _ in range(_QUOTA)]
+        assert [answer.status_code for answer in made] == [202] * _QUOTA
+        colleague = _key(limited, tenant)
+
+        refused = _create(api, colleague)
+
+        assert refused.status_code == 429
+        assert check_problem(refused)["type"].endswith("/too-many-open-requests")
+        wait = int(refused.headers["Retry-After"])
+        # Reading, and others, are not held up.
+        request_id = made[0].json()["requestId"]
+        assert api.call("getRequest", request_id, key=colleague).status_code == 200
+        assert _create(api, _key(limited, f"{tenant}-2")).status_code == 202
+        time.sleep(wait)
+        assert _create(api, colleague).status_code == 429
+        if api.name == specs.AGGREGATOR:
+            assert api.call("cancelRequest", request_id, key=colleague).status_code == 200
+            time.sleep(wait)
+            assert [_create(api, colleague).status_code for _ in range(2)] == [202, 429]
+
+
+def test_what_is_open_may_be_sent_again_and_what_was_refused_leaves_no_trace(
+    limited: System, apis: list[Api], tenant: str
+) -> None:
+    aggregator, key = apis[0], _key(limited, tenant)
+    ids = [uuid.uuid4().hex for _ in range(_QUOTA)]
+    assert [_create(aggregator, key, request_id).status_code for request_id in ids] == [202] * _QUOTA
+
+    refused = uuid.uuid4().hex
+
+    assert _create(aggregator, key, refused).status_code == 429
+    assert _create(aggregator, key, ids[0]).status_code == 202
+    assert aggregator.call("getRequest", refused, key=key).status_code == 404
+
+
+def test_to_retry_is_to_open_again(limited: System, apis: list[Api], tenant: str) -> None:
+    aggregator, key = apis[0], _key(limited, tenant)
+    request_id = _create(aggregator, key).json()["requestId"]
+    outcome = {"provider": "gas", "status": "FAILED"}
+    assert aggregator.call("updateJob", key=key, params={"id": request_id}, json=outcome).status_code == 200
+    assert [_create(aggregator, key).status_code for _ in range(_QUOTA - 1)] == [202] * (_QUOTA - 1)
+
+    # As long as nobody wants its place, it keeps it.
+    assert aggregator.call("retryRequest", request_id, key=key).status_code == 202
+    assert aggregator.call("updateJob", key=key, params={"id": request_id}, json=outcome).status_code == 200
+    eventually(lambda: _create(aggregator, _key(limited, tenant)).status_code == 202, pause=1)
+
+    refused = aggregator.call("retryRequest", request_id, key=key)
+    assert refused.status_code == 429
+    assert check_problem(refused)["type"].endswith("/too-many-open-requests")
+
+
+def test_no_limit_holds_for_a_key_that_calls_for_everybody(limited: System, apis: list[Api], tenant: str) -> None:
+    key = _key(limited, tenant, unlimited=True)
+
+    for api in apis:
+        assert {_create(api, key).status_code for _ in range(_CALLS + 1)} == {202}
+
+
+def test_without_redis_everybody_is_let_in_and_the_log_says_so_once(
+    limited: System, apis: list[Api], tenant: str, receiver: Receiver
+) -> None:
+    key = _key(limited, tenant)
+    limited.kill("redis")
+    try:
+        for api in apis:
+            assert {_create(api, key).status_code for _ in range(_CALLS + 1)} == {202}
+    finally:
+        limited.mend()
+
+    for name in ("aggregator", "client"):
+        log = limited.log(name)
+        assert log.count("so no rate limit holds") == log.count("so no quota of open requests holds") == 1
+    time.sleep(PAUSE)
+    for api in apis:
+        eventually(lambda api=api: 429 in _statuses(api, key, _CALLS + 1))  # type: ignore[misc]
+        assert "Traceback" not in limited.log(api.name)
