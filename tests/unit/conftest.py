@@ -12,7 +12,7 @@ import redis
 from datahog.settings import Settings
 from tests.unit.servers import StubServer
 from tests.unit.tls import make_certificate
-from tests.unit.worker_process import StartWorker, WorkerProcess
+from tests.unit.worker_process import CONCURRENCY, StartWorker, WorkerProcess
 from workers.providers import Provider
 from workers.queue import Queue
 
@@ -51,6 +51,17 @@ def start(engines: Settings, tmp_path: Path) -> Iterator[StartWorker]:
             return workers.enter_context(WorkerProcess(url, tmp_path / f"worker-{next(logs)}.log", **options))
 
         yield run
+
+
+@pytest.fixture(scope="module")
+def shared_worker(engines: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    """A worker of up to CONCURRENCY jobs, for all tests of a module; nothing of an earlier one is on its queues."""
+    with redis.Redis.from_url(engines.redis_url) as made:
+        made.flushall()
+    log: Path = tmp_path_factory.mktemp("worker") / "log"
+    with WorkerProcess(engines.redis_url, log, concurrency=CONCURRENCY, lease=1) as process:
+        yield process
+        assert process.runs, process.log
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import redis
+import requests
 from rq import Retry, get_current_job
 from rq.job import Job
 
@@ -174,3 +175,10 @@ def callbacks(given: "redis.Redis") -> list[Any]:
     """What the callbacks have told."""
     rows: list[Any] = given.lrange("test:callbacks", 0, -1)
     return [json.loads(row) for row in rows]
+
+
+def visit(name: str, url: str) -> bool:
+    """Ask the server of the test, and tell."""
+    answered = requests.get(url, timeout=10).ok
+    note(name)
+    return answered

@@ -1,8 +1,6 @@
 """Jobs that others enqueue with RQ itself, on a real Valkey: what RQ promises of them, our worker keeps."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import redis
@@ -17,23 +15,17 @@ from rq.suspension import resume, suspend
 from rq.utils import now
 from rq.worker.base import BaseWorker
 
-from datahog.settings import Settings
 from tests.system import eventually
 from tests.unit import job_functions as functions
 from tests.unit.job_functions import callbacks, ran
 from tests.unit.rq_state import FETCH, failure, leftovers, names, running
-from tests.unit.worker_process import WorkerProcess
-
-CONCURRENCY = 4
+from tests.unit.worker_process import CONCURRENCY, WorkerProcess
 
 
 @pytest.fixture(scope="module", autouse=True)
-def worker(engines: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+def worker(shared_worker: WorkerProcess) -> WorkerProcess:
     """The worker of all these tests."""
-    log: Path = tmp_path_factory.mktemp("worker") / "log"
-    with WorkerProcess(engines.redis_url, log, concurrency=CONCURRENCY, lease=1) as process:
-        yield process
-        assert process.runs, process.log
+    return shared_worker
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,22 +17,18 @@ from rq.suspension import resume, suspend
 from datahog.settings import Settings
 from tests.system import eventually, free_ports
 from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
-from tests.unit.worker_process import ROOT, WorkerProcess
+from tests.unit.worker_process import CONCURRENCY, ROOT, WorkerProcess
 from workers.providers import Provider
 from workers.queue import QUEUES, Queue
 
-CONCURRENCY = 4
 # A queue that no worker of ours takes from.
 THEIRS = "theirs"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def worker(engines: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+def worker(shared_worker: WorkerProcess) -> WorkerProcess:
     """The worker of all these tests."""
-    log: Path = tmp_path_factory.mktemp("worker") / "log"
-    with WorkerProcess(engines.redis_url, log, concurrency=CONCURRENCY, lease=1) as process:
-        yield process
-        assert process.runs, process.log
+    return shared_worker
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,6 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -17,20 +15,15 @@ from datahog.settings import Settings
 from tests.system import eventually
 from tests.unit.job_functions import ran
 from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
-from tests.unit.worker_process import WorkerProcess
+from tests.unit.worker_process import CONCURRENCY, WorkerProcess
 from workers.providers import Provider
 from workers.queue import QUEUES, Queue
 
-CONCURRENCY = 4
-
 
 @pytest.fixture(scope="module", autouse=True)
-def worker(engines: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+def worker(shared_worker: WorkerProcess) -> WorkerProcess:
     """The worker of all these tests."""
-    log: Path = tmp_path_factory.mktemp("worker") / "log"
-    with WorkerProcess(engines.redis_url, log, concurrency=CONCURRENCY, lease=1) as process:
-        yield process
-        assert process.runs, process.log
+    return shared_worker
 
 
 def test_each_job_runs_once_and_leaves_nothing_behind(connection: "redis.Redis", queue: Queue) -> None:

@@ -14,6 +14,8 @@ from tests.system import eventually
 from workers.queue import QUEUES
 from workers.worker import ConcurrentWorker
 
+# Of the worker that the tests of a module share.
+CONCURRENCY = 4
 ROOT = Path(__file__).parents[2]
 
 
