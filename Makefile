@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 CASES ?= 10000
 SEED ?= 1
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz bench lock clean help
+.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak bench lock clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -46,6 +47,12 @@ test-dynamodb-local: .venv/dev.stamp ## run the persistence tests on Amazon's Dy
 
 fuzz: .venv/dev.stamp ## fuzz both APIs for long: make fuzz CASES=100000 SEED=1; the same seed goes on where it stopped
 	@$(VENV) -m tests.fuzz --cases $(CASES) --seed $(SEED)
+
+chaos: .venv/dev.stamp ## kill, freeze and cut under load, and count what was lost: make chaos MINUTES=20 SEED=7
+	@$(VENV) -m tests.faults.chaos --minutes $(MINUTES) --seed $(SEED)
+
+soak: .venv/dev.stamp ## the load of chaos without its faults: memory stays, the queue drains: make soak MINUTES=30
+	@$(VENV) -m tests.faults.chaos --minutes $(MINUTES) --calm
 
 bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writes bench/RESULTS.md
 	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix bench/peers/node; fi

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -34,6 +34,8 @@ class System:
     """A whole stack, engines included, on ports and in a directory of its own. Leaving its block kills everything."""
 
     settings: Settings
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """The programs that are run by a module other than `datahog`, by name."""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -65,9 +67,9 @@ class System:
     def start_another(self, name: str) -> str:
         """Start one more process of a running program, and return the name it goes by."""
         program = next(p for stage in stack.stages(self.settings) for p in stage if p.name == name)
-        another = replace(program, name=f"{name}-{len(self._running)}")
-        self._running[another.name] = self._launch(another)
-        return another.name
+        another = f"{name}-{len(self._running)}"
+        self._running[another] = self._launch(program, another)
+        return another
 
     def mend(self) -> None:
         """Start again whatever has ended that should run."""
@@ -150,12 +152,15 @@ class System:
     def _ended(self, name: str) -> bool:
         return name in self._running and self.exit_code(name) is not None
 
-    def _launch(self, program: Program) -> subprocess.Popen[bytes]:
+    def _launch(self, program: Program, name: str | None = None) -> subprocess.Popen[bytes]:
         kept = {name: value for name, value in os.environ.items() if name not in program.environment}
         added = {name: value for name, value in program.environment.items() if value is not None}
-        with self._log(program.name).open("ab") as log:
+        command = list(program.command)
+        if module := self.modules.get(program.name):
+            command[command.index("datahog")] = module
+        with self._log(name or program.name).open("ab") as log:
             return subprocess.Popen(
-                program.command, env=kept | added, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                command, env=kept | added, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
             )
 
     def _wait_until_ready(self, program: Program) -> None:

@@ -1,0 +1,67 @@
+"""Memory: what each process of a system keeps resident, looked at again and again while a block runs."""
+
+import threading
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.system import System
+
+_PERIOD = 2.0
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Of one program, in MB; `quarters` is from first to last at even distances.
+
+    `processes` is how many it has been, one after another.
+    """
+
+    quarters: tuple[float, ...]
+    peak: float
+    processes: int
+
+
+class Memory:
+    """Looks from a thread of its own."""
+
+    def __init__(self, system: System, names: tuple[str, ...]) -> None:
+        self._system = system
+        self._names = names
+        self._seen: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def summary(self) -> dict[str, Resident]:
+        """By program, for those that could be looked at."""
+        return {
+            name: Resident(
+                quarters=tuple(seen[(len(seen) - 1) * quarter // 4][1] for quarter in range(5)),
+                peak=max(size for _, size in seen),
+                processes=len({process for process, _ in seen}),
+            )
+            for name, seen in self._seen.items()
+        }
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PERIOD):
+            for name in self._names:
+                process = self._system.process_id(name)
+                with suppress(OSError, StopIteration):
+                    self._seen[name].append((process, _resident(process)))
+
+
+def _resident(process: int) -> float:
+    status = Path(f"/proc/{process}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024

@@ -1,0 +1,25 @@
+"""`python -m tests.faults.chaos.mutated worker`: as `python -m datahog worker`, but jobs end without a condition."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from datahog import cli
+from persistence import dynamodb
+from persistence.dynamodb import Key
+
+_conditional = dynamodb.Table.update
+
+
+def _unconditional(
+    table: dynamodb.Table, key: Key, update: str, *, condition: str, values: Mapping[str, Any], returned: str = "NONE"
+) -> Mapping[str, Any]:
+    if ".#endedAt = :now" in update:
+        # DynamoDB refuses values that no expression mentions, so the condition stays, and always holds.
+        condition = f"({condition}) OR attribute_exists(#pk)"
+    return _conditional(table, key, update, condition=condition, values=values, returned=returned)
+
+
+if __name__ == "__main__":
+    setattr(dynamodb.Table, "update", _unconditional)  # noqa: B010 (mypy would not have it otherwise)
+    sys.exit(cli.main())
