@@ -192,8 +192,8 @@ def test_naming_a_provider_twice_is_refused(api: Api) -> None:
 @pytest.mark.parametrize(
     "deadline",
     [
-        to_text(utc_now() - timedelta(seconds=1)),
-        to_text(utc_now() + timedelta(days=31)),
+        pytest.param(to_text(utc_now() - timedelta(seconds=1)), id="a second ago"),
+        pytest.param(to_text(utc_now() + timedelta(days=31)), id="in 31 days"),
         "0000-01-01T00:00:00Z",
         "9999-12-31T23:59:59-23:59",
         "2026-12-31T23:59:60Z",
