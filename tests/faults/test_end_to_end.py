@@ -1,13 +1,26 @@
 """The main job, on real processes: everything that was asked for comes back, once."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from tests.faults.leftovers import open_records, queued
 from tests.faults.load import ask_many, assert_complete_and_accepted_once, sent_by
-from tests.faults.providers import SIMULATED
+from tests.faults.providers import SIMULATED, providers_of
 from tests.receiver import Receiver
-from tests.system import System, eventually
+from tests.system import System, eventually, system_settings
+
+
+@pytest.fixture(scope="module")
+def _fragile(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
+    """A system that nobody else uses: what is left on its queue is looked at."""
+    directory = tmp_path_factory.mktemp("alone")
+    (directory / "providers.yaml").write_text(providers_of(receiver))
+    with System(system_settings(directory)) as system:
+        system.start()
+        yield system
 
 
 def test_a_request_is_aggregated_from_flaky_providers(fragile: System) -> None:
