@@ -21,8 +21,7 @@ tables: .venv/runtime.stamp ## create the DynamoDB tables where the settings poi
 	@$(VENV) -m datahog tables
 
 test: lint types ## check style and types, then run all tests
-	@# Two files at a time, for most of their time is spent waiting.
-	@$(VENV) -m pytest --numprocesses 2 --dist loadfile
+	@$(VENV) -m pytest
 
 lint: .venv/dev.stamp ## check style and formatting
 	@$(VENV) -m ruff check .
