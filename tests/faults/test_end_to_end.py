@@ -14,7 +14,7 @@ from tests.system import System, eventually, system_settings
 
 
 def on_queues(system: System) -> list[str]:
-    """What is waiting, running, scheduled or failed. Hashes of jobs are sometimes left over, which is a fault to mend."""
+    """What is waiting, running, scheduled or failed. Hashes of jobs are left over at times: a fault to be mended."""
     return [key for key in queued(system) if not key.startswith("rq:job:")]
 
 
