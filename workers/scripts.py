@@ -252,8 +252,9 @@ for _, row in ipairs(rows) do
     local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'execution')
     local own = job[1] == 'started' and job[2] == execution
     local member = id .. ':' .. execution
-    local held = again ~= 'goes on' and there[member]
-    there[member] = nil
+    local held = false
+    -- That it goes on may be told together with its end, which then still counts.
+    if again ~= 'goes on' then held, there[member] = there[member], nil end
     if key ~= '' and answered ~= '' then count(key, answered) end
     if held and own then
         if again == '' then

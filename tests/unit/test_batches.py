@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.unit.rq_state import DELIVER, FETCH, leftovers, running, step
+from tests.unit.rq_state import DELIVER, FETCH, leftovers, running, scheduled, step
 from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES, Queue
 
@@ -147,6 +147,21 @@ def test_a_job_comes_again_after_its_wait(connection: "redis.Redis", queue: Queu
 
     assert 60.25 <= (connection.zscore(f"rq:scheduled:{FETCH}", "a") or 0) - before < 61
     assert batches.take(1) == []
+
+
+@pytest.mark.parametrize(("wait", "state", "left"), [(None, None, []), (60.0, b"scheduled", ["a"])])
+def test_a_job_that_goes_on_and_ends_in_one_batch_has_ended(
+    wait: float | None, state: bytes | None, left: list[str], connection: "redis.Redis", queue: Queue, make: Make
+) -> None:
+    queue.put(step("note", "a"))
+    batches = make("w")
+    job = take_one(batches)
+
+    batches.end([Ended(job, answered=True, goes_on=True), Ended(job, wait=wait)])
+
+    assert status(connection, "a") == state
+    assert scheduled(connection, FETCH) == left
+    assert running(connection) == 0
 
 
 def test_a_job_that_is_put_again_while_it_runs_runs_again(queue: Queue, make: Make) -> None:
