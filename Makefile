@@ -21,7 +21,8 @@ tables: .venv/runtime.stamp ## create the DynamoDB tables where the settings poi
 	@$(VENV) -m datahog tables
 
 test: lint types ## check style and types, then run all tests
-	@$(VENV) -m pytest
+	@# Two files at a time, for most of their time is spent waiting.
+	@$(VENV) -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/dev.stamp ## check style and formatting
 	@$(VENV) -m ruff check .

@@ -13,11 +13,6 @@ from tests.receiver import Receiver
 from tests.system import System, eventually, system_settings
 
 
-def on_queues(system: System) -> list[str]:
-    """What is waiting, running, scheduled or failed. Hashes of jobs are left over at times: a fault to be mended."""
-    return [key for key in queued(system) if not key.startswith("rq:job:")]
-
-
 @pytest.fixture(scope="module")
 def _fragile(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
     """A system that nobody else uses: what is left on its queue is looked at."""
@@ -47,7 +42,7 @@ def test_200_requests_of_five_flaky_providers_complete_once_and_leave_nothing(fr
     for document in documents:
         assert {job["provider"]: job["result"] for job in document["jobs"]} == sent
     eventually(lambda: not open_records(fragile), 10)
-    eventually(lambda: not on_queues(fragile), 10)
+    eventually(lambda: not queued(fragile), 10)
 
 
 def test_each_of_many_requests_posts_one_callback(fragile: System, receiver: Receiver) -> None:
@@ -56,7 +51,7 @@ def test_each_of_many_requests_posts_one_callback(fragile: System, receiver: Rec
     with ThreadPoolExecutor(8) as people:
         asked = list(people.map(lambda _: fragile.hand_over(*SIMULATED, callback_url=url), range(20)))
     eventually(lambda: len(receiver.calls("/hooks/many")) >= len(asked))
-    eventually(lambda: not on_queues(fragile))
+    eventually(lambda: not queued(fragile))
 
     posted = [call.webhook_id for call in receiver.calls("/hooks/many")]
     assert sorted(posted) == sorted(fragile.look(request_id)["delivery"]["webhookId"] for request_id in asked)
