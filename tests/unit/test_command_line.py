@@ -31,6 +31,8 @@ def start(command: str, **settings: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
+        # Whoever runs the tests in the background has this signal ignored, and his children with him.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
