@@ -55,6 +55,8 @@ _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 # The most connections that one process opens to DynamoDB, and to Redis; who needs one more waits. An API has 40 threads
 # that may want one, a worker has hundreds, but none holds one for longer than a call takes.
 _CONNECTIONS = 50
+# How long Redis has to answer, an idle connection is trusted, and who finds all connections in use waits for one.
+_REDIS_SECONDS = {"socket_connect_timeout": 2, "socket_timeout": 2, "health_check_interval": 15, "timeout": 2}
 # The event loop of an API keeps so many calls of Redis under way at once, besides.
 _COUNTING_CONNECTIONS = 10
 
@@ -83,13 +85,7 @@ class Wiring:
         """The connection pool to Redis. A server that hangs is given up on after two seconds. Raises SettingsError."""
         try:
             pool = redis.BlockingConnectionPool.from_url(
-                self._settings.redis_url,
-                socket_connect_timeout=2,
-                socket_timeout=2,
-                health_check_interval=15,
-                max_connections=_CONNECTIONS,
-                # Seconds to wait for one of them.
-                timeout=2,
+                self._settings.redis_url, max_connections=_CONNECTIONS, **_REDIS_SECONDS
             )
             # Options in the URL are looked at when a connection is made, which this does without connecting.
             pool.connection_class(**pool.connection_kwargs)
@@ -311,12 +307,7 @@ class Wiring:
 
         # Asked by the event loop itself: for so short a call, a thread would take six times as long as the call.
         pool = BlockingConnectionPool.from_url(
-            self._settings.redis_url,
-            socket_connect_timeout=2,
-            socket_timeout=2,
-            health_check_interval=15,
-            max_connections=_COUNTING_CONNECTIONS,
-            timeout=2,
+            self._settings.redis_url, max_connections=_COUNTING_CONNECTIONS, **_REDIS_SECONDS
         )
         # The options' declared type knows of no pools; the class does.
         options: Any = {"connection_pool": pool}
