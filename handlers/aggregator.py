@@ -28,7 +28,7 @@ from persistence.times import Clock, utc_now
 from specs.operations import target
 from workers.outbound import Outbound
 from workers.providers import Providers
-from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_steps
+from workers.queue import Queue, deliver_step, fetch_job_id, fetch_steps, needless_job_ids
 
 _MOST_REDELIVERED = 1000
 
@@ -114,7 +114,7 @@ class Aggregator:
             if request.status is not RequestStatus.CANCELLED:
                 raise
         else:
-            self._queue.drop(*needless_steps(request, self._clock()))
+            self._queue.drop(*needless_job_ids(request))
             self._queue.put(deliver_step(request))
         return answer(self._document(request, request_document))
 
@@ -158,7 +158,7 @@ class Aggregator:
         """Set the outcome of one provider's job, as a worker does."""
         request, ended = self._job_updates.apply(id_, caller.tenant, body)
         if job := request.job(body["provider"]):
-            self._queue.drop(fetch_step(request.attempt(job), self._clock()))
+            self._queue.drop(fetch_job_id(request.attempt(job)))
         if ended:
             self._queue.put(deliver_step(request))
         return answer(self._document(request, record_document))

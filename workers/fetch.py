@@ -14,7 +14,7 @@ from workers.backoff import RetryPolicy, retry_after
 from workers.deliver import Deliver
 from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from workers.providers import Provider, Providers
-from workers.queue import Queue, deliver_step, fetch_step, needless_steps
+from workers.queue import Queue, deliver_step, fetch_step, needless_job_ids
 from workers.running import begun_before, give_back_place
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Fetch:
             if current is None:
                 return None
             if not seconds_until(current.deadline, now):
-                self._deliver.first(self._close(current.request_id, now))
+                self._deliver.first(self._close(current.request_id))
                 return None
             return self._attempt(current)
         except (Conflict, NotFound) as gone:
@@ -144,9 +144,9 @@ class Fetch:
             self._hand_over(request, answered=answered)
         return answered
 
-    def _close(self, request_id: str, now: datetime) -> Request:
+    def _close(self, request_id: str) -> Request:
         request = self._requests.close(request_id, CloseReason.DEADLINE)
-        self._queue.drop(*needless_steps(request, now))
+        self._queue.drop(*needless_job_ids(request))
         return request
 
     def _hand_over(self, request: Request, answered: bool) -> None:

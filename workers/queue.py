@@ -46,8 +46,13 @@ class Step:
 
 def fetch_step(attempt: Attempt, known_at: datetime, at: datetime | None = None) -> Step:
     """The attempt to fetch from a provider; `known_at` is when the record was as it says."""
-    job_id = f"fetch-{attempt.request_id}-{attempt.provider}-{attempt.revision}-{attempt.made}"
-    return Step(_FETCH, "fetch", (*astuple(attempt), known_at.timestamp()), job_id, at, attempt.provider)
+    args = (*astuple(attempt), known_at.timestamp())
+    return Step(_FETCH, "fetch", args, fetch_job_id(attempt), at, attempt.provider)
+
+
+def fetch_job_id(attempt: Attempt) -> str:
+    """The id of the job that makes the attempt."""
+    return f"fetch-{attempt.request_id}-{attempt.provider}-{attempt.revision}-{attempt.made}"
 
 
 def fetch_steps(request: Request, known_at: datetime) -> list[Step]:
@@ -56,9 +61,9 @@ def fetch_steps(request: Request, known_at: datetime) -> list[Step]:
     return [fetch_step(request.attempt(job), known_at, _moment(job.next_attempt_at)) for job in jobs]
 
 
-def needless_steps(request: Request, known_at: datetime) -> list[Step]:
-    """The attempts that may still wait on the queue although the request was closed."""
-    return [fetch_step(request.attempt(job), known_at) for job in request.jobs if not job.result]
+def needless_job_ids(request: Request) -> list[str]:
+    """The jobs of attempts that may still wait on the queue although the request was closed."""
+    return [fetch_job_id(request.attempt(job)) for job in request.jobs if not job.result]
 
 
 def deliver_step(request: Request, *, attempts: int | None = None, at: datetime | None = None) -> Step:
@@ -114,12 +119,12 @@ class Queue:
         self._put(missing)
         return len(missing)
 
-    def drop(self, *steps: Step) -> None:
-        """Take those of the steps off the queue that nobody has begun. Without Redis they find nothing to do."""
+    def drop(self, *job_ids: str) -> None:
+        """Take those of the jobs off the queue that nobody has begun. Without Redis they find nothing to do."""
         try:
-            self._drop_script(keys=[], args=[step.job_id for step in steps])
+            self._drop_script(keys=[], args=job_ids)
         except redis.RedisError as error:
-            log.info("queue away, %d steps stay on it: %s", len(steps), error)
+            log.info("queue away, %d jobs stay on it: %s", len(job_ids), error)
 
     def _put(self, steps: Sequence[Step]) -> None:
         if not steps:

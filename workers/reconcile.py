@@ -15,7 +15,7 @@ from persistence.records import CloseReason, DeliveryStatus, Request, seconds_un
 from persistence.requests import Requests
 from persistence.retrievals import Retrievals
 from persistence.times import Clock, from_text, utc_now
-from workers.queue import Queue, deliver_step, fetch_steps, needless_steps, submit_step
+from workers.queue import Queue, deliver_step, fetch_steps, needless_job_ids, submit_step
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Reconciler:
             if not request.ended and not seconds_until(request.deadline, now):
                 log.info("%s: deadline reached", request_id)
                 request = self._requests.close(request_id, CloseReason.DEADLINE)
-                self._queue.drop(*needless_steps(request, now))
+                self._queue.drop(*needless_job_ids(request))
                 closed = True
         except (NotFound, Conflict):
             return 0
