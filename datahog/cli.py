@@ -62,7 +62,7 @@ def _aggregator(settings: Settings, _: Namespace) -> None:
 
 def _worker(settings: Settings, arguments: Namespace) -> int:
     """runs the jobs: fetch, deliver, submit"""
-    from datahog import jobs, machine, worker_processes
+    from datahog import jobs, machine, stack, worker_processes
     from datahog.wiring import Wiring
 
     concurrency = arguments.concurrency or settings.worker_concurrency
@@ -74,10 +74,11 @@ def _worker(settings: Settings, arguments: Namespace) -> int:
         jobs.wiring().worker(concurrency).run()
 
     machine.allow_jobs(concurrency)
-    # What is wrong is told here; each process has connections of its own.
-    Wiring(settings, os.environ).check_jobs()
     if processes > 1:
-        return worker_processes.run(processes, work, grace=settings.worker_grace)
+        # What is wrong is told here, once; each process has parts of its own.
+        Wiring(settings, os.environ).check_jobs()
+        return worker_processes.run(processes, work, grace=stack.grace(settings))
+    jobs.wiring().check_jobs()
     work()
     return 0
 

@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 _LASTED = 60.0
 _LOOK = 0.2
-# What a worker has to finish when its own grace is over, seconds.
-_STOPPING = 5.0
 # Linux's name for the wish to get a signal when the parent dies.
 _PR_SET_PDEATHSIG = 1
 # This process has no threads, so that a fork of it is whole; what was loaded is shared by all.
@@ -37,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(processes: int, work: Callable[[], None], *, grace: float) -> int:
     """Run `work` in so many processes until SIGTERM or SIGINT.
 
-    Returns the highest of their exit codes, 0 when all have stopped by themselves. `grace` is the seconds that their
-    running jobs get to finish.
+    Returns the highest of their exit codes, 0 when all have stopped by themselves. `grace` is the seconds that each
+    gets for that.
     """
     # Unlike an Event, its put is safe in a signal handler.
     stop: SimpleQueue[int] = SimpleQueue()
@@ -57,7 +55,7 @@ def run(processes: int, work: Callable[[], None], *, grace: float) -> int:
             stop.put(stop.get(timeout=_LOOK))
     for place in places:
         place.tell_to_stop()
-    ends = time.monotonic() + grace + _STOPPING
+    ends = time.monotonic() + grace
     return max(place.wait(ends) for place in places)
 
 

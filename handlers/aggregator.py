@@ -120,8 +120,7 @@ class Aggregator:
 
     def redeliver_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
         """Deliver an ended request's result again."""
-        self._requests.get(request_id, caller.tenant)
-        request = self._deliveries.start_anew(request_id)
+        request = self._deliveries.start_anew(request_id, caller.tenant)
         self._queue.put(deliver_step(request))
         return _accepted(self._bare(request))
 

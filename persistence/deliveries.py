@@ -68,13 +68,14 @@ class Deliveries:
             remove=remove,
         )
 
-    def start_anew(self, request_id: str) -> Request:
+    def start_anew(self, request_id: str, tenant: str | None = None) -> Request:
         """Deliver the result of an ended request again, from the start of the schedule.
 
+        The tenant is None for whoever works for all of them.
         Raises NotFound, Conflict while the request is open, and `persistence.results.ResultLost`.
         """
         now = self._items.clock()
-        request = self._items.get(request_id)
+        request = self._items.get(request_id, tenant)
         self._requests.keep_results(request, deadline=max(request.deadline, to_text(now)))
         item = self._items.change(
             request_id,
