@@ -124,7 +124,11 @@ class Settings(BaseModel):
         None, ge=1, le=1000, description="processes that `worker` runs; unset is one for each CPU it may use"
     )
     worker_grace: Seconds = Field(20, description="seconds running jobs get to finish when a worker is told to stop")
+    worker_lease: Annotated[float, Field(ge=1, le=3600)] = Field(
+        20, description="seconds without a sign of life after which a worker's jobs go to others"
+    )
     reconciler_period: Seconds = Field(5, description="seconds between two looks for what is due")
+    heal_after: Seconds = Field(10, description="seconds that a step may be late before it counts as lost")
 
     simulator_failure_rate: float = Field(0.5, ge=0, le=1, description="share of simulated answers that fail")
     simulator_latency: float = Field(0.2, ge=0, le=3600, description="seconds a simulated answer takes")

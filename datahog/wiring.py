@@ -131,11 +131,11 @@ class Wiring:
 
     @cached_property
     def _request_items(self) -> Items[Request]:
-        return Items(self._aggregator_table, "request", Request.from_item)
+        return Items(self._aggregator_table, "request", Request.from_item, heal_after=self._settings.heal_after)
 
     @cached_property
     def _retrieval_items(self) -> Items[Retrieval]:
-        return Items(self._client_table, KIND, retrieval_from_item)
+        return Items(self._client_table, KIND, retrieval_from_item, heal_after=self._settings.heal_after)
 
     @cached_property
     def _request_results(self) -> Results:
@@ -262,6 +262,7 @@ class Wiring:
             self.redis,
             concurrency=concurrency,
             grace=self._settings.worker_grace,
+            lease=self._settings.worker_lease,
         )
         self.queue.wake = worker.wake
         return worker
@@ -276,6 +277,7 @@ class Wiring:
             self.queue,
             period=self._settings.reconciler_period,
             delivery_timeout=self._settings.delivery_timeout,
+            heal_after=self._settings.heal_after,
         )
 
     @cached_property
