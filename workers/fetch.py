@@ -66,7 +66,24 @@ class Fetch:
             return self._attempt(current)
         except (Conflict, NotFound) as gone:
             log.info("%s %s: %s", attempt.request_id, attempt.provider, gone)
+            if isinstance(gone, Conflict):
+                self._put_next(attempt)
             return None
+
+    def _put_next(self, attempt: Attempt) -> None:
+        """Put the job's next attempt on the queue, if there is to be one.
+
+        Who counted this one may have died since; or it was this very worker, whose write was done although its answer
+        was lost, so that boto3 repeated it in vain.
+        """
+        try:
+            request = self._requests.get(attempt.request_id)
+        except NotFound:
+            return
+        job = request.job(attempt.provider)
+        if job and job.ended_at is None:
+            at = from_text(job.next_attempt_at) if job.next_attempt_at else None
+            self._queue.put_missing([fetch_step(request.attempt(job), self._clock(), at)])
 
     def _look(self, attempt: Attempt, now: datetime) -> Attempt | None:
         """The attempt that is due now, as the record says. Raises NotFound."""

@@ -138,8 +138,9 @@ class Reconciler:
         if step.at and step.at > now:
             self._retrievals.look_again(retrieval, step.at + self._heal_after)
             return 0
+        put = self._queue.put_missing([step])
         self._retrievals.look_again(retrieval, self._next_look(retrieval.created_at, now))
-        return self._queue.put_missing([step])
+        return put
 
     def _next_look(self, created_at: str, now: datetime) -> datetime:
         return now + min(max((now - from_text(created_at)) / 2, _SOONEST), _LATEST)

@@ -533,6 +533,29 @@ def test_who_finds_a_request_ended_and_its_delivery_lost_puts_it_on_the_queue(
     assert len(stub.asked) == 1
 
 
+def test_what_was_counted_although_its_answer_was_lost_goes_on(
+    wiring: Wiring, create: Callable[..., Request], stub: StubServer, provider: Provider, delivered: Delivered
+) -> None:
+    request = create("gas", "water")
+    first = request.attempt(request.jobs[0])
+    wiring.requests.record_failure(first, "HTTP 500", utc_now() + timedelta(seconds=10))
+    fetch = Fetch(
+        wiring.requests,
+        wiring.queue,
+        {"gas": provider},
+        Http(pool_size=1),
+        delivered,
+        result_limit=1000,
+        rng=random.Random(1),
+    )
+    stub.replies = [Reply(500)]
+
+    assert fetch(first, utc_now()) is None
+
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    assert wiring.requests.get("r1").jobs[0].attempts == 1
+
+
 def test_after_the_deadline_other_attempts_of_the_request_leave_the_queue(
     wiring: Wiring, make: Make, create: Callable[..., Request]
 ) -> None:

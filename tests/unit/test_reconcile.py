@@ -307,6 +307,17 @@ def test_what_is_due_stays_due_while_an_engine_is_away(
     assert make().look() == 2
 
 
+@pytest.mark.usefixtures("retrieve")
+def test_a_submission_stays_due_until_it_is_on_the_queue(
+    wiring: Wiring, make_wiring: Callable[..., Wiring], make: Make
+) -> None:
+    with pytest.raises(redis.RedisError):
+        make(parts=make_wiring(redis_url="redis://127.0.0.1:1/0")).look()
+
+    assert make().look() == 1
+    assert queued(wiring.redis, SUBMIT) == ["submit-r1-0"]
+
+
 class Running:
     """A reconciler that runs on a thread in this block, and is stopped at its end."""
 
