@@ -13,6 +13,7 @@ from tests.faults.chaos.evidence import Evidence
 from tests.faults.chaos.faults import Injected
 from tests.faults.chaos.healing import times_to_heal
 from tests.faults.chaos.load import Asked
+from tests.faults.chaos.memory import Resident
 from tests.faults.chaos.schedule import KINDS, Fault, make_schedule
 from tests.faults.chaos.world import Sent, Taken
 
@@ -142,3 +143,11 @@ def test_a_request_counts_for_the_first_fault_that_it_met() -> None:
     healed = times_to_heal([kill, cut, again], [(5, 9), (9, 20), (9, 12), (15, 19), (30, 31)])
 
     assert healed == {"kill worker": [6, 0], "cut providers": [2]}
+
+
+@pytest.mark.parametrize(
+    ("quarters", "flat"),
+    [((60, 100, 101, 102, 103), True), ((60, 100, 140, 90, 95), True), ((60, 100, 110, 120, 130), False)],
+)
+def test_memory_is_flat_when_it_grows_no_more_once_it_is_warm(quarters: tuple[float, ...], flat: bool) -> None:
+    assert Resident(quarters, max(quarters), 1).flat is flat

@@ -10,6 +10,7 @@ from typing import Self
 from tests.system import System
 
 _PERIOD = 2.0
+_ALLOWED_FACTOR, _ALLOWED = 1.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Resident:
     quarters: tuple[float, ...]
     peak: float
     processes: int
+
+    @property
+    def flat(self) -> bool:
+        """Whether it has not grown since it was warm, but for what an allocator may keep."""
+        return self.quarters[-1] <= self.quarters[1] * _ALLOWED_FACTOR + _ALLOWED
 
 
 class Memory:
