@@ -35,13 +35,13 @@ class Answer:
 
 
 class Receiver:
-    """Listens on a free port of this machine while its block runs."""
+    """Listens on a port of this machine, a free one if none is named, while its block runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._calls: defaultdict[str, list[Call]] = defaultdict(list)
         self._answers: dict[str, list[Answer]] = {}
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._take))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self._take))
         self._server.daemon_threads = True
 
     def url(self, path: str) -> str:

@@ -1,6 +1,8 @@
 """Callback URLs that do not do as they should: a result is posted until it is acknowledged, under one webhook-id."""
 
 import json
+import socket
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -73,6 +75,28 @@ def test_410_stops_a_delivery_until_it_is_asked_for_anew(
     eventually(lambda: fragile.look(request_id)["delivery"]["status"] == "SUCCEEDED")
     first, second = receiver.calls(path)
     assert first.webhook_id == second.webhook_id
+
+
+def test_what_is_down_for_longer_than_the_schedule_can_be_delivered_once_it_is_back(
+    make_system: Callable[..., System],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    system = make_system(delivery_schedule=(0, 0.2, 0.2), simulator_failure_rate=0)
+    system.start()
+    request_id = system.hand_over("gas", callback_url=f"http://127.0.0.1:{port}/hooks/down")
+
+    given_up = settled_delivery(system, request_id)
+    with Receiver(port) as back:
+        since = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+        answer = system.call(specs.AGGREGATOR, "redeliverFailed", json={"since": since})
+        calls = eventually(lambda: back.calls("/hooks/down"))
+        delivered = eventually(lambda: (d := system.look(request_id)["delivery"])["status"] == "SUCCEEDED" and d)
+
+    assert (given_up["status"], given_up["attempts"]) == ("FAILED", 3)
+    assert "connection" in str(given_up["lastError"])
+    assert answer.json()["requestIds"] == [request_id]
+    assert [call.webhook_id for call in calls] == [given_up["webhookId"]] == [delivered["webhookId"]]
 
 
 def settled_delivery(system: System, request_id: str) -> dict[str, object]:
