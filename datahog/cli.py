@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datahog import settings
+from datahog import failpoints, settings
 from datahog.settings import Settings, SettingsError
 
 log = logging.getLogger("datahog")
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         loaded = settings.load(os.environ)
         _log_to_stderr(loaded.log_level)
+        failpoints.lay(chosen.command, os.environ)
         return _COMMANDS[chosen.command](loaded, chosen) or 0
     except SettingsError as error:
         print(f"datahog {chosen.command}: {error}", file=sys.stderr)

@@ -36,6 +36,8 @@ class System:
     settings: Settings
     modules: Mapping[str, str] = field(default_factory=dict)
     """The programs that are run by a module other than `datahog`, by name."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What is added to the environment of each program."""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -160,7 +162,12 @@ class System:
             command[command.index("datahog")] = module
         with self._log(name or program.name).open("ab") as log:
             return subprocess.Popen(
-                command, env=kept | added, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                command,
+                env=kept | added | dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
             )
 
     def _wait_until_ready(self, program: Program) -> None:

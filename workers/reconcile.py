@@ -116,7 +116,7 @@ class Reconciler:
             steps = [deliver_step(request, at=None if closed else self._first_delivery_over(request, now))]
         else:
             return 0
-        put = self._queue.put_missing(step for step in steps if step.at is None or step.at <= now)
+        put = self._queue.put_missing([step for step in steps if step.at is None or step.at <= now])
         moments = [self._next_look(request.created_at, now)]
         moments += [step.at + self._heal_after for step in steps if step.at and step.at > now]
         moments += [] if request.ended else [from_text(request.deadline)]

@@ -51,6 +51,23 @@ def test_a_taken_port_is_told_with_the_setting_that_changes_it(command: str) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"DATAHOG_FAILPOINTS": "fetch.got"}, "is for tests only"),
+        ({"DATAHOG_FAILPOINTS": "fetch.git", "DATAHOG_TESTING": "1"}, "there is no 'fetch.git'"),
+    ],
+)
+def test_failpoints_are_refused_outside_of_tests_and_where_there_is_none(settings: dict[str, str], what: str) -> None:
+    process = start("worker", **settings)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    [line] = errors.splitlines()
+    assert line.startswith("datahog worker: DATAHOG_FAILPOINTS: ")
+    assert what in line
+
+
 @pytest.mark.parametrize("options", ["foo=1", "socket_timeout=secret"])
 def test_a_wrong_option_of_the_redis_url_is_one_line_that_does_not_repeat_it(options: str) -> None:
     process = start("reconciler", DATAHOG_REDIS_URL=f"redis://127.0.0.1:9/0?{options}")

@@ -1,0 +1,148 @@
+"""Failpoints: the places between two writes where a test can have a process die, as if it were killed right there.
+
+A failpoint lies before or after a call of one of Datahog's own methods, and is laid around it from outside: the code
+that runs in production has no line for it.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from datahog.settings import SettingsError
+
+# Names of failpoints, or @ and the path of a file that is read for them at each one that is reached.
+VARIABLE = "DATAHOG_FAILPOINTS"
+# Nothing but tests sets this.
+TESTING = "DATAHOG_TESTING"
+
+
+@dataclass(frozen=True)
+class Failpoint:
+    """Where the program, one of the command line's, dies: `when` the method is called, or has returned.
+
+    `method` is `module:Class.method`, `about` what its first argument must be, if it is called for several things.
+    """
+
+    name: str
+    program: str
+    when: Literal["before", "after"]
+    method: str
+    about: str | None = None
+
+
+_CALL = "workers.operations:Operations.call"
+_CLOSE = "persistence.requests:Requests.close"
+_FINISH = "persistence.requests:Requests.finish_job"
+_STORE = "persistence.results:Results.store"
+_PUT = "workers.queue:Queue.put"
+_PUT_MISSING = "workers.queue:Queue.put_missing"
+_LOOK_AGAIN = "persistence.items:Items.look_again"
+
+FAILPOINTS = (
+    # A person asks the client, or cancels; the aggregator calls it back.
+    Failpoint("client.create.written", "client", "after", "persistence.retrievals:Retrievals.create"),
+    Failpoint("client.create.enqueued", "client", "after", _PUT),
+    Failpoint("client.cancel.written", "client", "after", "persistence.retrievals:Retrievals.request_cancel"),
+    Failpoint("client.callback.stored", "client", "after", _STORE),
+    Failpoint("client.callback.received", "client", "after", "persistence.retrievals:Retrievals.receive"),
+    # A worker submits to the aggregator what the client wrote down.
+    Failpoint("submit.sending", "worker", "before", _CALL, "createRequest"),
+    Failpoint("submit.sent", "worker", "after", _CALL, "createRequest"),
+    Failpoint("submit.accepted", "worker", "after", "persistence.retrievals:Retrievals.accepted"),
+    Failpoint("submit.failed", "worker", "after", "persistence.retrievals:Retrievals.submission_failed"),
+    Failpoint("submit.cancel.sent", "worker", "after", _CALL, "cancelRequest"),
+    Failpoint("submit.cancelled", "worker", "after", "persistence.retrievals:Retrievals.cancelled"),
+    # The aggregator is asked for a request, or told what to do with it.
+    Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.claim"),
+    Failpoint("aggregator.create.written", "aggregator", "after", "persistence.requests:Requests.create"),
+    Failpoint("aggregator.create.enqueued", "aggregator", "after", _PUT, "fetch"),
+    Failpoint("aggregator.create.answered", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.answered"),
+    Failpoint("aggregator.cancel.written", "aggregator", "after", _CLOSE),
+    Failpoint("aggregator.cancel.dropped", "aggregator", "after", "workers.queue:Queue.drop"),
+    Failpoint("aggregator.retry.written", "aggregator", "after", "persistence.requests:Requests.retry"),
+    Failpoint("aggregator.redeliver.written", "aggregator", "after", "persistence.deliveries:Deliveries.start_anew"),
+    Failpoint("aggregator.update.written", "aggregator", "after", _FINISH),
+    # A worker fetches from a provider.
+    Failpoint("fetch.taken", "worker", "before", "workers.pool:Pool.submit"),
+    Failpoint("fetch.got", "worker", "after", "workers.http:Http.send", "GET"),
+    Failpoint("fetch.stored", "worker", "after", _STORE),
+    Failpoint("fetch.ended", "worker", "after", _FINISH),
+    Failpoint("fetch.gave-up", "worker", "after", "persistence.requests:Requests.fail_job"),
+    Failpoint("fetch.failed", "worker", "after", "persistence.requests:Requests.record_failure"),
+    Failpoint("fetch.requeued", "worker", "after", _PUT, "fetch"),
+    Failpoint("fetch.closed", "worker", "after", _CLOSE),
+    Failpoint("fetch.finished", "worker", "before", "workers.batches:Batches.end", "Ended"),
+    # A worker delivers a result.
+    Failpoint("deliver.posting", "worker", "before", _CALL, "deliverResult"),
+    Failpoint("deliver.posted", "worker", "after", _CALL, "deliverResult"),
+    Failpoint("deliver.marked", "worker", "after", "persistence.deliveries:Deliveries.succeeded"),
+    Failpoint("deliver.failed", "worker", "after", "persistence.deliveries:Deliveries.attempt_failed"),
+    Failpoint("deliver.requeued", "worker", "after", _PUT, "deliver"),
+    # The reconciler heals.
+    Failpoint("reconcile.closed", "reconciler", "after", _CLOSE),
+    Failpoint("reconcile.request.put", "reconciler", "after", _PUT_MISSING, "fetch"),
+    Failpoint("reconcile.request.looked", "reconciler", "after", _LOOK_AGAIN, "Request"),
+    Failpoint("reconcile.retrieval.put", "reconciler", "after", _PUT_MISSING, "submit"),
+    Failpoint("reconcile.retrieval.looked", "reconciler", "after", _LOOK_AGAIN, "Retrieval"),
+)
+_NAMES = tuple(failpoint.name for failpoint in FAILPOINTS)
+
+
+def lay(program: str, environment: Mapping[str, str]) -> None:
+    """Lay the program's failpoints around their methods if the environment names any. Raises SettingsError."""
+    value = environment.get(VARIABLE)
+    if not value:
+        return
+    if environment.get(TESTING) != "1":
+        raise SettingsError(f"{VARIABLE}: kills processes, and is for tests only; unset it")
+    _named(value)
+    for failpoint in FAILPOINTS:
+        if failpoint.program == program:
+            _surround(failpoint, lambda name: name in _named(value))
+
+
+def _named(value: str) -> list[str]:
+    text = Path(value[1:]).read_text() if value.startswith("@") else value
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in _NAMES:
+            raise SettingsError(f"{VARIABLE}: there is no {name[:80]!r}; there are {', '.join(_NAMES)}")
+    return names
+
+
+def _surround(failpoint: Failpoint, is_named: Callable[[str], bool]) -> None:
+    module, _, path = failpoint.method.partition(":")
+    class_name, _, method_name = path.partition(".")
+    owner = getattr(import_module(module), class_name)
+    method = getattr(owner, method_name)
+
+    @wraps(method)
+    def surrounded(self: Any, *arguments: Any, **options: Any) -> Any:
+        here = failpoint.about in (None, _what(arguments[0]) if arguments else None) and is_named(failpoint.name)
+        if here and failpoint.when == "before":
+            _die(failpoint)
+        returned = method(self, *arguments, **options)
+        if here:
+            _die(failpoint)
+        return returned
+
+    setattr(owner, method_name, surrounded)
+
+
+def _what(argument: Any) -> str | None:
+    """An operationId or an HTTP method itself, the function of a step; of anything else its class."""
+    if isinstance(argument, list):
+        return _what(argument[0]) if argument else None
+    if isinstance(argument, str):
+        return argument
+    return getattr(argument, "function", type(argument).__name__)
+
+
+def _die(failpoint: Failpoint) -> None:
+    os.write(2, f"failpoint {failpoint.name}\n".encode())
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,103 @@
+"""A scene: one failpoint of one system, and what the scenes ask of it."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import requests
+
+from datahog.failpoints import Failpoint
+from specs.operations import operations
+from tests.faults.load import accepted_callbacks
+from tests.faults.providers import path_of
+from tests.receiver import Answer, Call, Receiver
+from tests.system import AUTHORIZED, System, eventually
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`armed` is the file in which the system's programs look for the names of failpoints."""
+
+    system: System
+    receiver: Receiver
+    failpoint: Failpoint
+    armed: Path
+
+    @property
+    def hook(self) -> str:
+        """The receiver's path for the callback of this scene's request."""
+        return f"/hooks/{self.failpoint.name}"
+
+    def arm(self) -> None:
+        """From now on the program dies at the failpoint."""
+        self.armed.write_text(self.failpoint.name)
+
+    def provider(self, name: str, *answers: Answer) -> str:
+        """Have a provider answer so; returns its name."""
+        self.receiver.answers(path_of(name), *answers or [Answer(200, body=b'{"amount": 22.27}')])
+        return name
+
+    def steady(self) -> str:
+        """The name of a provider that answers at once."""
+        return self.provider("steady")
+
+    def failing(self) -> str:
+        """The name of a provider that always fails."""
+        return self.provider("failing", Answer(500, body=b"#fail"))
+
+    def hand_over(self, provider: str, **members: Any) -> str:
+        """Ask the aggregator; returns the request's id."""
+        return self.system.hand_over(provider, callback_url=self.receiver.url(self.hook), **members)
+
+    def soon(self) -> dict[str, str]:
+        """A deadline in a moment."""
+        return {"deadline": (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()}
+
+    def is_cut_off(self, api: str, operation_id: str, arguments: Any = None, body: Any = None, **headers: str) -> None:
+        """Call an operation, and get no answer."""
+        with pytest.raises(requests.ConnectionError):
+            self.call(api, operation_id, arguments, body, **headers)
+
+    def call(
+        self, api: str, operation_id: str, arguments: Any = None, body: Any = None, **headers: str
+    ) -> requests.Response:
+        """Call an operation."""
+        operation = operations(api)[operation_id]
+        url = self.system.settings.api_urls[api] + operation.target(arguments or {})
+        return requests.request(operation.method, url, headers=AUTHORIZED | headers, json=body, timeout=20)
+
+    def empty_redis(self) -> None:
+        """Lose the queue."""
+        with redis.Redis.from_url(self.system.settings.redis_url) as connection:
+            connection.flushall()
+
+    # What must have become of it. Each looks until it is so.
+
+    def has_come_back(self, status: str = "COMPLETE") -> None:
+        """The receiver has the request's result, under one webhook-id, and the aggregator knows that it has."""
+        first = json.loads(self._calls()[0].body)
+        assert first["status"] == status
+        self._is_settled(first["requestId"], status)
+        assert len({call.webhook_id for call in self._calls()}) == 1
+        assert len({call.body for call in self._calls()}) == 1
+
+    def is_at_the_client(self, request_id: str, status: str = "COMPLETE") -> None:
+        """Whoever asked the client has got it all."""
+        document = self.system.read_until_ended(request_id, 30)
+        assert document["status"] == status
+        assert all(("result" in job) is (job["status"] == "DONE") for job in document["jobs"])
+        self._is_settled(request_id, status)
+        assert accepted_callbacks(self.system)[request_id] <= 1
+
+    def _calls(self) -> list[Call]:
+        return eventually(lambda: self.receiver.calls(self.hook), 30)
+
+    def _is_settled(self, request_id: str, status: str) -> None:
+        record = eventually(lambda: (d := self.system.look(request_id))["delivery"]["status"] == "SUCCEEDED" and d)
+        assert record["status"] == status
+        for job in record["jobs"]:
+            assert job["attempts"] <= len(self.receiver.calls(path_of(job["provider"])))

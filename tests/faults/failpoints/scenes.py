@@ -1,0 +1,228 @@
+"""The scenes: each makes a program get to a failpoint, yields while it dies and is started, and looks what came of it.
+
+Before its first yield a scene arms its failpoint. One that yields again has to wait, and is gone on with last.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import specs
+from persistence.times import to_text, utc_now
+from tests.faults.failpoints.scene import Scene
+from tests.receiver import Answer
+from tests.system import eventually
+
+Playing = Iterator[None]
+
+
+def asked_client(scene: Scene) -> Playing:
+    """A person asks the client, which dies before it answers."""
+    provider = scene.steady()
+    scene.arm()
+    scene.is_cut_off(specs.CLIENT, "createRequest", body={"providers": [provider]})
+    yield
+    newest = scene.system.call(specs.CLIENT, "listRequests", {"limit": 1}).json()["requests"][0]
+    scene.is_at_the_client(newest["requestId"])
+
+
+def client_cancels(scene: Scene) -> Playing:
+    """A person cancels at the client, which dies before it answers."""
+    request_id = _under_way_at_client(scene)
+    scene.arm()
+    scene.is_cut_off(specs.CLIENT, "cancelRequest", {"requestId": request_id})
+    yield
+    scene.is_at_the_client(request_id, "CANCELLED")
+
+
+def client_asked(scene: Scene) -> Playing:
+    """A person has got an answer from the client; somebody else dies later."""
+    provider = scene.steady()
+    scene.arm()
+    request_id = scene.system.ask(provider)
+    yield
+    scene.is_at_the_client(request_id)
+
+
+def submission_fails(scene: Scene) -> Playing:
+    """The aggregator is down when the worker submits."""
+    scene.system.kill("aggregator")
+    provider = scene.steady()
+    scene.arm()
+    request_id = scene.system.ask(provider)
+    yield
+    scene.system.start("aggregator")
+    scene.is_at_the_client(request_id)
+
+
+def cancellation_submitted(scene: Scene) -> Playing:
+    """The client has answered; the worker dies on the way to the aggregator."""
+    request_id = _under_way_at_client(scene)
+    scene.arm()
+    assert scene.system.call(specs.CLIENT, "cancelRequest", {"requestId": request_id}).status_code == 202
+    yield
+    scene.is_at_the_client(request_id, "CANCELLED")
+
+
+def handed_over_with_a_key(scene: Scene) -> Playing:
+    """Who has an Idempotency-Key asks again until there is an answer, and has asked once."""
+    body = {"providers": [scene.steady()], "callbackUrl": scene.receiver.url(scene.hook)}
+    create = partial(scene.call, specs.AGGREGATOR, "createRequest", None, body)
+    scene.arm()
+    scene.is_cut_off(specs.AGGREGATOR, "createRequest", body=body, **{"Idempotency-Key": scene.hook})
+    yield
+    # The key is held for half a minute by who has died.
+    yield
+    key = {"Idempotency-Key": scene.hook}
+    accepted = eventually(lambda: (answer := create(**key)).status_code == 202 and answer, 60, pause=0.5)
+    scene.has_come_back()
+    assert create(**key).json()["requestId"] == accepted.json()["requestId"]
+
+
+def told_to(verb: str, status: str) -> Callable[[Scene], Playing]:
+    """The aggregator is told to do something to a request that has ended, and dies before it answers."""
+
+    def play(scene: Scene) -> Playing:
+        provider = scene.provider("twice", *[Answer(500)] * 2, Answer(200, body=b"1")) if status else scene.steady()
+        request_id = scene.hand_over(provider)
+        eventually(lambda: scene.system.look(request_id)["delivery"]["status"] == "SUCCEEDED")
+        scene.arm()
+        scene.is_cut_off(specs.AGGREGATOR, f"{verb}Request", {"requestId": request_id})
+        yield
+        first, second = eventually(lambda: len(c := scene.receiver.calls(scene.hook)) == 2 and c)
+        assert (first.webhook_id == second.webhook_id) is (verb == "redeliver")
+        assert eventually(lambda: (d := scene.system.look(request_id))["status"] == "COMPLETE" and d)
+
+    return play
+
+
+def cancelled(scene: Scene) -> Playing:
+    """The aggregator is told to cancel, and dies before it answers."""
+    request_id = scene.hand_over(scene.failing())
+    scene.arm()
+    scene.is_cut_off(specs.AGGREGATOR, "cancelRequest", {"requestId": request_id})
+    yield
+    scene.has_come_back("CANCELLED")
+    assert scene.system.order(request_id, "cancel").status_code == 200
+
+
+def updated(scene: Scene) -> Playing:
+    """A job is ended by hand, and the aggregator dies before it answers."""
+    provider = scene.failing()
+    request_id = scene.hand_over(provider)
+    update = {"provider": provider, "status": "DONE", "result": 1}
+    scene.arm()
+    scene.is_cut_off(specs.AGGREGATOR, "updateJob", {"id": request_id}, update)
+    yield
+    scene.has_come_back()
+    assert scene.call(specs.AGGREGATOR, "updateJob", {"id": request_id}, update).status_code == 200
+
+
+def handed_over(*answers: Answer, provider: str = "steady", status: str = "COMPLETE") -> Callable[[Scene], Playing]:
+    """The aggregator has accepted a request for a provider that answers so; the worker dies."""
+
+    def play(scene: Scene) -> Playing:
+        scene.provider(provider, *answers)
+        scene.arm()
+        scene.hand_over(provider)
+        yield
+        scene.has_come_back(status)
+
+    return play
+
+
+def refused_callback(scene: Scene) -> Playing:
+    """The receiver refuses the result at first."""
+    scene.receiver.answers(scene.hook, Answer(500), Answer(204))
+    scene.arm()
+    scene.hand_over(scene.steady())
+    yield
+    scene.has_come_back()
+
+
+def deadline_passes(by: str) -> Callable[[Scene], Playing]:
+    """A deadline passes while no worker works; the program that sees it dies."""
+
+    def play(scene: Scene) -> Playing:
+        provider = scene.steady()
+        scene.system.kill("worker", signal.SIGSTOP)
+        if by == "worker":
+            scene.system.kill("reconciler")
+        scene.arm()
+        request_id = scene.hand_over(provider, **scene.soon())
+        if by == "worker":
+            eventually(lambda: scene.system.look(request_id)["deadline"] < to_text(utc_now()))
+            scene.system.kill("worker", signal.SIGCONT)
+        yield
+        if by == "worker":
+            scene.system.start("reconciler")
+        else:
+            scene.system.kill("worker", signal.SIGCONT)
+        scene.has_come_back("FAILED")
+
+    return play
+
+
+def queue_lost(scene: Scene) -> Playing:
+    """The queue is emptied before a worker has taken anything from it; the reconciler dies when it heals that."""
+    provider = scene.steady()
+    scene.system.kill("worker", signal.SIGSTOP)
+    request_id = scene.system.ask(provider) if "retrieval" in scene.failpoint.name else scene.hand_over(provider)
+    scene.arm()
+    scene.empty_redis()
+    yield
+    scene.system.kill("worker", signal.SIGCONT)
+    if "retrieval" in scene.failpoint.name:
+        scene.is_at_the_client(request_id)
+    else:
+        scene.has_come_back()
+
+
+def _under_way_at_client(scene: Scene) -> str:
+    request_id = scene.system.ask(scene.failing())
+    eventually(lambda: scene.system.read(request_id)["submission"]["status"] == "ACCEPTED")
+    return request_id
+
+
+_TRIED_TWICE = (Answer(500), Answer(200, body=b"1"))
+SCENES: dict[str, Callable[[Scene], Playing]] = {
+    "client.create.written": asked_client,
+    "client.create.enqueued": asked_client,
+    "client.cancel.written": client_cancels,
+    "client.callback.stored": client_asked,
+    "client.callback.received": client_asked,
+    "submit.sending": client_asked,
+    "submit.sent": client_asked,
+    "submit.accepted": client_asked,
+    "submit.failed": submission_fails,
+    "submit.cancel.sent": cancellation_submitted,
+    "submit.cancelled": cancellation_submitted,
+    "aggregator.create.claimed": handed_over_with_a_key,
+    "aggregator.create.written": handed_over_with_a_key,
+    "aggregator.create.enqueued": handed_over_with_a_key,
+    "aggregator.create.answered": handed_over_with_a_key,
+    "aggregator.cancel.written": cancelled,
+    "aggregator.cancel.dropped": cancelled,
+    "aggregator.retry.written": told_to("retry", "FAILED"),
+    "aggregator.redeliver.written": told_to("redeliver", ""),
+    "aggregator.update.written": updated,
+    "fetch.taken": handed_over(),
+    "fetch.got": handed_over(),
+    "fetch.stored": handed_over(),
+    "fetch.ended": handed_over(),
+    "fetch.gave-up": handed_over(Answer(500), provider="twice", status="FAILED"),
+    "fetch.failed": handed_over(*_TRIED_TWICE),
+    "fetch.requeued": handed_over(*_TRIED_TWICE),
+    "fetch.closed": deadline_passes("worker"),
+    "fetch.finished": handed_over(),
+    "deliver.posting": handed_over(),
+    "deliver.posted": handed_over(),
+    "deliver.marked": handed_over(),
+    "deliver.failed": refused_callback,
+    "deliver.requeued": refused_callback,
+    "reconcile.closed": deadline_passes("reconciler"),
+    "reconcile.request.put": queue_lost,
+    "reconcile.request.looked": queue_lost,
+    "reconcile.retrieval.put": queue_lost,
+    "reconcile.retrieval.looked": queue_lost,
+}

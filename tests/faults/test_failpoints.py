@@ -1,0 +1,100 @@
+"""A process dies at every point between two writes: what it was about is done all the same, and counted once."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from datahog.failpoints import FAILPOINTS, TESTING, VARIABLE, Failpoint
+from tests.faults.failpoints.scene import Scene
+from tests.faults.failpoints.scenes import SCENES, Playing
+from tests.faults.providers import providers_of
+from tests.receiver import Receiver
+from tests.system import System, eventually, system_settings
+
+pytestmark = pytest.mark.timeout(300)
+
+# Side by side, each on a system of its own.
+_LANES: tuple[Callable[[Failpoint], bool], ...] = (
+    lambda failpoint: failpoint.program == "worker",
+    lambda failpoint: failpoint.program != "worker",
+)
+_QUICK = {"worker_lease": 1, "heal_after": 1, "reconciler_period": 0.2, "delivery_timeout": 2, "worker_grace": 2}
+
+Healed = dict[str, "Future[float]"]
+
+
+@pytest.fixture(scope="module")
+def healed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Healed]:
+    """Of each failpoint, the seconds from when the program was there again until all was well."""
+    outcomes: Healed = {failpoint.name: Future() for failpoint in FAILPOINTS}
+    with ThreadPoolExecutor() as lanes:
+        for number, belongs in enumerate(_LANES):
+            directory = tmp_path_factory.mktemp(f"lane{number}")
+            lanes.submit(_play_all, [one for one in FAILPOINTS if belongs(one)], outcomes, directory)
+        yield outcomes
+
+
+@pytest.mark.parametrize("name", [failpoint.name for failpoint in FAILPOINTS])
+def test_who_dies_between_two_writes_leaves_nothing_undone(name: str, healed: Healed) -> None:
+    print(f"{name}: healed in {healed[name].result():.1f} s")
+
+
+def test_each_failpoint_has_a_scene() -> None:
+    assert list(SCENES) == [failpoint.name for failpoint in FAILPOINTS]
+
+
+def _play_all(failpoints: Sequence[Failpoint], outcomes: Healed, directory: Path) -> None:
+    armed = directory / "armed"
+    armed.write_text("")
+    waiting: list[tuple[Failpoint, Playing, float]] = []
+    try:
+        with Receiver() as receiver:
+            (directory / "providers.yaml").write_text(providers_of(receiver))
+            environment = {TESTING: "1", VARIABLE: f"@{armed}"}
+            with System(system_settings(directory, **_QUICK), environment=environment) as system:
+                system.start()
+                for failpoint in failpoints:
+                    with _told(outcomes[failpoint.name]):
+                        scene = Scene(system, receiver, failpoint, armed)
+                        playing = SCENES[failpoint.name](scene)
+                        _die(scene, playing)
+                        began = time.monotonic()
+                        if next(playing, playing) is playing:
+                            outcomes[failpoint.name].set_result(time.monotonic() - began)
+                        else:
+                            waiting.append((failpoint, playing, began))
+                for failpoint, playing, began in waiting:
+                    with _told(outcomes[failpoint.name]):
+                        next(playing, None)
+                        outcomes[failpoint.name].set_result(time.monotonic() - began)
+    except BaseException as error:
+        for failpoint in failpoints:
+            if not outcomes[failpoint.name].done():
+                outcomes[failpoint.name].set_exception(error)
+
+
+@contextmanager
+def _told(outcome: "Future[float]") -> Iterator[None]:
+    """What goes wrong in this block is the outcome of one failpoint, and no other's."""
+    try:
+        yield
+    except BaseException as error:
+        outcome.set_exception(error)
+
+
+def _die(scene: Scene, playing: Playing) -> None:
+    """Have the program die at the failpoint, and start it again."""
+    system, program, name = scene.system, scene.failpoint.program, scene.failpoint.name
+    try:
+        next(playing)
+        eventually(lambda: system.exit_code(program) is not None)
+    finally:
+        scene.armed.write_text("")
+    assert system.exit_code(program) == -signal.SIGKILL
+    assert system.log(program).rstrip().endswith(f"failpoint {name}")
+    system.start(program)
