@@ -11,7 +11,7 @@ from typing import Protocol
 import redis
 
 from tests.faults.chaos.schedule import Fault
-from tests.system import System
+from tests.system import System, eventually
 
 
 class Disturbed(Protocol):
@@ -72,8 +72,15 @@ class Injector:
             case "stop":
                 self._system.kill(fault.target, signal.SIGTERM)
             case "flush":
-                with redis.Redis.from_url(f"redis://127.0.0.1:{self._system.settings.redis_port}") as connection:
-                    connection.flushall()
+                eventually(self._flush)
+
+    def _flush(self) -> bool:
+        with redis.Redis.from_url(f"redis://127.0.0.1:{self._system.settings.redis_port}") as connection:
+            try:
+                return bool(connection.flushall())
+            except redis.BusyLoadingError:
+                # It was killed a moment ago, and reads what it had.
+                return False
 
     def _mend(self, fault: Fault) -> None:
         if around := self._around.get(fault.target):
