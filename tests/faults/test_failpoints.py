@@ -1,5 +1,6 @@
 """A process dies at every point between two writes: what it was about is done all the same, and counted once."""
 
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,13 @@ def test_who_dies_between_two_writes_leaves_nothing_undone(name: str, healed: He
 
 def test_each_failpoint_has_a_scene() -> None:
     assert list(SCENES) == [failpoint.name for failpoint in FAILPOINTS]
+
+
+def test_the_table_of_the_documentation_lists_each_failpoint() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    listed = re.findall(r"^\| `([a-z.-]+)` \|", text, re.MULTILINE)
+
+    assert listed == [failpoint.name for failpoint in FAILPOINTS]
 
 
 def _play_all(failpoints: Sequence[Failpoint], outcomes: Healed, directory: Path) -> None:
