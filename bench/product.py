@@ -38,6 +38,7 @@ class Product:
             DueIndex(Table(Transport(self._wiring.dynamodb), table)),
             DueIndex(Table(Transport(self._wiring.dynamodb), client_table(settings.table_prefix))),
             self._wiring.queue,
+            self._wiring.heartbeats,
             period=1,
             delivery_timeout=15,
             clock=lambda: self._now,

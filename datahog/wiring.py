@@ -28,6 +28,7 @@ from persistence.tables import aggregator_table, client_table, keys_table
 from persistence.transport import Transport
 from workers.deliver import Deliver
 from workers.fetch import Fetch
+from workers.heartbeats import Heartbeats
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.outbound import NotAllowed, Outbound
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from connexion import AsyncApp
 
     from handlers.callers import Callers
+    from handlers.health import Health
     from handlers.open_requests import OpenRequests, StillOpen
     from handlers.rate_limit import RateLimit
     from handlers.waiting import LongPolls
@@ -59,6 +61,9 @@ _CONNECTIONS = 50
 _REDIS_SECONDS = {"socket_connect_timeout": 2, "socket_timeout": 2, "health_check_interval": 15, "timeout": 2}
 # The event loop of an API keeps so many calls of Redis under way at once, besides.
 _COUNTING_CONNECTIONS = 10
+
+# A reconciler that has not looked for so many periods, and the seconds that a look may take, is gone.
+_LOOKS, _LOOK_SECONDS = 2, 10
 
 # Bytes. Fifty results of 5 MiB each come back in one callback; one of them, and its frame, in `updateJob`.
 _CALLBACK_LIMIT = 300_000_000
@@ -275,9 +280,20 @@ class Wiring:
             DueIndex(self._aggregator_table),
             DueIndex(self._client_table),
             self.queue,
+            self.heartbeats,
             period=self._settings.reconciler_period,
             delivery_timeout=self._settings.delivery_timeout,
             heal_after=self._settings.heal_after,
+        )
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        """The signs of life of workers and reconcilers."""
+        return Heartbeats(
+            self.redis,
+            QUEUES,
+            reconciler_silence=_LOOKS * self._settings.reconciler_period + _LOOK_SECONDS,
+            worker_silence=self._settings.worker_lease,
         )
 
     @cached_property
@@ -321,6 +337,21 @@ class Wiring:
 
         return OpenRequests(self.redis, still_open, name, quota=self._settings.open_requests)
 
+    def _health(self, table: Table) -> "Health":
+        from handlers.health import Health
+
+        def redis() -> None:
+            self.redis.ping()
+
+        def worker() -> str | None:
+            deserted = self.heartbeats.deserted_queues()
+            return f"nobody listens to {', '.join(deserted)}" if deserted else None
+
+        def reconciler() -> str | None:
+            return None if self.heartbeats.is_reconciler_there() else "none has looked of late"
+
+        return Health({"dynamodb": table.ping, "redis": redis, "worker": worker, "reconciler": reconciler})
+
     def aggregator_app(self) -> "AsyncApp":
         """The aggregation service."""
         from datahog.apps import build_app
@@ -336,6 +367,7 @@ class Wiring:
             self.providers,
             self.outbound,
             self.long_polls,
+            self._health(self._aggregator_table),
             default_deadline=self._settings.request_deadline,
             result_limit=self._settings.result_limit,
         )
@@ -363,6 +395,7 @@ class Wiring:
             self._client(_READ_TIMEOUTS),
             self._aggregator(_READ_TIMEOUTS),
             self.long_polls,
+            self._health(self._client_table),
             default_deadline=self._settings.request_deadline,
         )
         return build_app(

@@ -12,6 +12,7 @@ import specs
 from handlers.answers import answer
 from handlers.callers import Caller
 from handlers.checks import check_callback_url, deadline_of, moment, unknown_provider
+from handlers.health import Health
 from handlers.job_updates import JobUpdates
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
@@ -50,6 +51,7 @@ class Aggregator:
         providers: Providers,
         outbound: Outbound,
         long_polls: LongPolls,
+        health: Health,
         *,
         default_deadline: float,
         result_limit: int,
@@ -67,6 +69,8 @@ class Aggregator:
         self._default_deadline = timedelta(seconds=default_deadline)
         self._job_updates = JobUpdates(requests, result_limit=result_limit)
         self._clock = clock
+        self.get_health = health.get_health
+        self.get_readiness = health.get_readiness
 
     def list_providers(self) -> ConnexionResponse:
         """Every provider that a request may name."""

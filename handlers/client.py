@@ -13,6 +13,7 @@ import specs
 from handlers.answers import answer, no_content
 from handlers.callers import Caller
 from handlers.checks import deadline_of, unknown_provider
+from handlers.health import Health
 from handlers.known_providers import KnownProviders
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
@@ -42,6 +43,7 @@ class Client:
         client: Operations,
         aggregator: Operations,
         long_polls: LongPolls,
+        health: Health,
         *,
         default_deadline: float,
         clock: Clock = utc_now,
@@ -54,6 +56,8 @@ class Client:
         self._long_polls = long_polls
         self._default_deadline = timedelta(seconds=default_deadline)
         self._clock = clock
+        self.get_health = health.get_health
+        self.get_readiness = health.get_readiness
         self._known = KnownProviders(aggregator)
 
     def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:

@@ -1,6 +1,5 @@
 """Problems: what went wrong, as `application/problem+json` (RFC 9457), with a type that programs can rely on."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -28,6 +27,7 @@ _TITLES = {
     "too-many-open-requests": (429, "Too many open requests"),
     "internal-error": (500, "Internal error"),
     "unavailable": (503, "Unavailable"),
+    "not-ready": (503, "Not ready"),
 }
 _BY_STATUS = {
     400: "bad-request",
@@ -47,16 +47,17 @@ _BY_STATUS = {
 
 
 class Problem(Exception):
-    """Refuses a request. `slug` is the last part of the problem's type; `detail` says what to do about it."""
+    """Refuses a request. `slug` is the last part of the problem's type; `detail` says what to do about it.
 
-    def __init__(
-        self, slug: str, detail: str, *, headers: dict[str, str] | None = None, known: Sequence[str] | None = None
-    ) -> None:
+    `members` are what else the document has: `known` names, `checks` by name.
+    """
+
+    def __init__(self, slug: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> None:
         super().__init__(detail)
         self.slug = slug
         self.detail = detail
         self.headers = headers or {}
-        self.known = known
+        self.members = members
 
     @property
     def status(self) -> int:
@@ -69,8 +70,7 @@ class Problem(Exception):
         status, title = _TITLES[self.slug]
         # What a caller sent may come back in the detail: nothing that is not text, and not all of it.
         detail = self.detail.encode("utf-8", "replace").decode()[:_LONGEST_DETAIL]
-        document: dict[str, Any] = {"type": _TYPES + self.slug, "title": title, "status": status, "detail": detail}
-        return document if self.known is None else {**document, "known": list(self.known)}
+        return {"type": _TYPES + self.slug, "title": title, "status": status, "detail": detail, **self.members}
 
     @property
     def response(self) -> ConnexionResponse:

@@ -15,6 +15,7 @@ from persistence.records import CloseReason, DeliveryStatus, Request, seconds_un
 from persistence.requests import Requests
 from persistence.retrievals import Retrievals
 from persistence.times import Clock, from_text, utc_now
+from workers.heartbeats import Heartbeats
 from workers.queue import Queue, deliver_step, fetch_steps, needless_job_ids, submit_step
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Reconciler:
         request_index: DueIndex,
         retrieval_index: DueIndex,
         queue: Queue,
+        heartbeats: Heartbeats,
         *,
         period: float,
         delivery_timeout: float,
@@ -50,6 +52,7 @@ class Reconciler:
         self._request_index = request_index
         self._retrieval_index = retrieval_index
         self._queue = queue
+        self._heartbeats = heartbeats
         self._period = period
         self._delivery_timeout = timedelta(seconds=delivery_timeout)
         self._heal_after = timedelta(seconds=heal_after)
@@ -63,6 +66,7 @@ class Reconciler:
             found = 0
             try:
                 found = self.look()
+                self._heartbeats.reconciler_lives()
                 if found:
                     log.info("put %d steps back on the queue", found)
             except (Unavailable, redis.RedisError) as error:

@@ -39,6 +39,7 @@ def make(wiring: Wiring) -> Make:
             DueIndex(parts._aggregator_table),
             DueIndex(parts._client_table),
             parts.queue,
+            parts.heartbeats,
             period=period,
             delivery_timeout=DELIVERY_TIMEOUT,
             heal_after=HEAL_AFTER,

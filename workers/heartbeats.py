@@ -1,0 +1,60 @@
+"""Heartbeats: how long ago workers and reconcilers have last given a sign of life, as Redis knows it."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import redis
+from rq.worker import Worker
+
+from persistence.times import Clock, utc_now
+
+_RECONCILER = "datahog:reconciler"
+
+
+class Heartbeats:
+    """Every method raises redis.RedisError.
+
+    `reconciler_silence` is the seconds after which a silent reconciler counts as gone, `worker_silence` a worker.
+    """
+
+    def __init__(
+        self,
+        connection: "redis.Redis",
+        queues: Sequence[str],
+        *,
+        reconciler_silence: float,
+        worker_silence: float,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._connection = connection
+        self._queues = queues
+        self._reconciler_silence = reconciler_silence
+        self._worker_silence = worker_silence
+        self._clock = clock
+
+    def reconciler_lives(self) -> None:
+        """A reconciler has looked at what is due."""
+        # That it expires is all there is to it, so that no two clocks are compared.
+        self._connection.set(_RECONCILER, "", px=int(self._reconciler_silence * 1000))
+
+    def is_reconciler_there(self) -> bool:
+        """Whether one has looked of late."""
+        return bool(self._connection.exists(_RECONCILER))
+
+    def deserted_queues(self) -> list[str]:
+        """The queues that no living worker listens to."""
+        served = {name for queues in self._living() for name in queues}
+        return [name for name in self._queues if name not in served]
+
+    def _living(self) -> Iterator[list[str]]:
+        keys = Worker.all_keys(connection=self._connection)
+        pipeline = self._connection.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hmget(key, "last_heartbeat", "queues")
+        for heartbeat, queues in pipeline.execute():
+            if heartbeat and queues and self._age(heartbeat.decode()) <= self._worker_silence:
+                yield queues.decode().split(",")
+
+    def _age(self, heartbeat: str) -> float:
+        """Seconds since a time as RQ writes it."""
+        return (self._clock() - datetime.fromisoformat(heartbeat).astimezone(UTC)).total_seconds()
