@@ -53,7 +53,7 @@ def holder(system: System, job_id: str) -> int:
     """The process that runs a job."""
     with redis.Redis.from_url(system.settings.redis_url) as connection:
         name = eventually(lambda: connection.hget(f"rq:job:{job_id}", "worker_name")).decode()
-        return next(worker.pid for worker in rq.Worker.all(connection=connection) if worker.name == name)
+        return next(int(w.pid or 0) for w in rq.Worker.all(connection=connection) if w.name == name)
 
 
 def logs(system: System) -> str:
