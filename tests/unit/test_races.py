@@ -21,6 +21,7 @@ from datahog.wiring import Wiring
 from persistence.due import DueIndex
 from persistence.dynamodb import Unavailable
 from persistence.records import Attempt, CloseReason, DeliveryStatus, Job, JobStatus, Request, RequestStatus
+from persistence.requests import Requests
 from tests.repositories import at_once, conflicts
 from tests.system import SECRET, eventually
 from tests.unit.rq_state import DELIVER, FETCH, leftovers, queued, scheduled
@@ -42,7 +43,7 @@ _DELIVERY_TIMEOUT = 15
 
 
 class _World(StubServer):
-    """Providers that refuse at first, and a receiver that takes its time."""
+    """Providers that refuse mostly, and a receiver that takes its time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ class _World(StubServer):
             calls = self._calls[asked.path]
         if asked.method == "POST":
             return Reply(204, after=0.3)
-        return Reply(500) if calls <= _REFUSALS else Reply(200, b"1")
+        return Reply(500, after=0.02) if calls % (1 + _REFUSALS) else Reply(200, b"1", after=0.02)
 
 
 class _Crew:
@@ -134,9 +135,11 @@ def test_two_reconcilers_and_twenty_workers_end_a_request_once(
                     request_id, named, f"{world.url}/{request_id}", deadline=deadline, content={}
                 )
                 wirings[0].queue.put(*fetch_steps(request, datetime.now(UTC)))
-                eventually(
-                    lambda id_=request_id: requests.get(id_).delivery.status is DeliveryStatus.SUCCEEDED,  # type: ignore[misc]
-                )
+                for _ in range(10):
+                    # What runs is put on the queue once more, so that two work on the same.
+                    time.sleep(0.02)
+                    connection.flushall()
+                eventually(partial(_delivered, requests, request_id))
             eventually(lambda: not leftovers(connection))
 
         for number in range(5):
@@ -146,8 +149,13 @@ def test_two_reconcilers_and_twenty_workers_end_a_request_once(
             assert posted == [ended.delivery.webhook_id]
             for job in ended.jobs:
                 assert job.attempts == 1 + crew.counted[ended.request_id, job.provider]
-        # Some have used up a refusal in vain.
-        assert 1 < max(job.attempts for job in requests.get("r0").jobs) <= 1 + _REFUSALS
+        # Some were asked in vain, which is what all this is about.
+        asked = sum(asked.method == "GET" for asked in world.asked)
+        assert asked > sum(job.attempts for number in range(5) for job in requests.get(f"r{number}").jobs)
+
+
+def _delivered(requests: Requests, request_id: str) -> bool:
+    return requests.get(request_id).delivery.status is DeliveryStatus.SUCCEEDED
 
 
 @pytest.fixture
