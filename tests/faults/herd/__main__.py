@@ -5,8 +5,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+from tests.dynamodb_local import dynamodb_local
 from tests.faults.herd.run import Outcome, Phase, Plan, all_came_back_once, conduct
 from tests.faults.herd.world import most_at_once, per_second
 
@@ -22,11 +24,15 @@ def main() -> int:
     parser.add_argument("--after", type=float, default=180, help="seconds that are measured after [180]")
     parser.add_argument("--rate", type=float, default=20, help="requests a second of the other provider [20]")
     parser.add_argument("--concurrency", type=int, default=10, help="the limit of each provider [10]")
+    parser.add_argument(
+        "--dynamodb-local", action="store_true", help="on Amazon's DynamoDB Local, not the embedded one"
+    )
     parser.add_argument("--output", type=Path, default=_ROOT / ".artefacts", help="where the report is left")
     chosen = parser.parse_args()
     plan = Plan(chosen.jobs, chosen.outage, chosen.calm, chosen.after, chosen.rate, chosen.concurrency)
     directory = Path(tempfile.mkdtemp(prefix="datahog-herd-"))
-    outcome = conduct(plan, directory)
+    with dynamodb_local() if chosen.dynamodb_local else nullcontext() as url:
+        outcome = conduct(plan, directory, dynamodb_url=url)
     shutil.rmtree(directory)
     text = report(plan, outcome)
     chosen.output.mkdir(parents=True, exist_ok=True)

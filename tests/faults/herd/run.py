@@ -65,13 +65,16 @@ class Outcome:
     filled_at: float
 
 
-def conduct(plan: Plan, directory: Path) -> Outcome:
-    """Run."""
+def conduct(plan: Plan, directory: Path, *, dynamodb_url: str | None = None) -> Outcome:
+    """Run, on the embedded DynamoDB if no other is named."""
     with World(latency=plan.latency) as world:
         (directory / "providers.yaml").write_text(_providers(plan, world))
         settings = system_settings(directory, worker_processes=plan.workers, log_level="WARNING")
+        engines = ["redis"] if dynamodb_url else ["dynamodb", "redis"]
+        if dynamodb_url:
+            settings = settings.model_copy(update={"dynamodb_endpoint_url": dynamodb_url})
         with System(settings) as system:
-            system.start("dynamodb", "redis", "tables", "aggregator", "worker", "reconciler")
+            system.start(*engines, "tables", "aggregator", "worker", "reconciler")
             wiring = Wiring(settings, {"DATAHOG_SIMULATOR_URL": "http://unused"})
             with Others(system, world, rate=plan.rate) as others:
                 # What is begun for the first time takes longer.
