@@ -7,7 +7,7 @@ from tests.faults.herd.run import Plan, all_came_back_once, conduct
 from tests.faults.herd.world import most_at_once
 
 # The whole of it, with 10,000 jobs and the times of the others, is `python -m tests.faults.herd`.
-_PLAN = Plan(jobs=600, outage=7, calm=0.5, after=0, rate=5, failures=5, latency=0.05)
+_PLAN = Plan(jobs=600, outage=7, calm=0.5, after=1, rate=5, failures=5, latency=0.05)
 
 
 def test_a_provider_that_is_back_gets_what_waited_within_its_limit(tmp_path: Path) -> None:

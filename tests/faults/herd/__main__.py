@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.dynamodb_local import dynamodb_local
 from tests.faults.herd.run import Outcome, Phase, Plan, all_came_back_once, conduct
+from tests.faults.herd.usage import PROGRAMS
 from tests.faults.herd.world import most_at_once, per_second
 
 _ROOT = Path(__file__).parents[3]
@@ -55,6 +56,10 @@ def report(plan: Plan, outcome: Outcome) -> str:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         *(_row(phase) for phase in outcome.phases),
         "",
+        f"| of a processor | {' | '.join(PROGRAMS)} |",
+        "|---|" + "---:|" * len(PROGRAMS),
+        *(_cpu_row(phase) for phase in outcome.phases),
+        "",
         f"Ended: {dict(outcome.statuses)}; callbacks of each: {dict(outcome.delivered)}; attempts {outcome.attempts}, "
         f"calls {len(outcome.calls)}. All were back {outcome.drained:.1f} s after the provider was.",
         "",
@@ -68,7 +73,7 @@ def report(plan: Plan, outcome: Outcome) -> str:
 
 
 def _row(phase: Phase) -> str:
-    seconds = phase.ended - phase.begun
+    seconds = max(0.001, phase.ended - phase.begun)
     rates = per_second(phase.calls, phase.begun, phase.ended)
     came = [took for took in phase.others if took is not None]
     cells = (
@@ -80,6 +85,11 @@ def _row(phase: Phase) -> str:
         f"{_quantile(came, 0.99) * 1000:.0f}",
         f"{len(phase.others) - len(came)}",
     )
+    return f"| {phase.name} | {' | '.join(cells)} |"
+
+
+def _cpu_row(phase: Phase) -> str:
+    cells = (f"{phase.cpu[name]:.2f}" if name in phase.cpu else "" for name in PROGRAMS)
     return f"| {phase.name} | {' | '.join(cells)} |"
 
 

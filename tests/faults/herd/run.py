@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +13,7 @@ from datahog.wiring import Wiring
 from persistence.records import RequestStatus
 from persistence.times import utc_now
 from tests.faults.herd.others import Others
+from tests.faults.herd.usage import cpu_seconds
 from tests.faults.herd.world import DOWN, OTHER, Span, World
 from tests.system import System, eventually, system_settings
 from workers.queue import fetch_steps
@@ -41,13 +42,25 @@ class Plan:
 
 @dataclass(frozen=True)
 class Phase:
-    """A time of the run: the calls of the provider in it, and what requests of the other took (None: no callback)."""
+    """A time of the run: the calls of the provider in it, and what requests of the other took (None: no callback).
+
+    `cpu` is what each program took of a processor.
+    """
 
     name: str
     begun: float
     ended: float
     calls: Sequence[Span]
     others: Sequence[float | None]
+    cpu: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment of the run: by `time.monotonic`, and what each program had used by then, in seconds of a processor."""
+
+    at: float
+    used: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -62,14 +75,13 @@ class Outcome:
     attempts: int
     calls: Sequence[Span]
     back_at: float
-    filled_at: float
 
 
 def conduct(plan: Plan, directory: Path, *, dynamodb_url: str | None = None) -> Outcome:
     """Run, on the embedded DynamoDB if no other is named."""
     with World(latency=plan.latency) as world:
         (directory / "providers.yaml").write_text(_providers(plan, world))
-        settings = system_settings(directory, worker_processes=plan.workers, log_level="WARNING")
+        settings = system_settings(directory, worker_processes=plan.workers, reconciler_period=5, log_level="WARNING")
         engines = ["redis"] if dynamodb_url else ["dynamodb", "redis"]
         if dynamodb_url:
             settings = settings.model_copy(update={"dynamodb_endpoint_url": dynamodb_url})
@@ -79,28 +91,31 @@ def conduct(plan: Plan, directory: Path, *, dynamodb_url: str | None = None) -> 
             with Others(system, world, rate=plan.rate) as others:
                 # What is begun for the first time takes longer.
                 time.sleep(min(5, plan.calm))
-                moments = [time.monotonic()]
+                calm = _moment(system)
                 time.sleep(plan.calm)
-                moments.append(time.monotonic())
+                down = _moment(system)
                 world.is_down = True
                 ids = _fill(wiring, world, plan.jobs)
-                filled = time.monotonic()
-                time.sleep(max(0.0, plan.outage - (filled - moments[-1])))
-                world.is_down, back = False, time.monotonic()
-                time.sleep(plan.after)
-                after = time.monotonic()
-                eventually(lambda: sum(i in world.received for i in ids) >= len(ids), 600, 0.2)
-                drained = max(world.received[i][0] for i in ids) - back
+                filled = _moment(system)
+                time.sleep(max(0.0, plan.outage - (filled.at - down.at)))
+                world.is_down, back = False, _moment(system)
+                ends = back.at + plan.after
+                eventually(lambda: _all_back(world, ids) or time.monotonic() > ends, plan.after + 60, 0.2)
+                measured = _moment(system)
+                eventually(lambda: _all_back(world, ids), 900, 0.2)
+                drained = max(world.received[i][0] for i in ids) - back.at
+                after = _moment(system)
+                time.sleep(min(plan.calm, plan.after))
+                end = _moment(system)
             # The last of them still write down that they were delivered.
             records = [wiring.requests.get(request_id) for request_id in ids]
         phases = [
-            _phase(world, others, "before", *moments),
-            _phase(world, others, "down, being put there", moments[1], filled),
+            _phase(world, others, "before", calm, down),
+            _phase(world, others, "down, being put there", down, filled),
             _phase(world, others, "down, all waiting", filled, back),
-            _phase(world, others, "back", back, min(after, back + drained)),
+            _phase(world, others, f"back, at most {plan.after:g} s", back, measured),
+            _phase(world, others, "all back", after, end),
         ]
-        if after > back + drained + 1:
-            phases.append(_phase(world, others, "drained", back + drained, after))
         return Outcome(
             phases,
             drained,
@@ -108,8 +123,7 @@ def conduct(plan: Plan, directory: Path, *, dynamodb_url: str | None = None) -> 
             Counter(len(world.received[request_id]) for request_id in ids),
             sum(record.jobs[0].attempts for record in records),
             world.calls[DOWN],
-            back,
-            filled,
+            back.at,
         )
 
 
@@ -118,9 +132,19 @@ def all_came_back_once(plan: Plan, outcome: Outcome) -> bool:
     return outcome.statuses == {RequestStatus.COMPLETE: plan.jobs} and outcome.delivered == {1: plan.jobs}
 
 
-def _phase(world: World, others: Others, name: str, begun: float, ended: float) -> Phase:
-    calls = [span for span in world.calls[DOWN] if begun <= span.begun < ended]
-    return Phase(name, begun, ended, calls, others.took(begun, ended))
+def _moment(system: System) -> Moment:
+    return Moment(time.monotonic(), cpu_seconds(system))
+
+
+def _all_back(world: World, ids: Sequence[str]) -> bool:
+    return all(request_id in world.received for request_id in ids)
+
+
+def _phase(world: World, others: Others, name: str, begun: Moment, ended: Moment) -> Phase:
+    calls = [span for span in world.calls[DOWN] if begun.at <= span.begun < ended.at]
+    seconds = max(0.001, ended.at - begun.at)
+    cpu = {program: (used - begun.used[program]) / seconds for program, used in ended.used.items()}
+    return Phase(name, begun.at, ended.at, calls, others.took(begun.at, ended.at), cpu)
 
 
 def _providers(plan: Plan, world: World) -> str:
