@@ -4,9 +4,11 @@ VENV := .venv/bin/python
 CASES ?= 10000
 SEED ?= 1
 MINUTES ?= 30
+TIMES ?= 1000
+JOBS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak bench lock clean help
+.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak races herd bench lock clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -54,6 +56,12 @@ chaos: .venv/dev.stamp ## kill, freeze and cut under load, and count what was lo
 
 soak: .venv/dev.stamp ## the load of chaos without its faults: memory stays, the queue drains: make soak MINUTES=30
 	@$(VENV) -m tests.faults.chaos --minutes $(MINUTES) --calm
+
+races: .venv/dev.stamp ## let 64 workers end one request at the same moment, again and again: make races TIMES=1000
+	@$(VENV) -m tests.faults.races --times $(TIMES)
+
+herd: .venv/dev.stamp ## take a provider down with 10,000 jobs waiting, and bring it back: make herd JOBS=10000
+	@$(VENV) -m tests.faults.herd --jobs $(JOBS)
 
 bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writes bench/RESULTS.md
 	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix bench/peers/node; fi

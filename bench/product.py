@@ -15,6 +15,7 @@ from persistence.records import Request
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.times import utc_now
 from persistence.transport import Transport
+from tests.reads import Reads
 from workers.queue import fetch_steps
 from workers.reconcile import Reconciler
 
@@ -44,6 +45,7 @@ class Product:
             clock=lambda: self._now,
         )
         self.records = Records(self._wiring.dynamodb, table, url)
+        self.reads = Reads(self._wiring.dynamodb)
 
     def new_request(self, callback_url: str) -> Request:
         """Write a request down, and put nothing on the queue."""

@@ -1,5 +1,6 @@
 """The report: tables of medians and their spread, whether goals were met, and on what it was measured."""
 
+import math
 import os
 import platform
 import shutil
@@ -40,6 +41,8 @@ def section(table: Table) -> str:
 
 
 def _cell(values: Sequence[float], form: str) -> str:
+    if math.isnan(values[0]):
+        return ""
     low, middle, high = (format(value, form) for value in (min(values), median(values), max(values)))
     return f"**{middle}**" if low == high else f"**{middle}** ({low} to {high})"
 

@@ -212,8 +212,8 @@ class Retrievals:
         """It had ended before it could be cancelled; its callback is awaited. Raises Conflict as `accepted` does."""
         self._settle(
             retrieval,
-            ["#submission.#status = :status"],
-            {"status": SubmissionStatus.ACCEPTED.value},
+            ["#submission.#status = :status", "#expiresAt = :expires"],
+            {"status": SubmissionStatus.ACCEPTED.value, "expires": self._expires_at(from_text(retrieval.deadline))},
             ["#cancelRequestedAt", "#dueShard", "#dueAt"],
         )
 

@@ -52,6 +52,7 @@ class Repositories:
     dynamodb: Any
     prefix: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
     clock: HandClock = field(default_factory=HandClock)
+    retention: float = RETENTION
 
     def __post_init__(self) -> None:
         create_tables(self.dynamodb, self.prefix)
@@ -60,12 +61,12 @@ class Repositories:
         request_items = Items(self.aggregator_table, "request", Request.from_item, clock=self.clock)
         retrieval_items = Items(self.client_table, KIND, retrieval_from_item, clock=self.clock)
         self.results = Results(self.aggregator_table)
-        self.requests = Requests(request_items, self.results, retention=RETENTION)
-        self.deliveries = Deliveries(request_items, self.requests, retention=RETENTION)
+        self.requests = Requests(request_items, self.results, retention=self.retention)
+        self.deliveries = Deliveries(request_items, self.requests, retention=self.retention)
         self.keys = IdempotencyKeys(self.aggregator_table, clock=self.clock)
         self.due = DueIndex(self.aggregator_table)
         self.retrievals = Retrievals(
-            retrieval_items, self.client_table, Results(self.client_table), retention=RETENTION
+            retrieval_items, self.client_table, Results(self.client_table), retention=self.retention
         )
         self.retrievals_due = DueIndex(self.client_table)
 

@@ -1,7 +1,6 @@
 """Idempotency-Key: the same key and body are answered as before, whatever else is refused."""
 
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,6 +8,8 @@ import requests
 
 from tests.contract.api import Api
 from tests.receiver import Receiver
+from tests.repositories import at_once
+from tests.system import System, eventually
 
 
 @pytest.fixture
@@ -61,16 +62,27 @@ def test_another_key_is_another_request(aggregator: Api, key: str, body: dict[st
     assert one.json()["requestId"] != other.json()["requestId"]
 
 
-def test_many_with_the_key_at_once_make_one_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: _create(aggregator, key, body), range(16)))
+def test_many_with_the_key_at_once_make_one_request(
+    system: System, aggregator: Api, key: str, body: dict[str, Any]
+) -> None:
+    answers = [
+        answer
+        for answer in at_once([lambda: _create(aggregator, key, body)] * 20)
+        if isinstance(answer, requests.Response)
+    ]
     accepted = [answer for answer in answers if answer.status_code == 202]
     held = [answer for answer in answers if answer.status_code != 202]
 
+    assert len(answers) == 20
     assert len({answer.json()["requestId"] for answer in accepted}) == 1
     assert {answer.json()["type"].rsplit("/", 1)[1] for answer in held} <= {"request-under-way"}
     assert all(answer.status_code == 409 and "Retry-After" in answer.headers for answer in held)
-    assert _create(aggregator, key, body).json() == accepted[0].json()
+    # Who comes again, as it was told to, is answered as the first was.
+    again = [_create(aggregator, key, body) for _ in held]
+    assert all((answer.status_code, answer.json()) == (202, accepted[0].json()) for answer in again)
+    request_id = accepted[0].json()["requestId"]
+    eventually(lambda: f"{request_id} mute: " in system.log("worker"))
+    assert system.log("worker").count(f"{request_id} mute: ") == 1
 
 
 def test_a_refused_request_leaves_the_key_free(aggregator: Api, key: str, body: dict[str, Any]) -> None:

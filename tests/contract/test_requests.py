@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 
 from persistence.times import to_text, utc_now
 from tests.contract.api import Api, read_until_ended
 from tests.receiver import Receiver
-from tests.system import eventually
+from tests.repositories import at_once
+from tests.system import System, eventually
 
 
 def _create(aggregator: Api, receiver: Receiver, *providers: str, **members: Any) -> str:
@@ -171,6 +173,22 @@ def test_the_same_id_and_content_are_the_same_request_and_other_content_is_refus
     assert first.json()["createdAt"] == again.json()["createdAt"]
     assert other.status_code == 409
     assert other.json()["type"].endswith("/conflict")
+
+
+def test_the_same_request_created_by_many_at_once_is_one_with_one_set_of_jobs(
+    system: System, aggregator: Api, receiver: Receiver
+) -> None:
+    request_id = uuid.uuid4().hex
+    body = {"requestId": request_id, "providers": ["mute"], "callbackUrl": receiver.url("/at-once")}
+
+    answers = at_once([lambda: aggregator.call("createRequest", json=body)] * 20)
+
+    created = [answer for answer in answers if isinstance(answer, requests.Response)]
+    assert [answer.status_code for answer in created] == [202] * 20
+    assert len({answer.json()["createdAt"] for answer in created}) == 1
+    eventually(lambda: f"{request_id} mute: " in system.log("worker"))
+    assert len(aggregator.call("getRequest", request_id).json()["jobs"]) == 1
+    assert system.log("worker").count(f"{request_id} mute: ") == 1
 
 
 def test_unknown_providers_are_named_and_the_known_ones_listed(api: Api) -> None:

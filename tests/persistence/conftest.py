@@ -1,5 +1,7 @@
 """The repositories on the DynamoDB under test; nothing else is started."""
 
+from typing import Any
+
 import pytest
 
 from datahog.settings import Settings
@@ -8,6 +10,12 @@ from tests.repositories import Repositories
 
 
 @pytest.fixture
-def repositories(dynamodb_url: str) -> Repositories:
+def dynamodb(dynamodb_url: str) -> Any:
+    """A boto3 client of this test's own."""
+    return dynamodb_client(Settings(dynamodb_endpoint_url=dynamodb_url), {})
+
+
+@pytest.fixture
+def repositories(dynamodb: Any) -> Repositories:
     """The repositories over tables of this test's own."""
-    return Repositories(dynamodb_client(Settings(dynamodb_endpoint_url=dynamodb_url), {}))
+    return Repositories(dynamodb)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from persistence.due import OPEN, SHARDS, UNDELIVERED, shard_of
 from persistence.records import Request
 from persistence.times import to_text
+from tests.reads import Reads
 from tests.repositories import Repositories, answer_in_small_pages
 
 HEAL_AFTER = 10
@@ -129,3 +130,28 @@ def test_the_undelivered_are_listed_from_the_earliest_since_a_time(repositories:
     assert repositories.due.undelivered(start, limit=5) == ids[:5]
     assert repositories.due.undelivered(start + timedelta(seconds=9), limit=100) == ids[9:]
     assert repositories.due.due(repositories.clock(), limit=100) == []
+
+
+def test_only_what_is_due_is_read_however_much_has_ended(repositories: Repositories) -> None:
+    def look() -> tuple[int, float | None]:
+        reads.reset()
+        assert set(repositories.due.due(repositories.clock(), limit=500)) == due
+        assert set(reads.calls) == {"Query"}
+        return reads.items["Query"], reads.units.get("Query")
+
+    due = {repositories.open_request().request_id for _ in range(7)}
+    repositories.clock.advance(seconds=10)
+    reads = Reads(repositories.dynamodb)
+    before = look()
+
+    for number in range(40):
+        request = repositories.ended_request()
+        if number % 2:
+            repositories.deliveries.succeeded(request)
+        else:
+            repositories.deliveries.attempt_failed(request, "HTTP 410", None)
+    for _ in range(40):
+        repositories.open_request()
+
+    # DynamoDB counts read units of its queries; the embedded one does not.
+    assert look() == before == (len(due), before[1])

@@ -1,0 +1,193 @@
+"""`python -m tests.faults.races --times 1000`: 64 workers end the last jobs of one request at once, again and again."""
+
+import argparse
+import multiprocessing
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+from datahog.settings import Settings
+from datahog.wiring import Wiring
+from persistence.records import Attempt, DeliveryStatus, Request, RequestStatus
+from persistence.tables import create_tables
+from persistence.times import to_text, utc_now
+from tests.receiver import Receiver
+from tests.system import System, system_settings
+from workers.fetch import Fetch
+from workers.http import Answer, Http
+from workers.providers import Provider
+from workers.queue import QUEUES
+
+PROCESSES, THREADS = 4, 16
+SIZES = (1, 50)
+"""How many providers the requests have: of one, all end the same job; of fifty, some of them."""
+
+_DEADLINE = to_text(utc_now() + timedelta(days=1))
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Race:
+    """One request, and what came of it. Of a clean one nothing is wrong."""
+
+    request_id: str
+    size: int
+    seconds: float
+    wrong: Sequence[str]
+
+
+class _Together(Http):
+    """Providers that all answer at the same moment."""
+
+    def __init__(self, moment: Barrier) -> None:
+        self._moment = moment
+
+    def send(self, *_: Any, **__: Any) -> Answer:
+        """The answer, once everybody has asked."""
+        self._moment.wait(_PATIENCE)
+        return Answer(200, {}, b'{"amount": 22.27}')
+
+
+class _Workers:
+    """What the processes share: when they begin, ask and are done, and who was told to have ended a request."""
+
+    def __init__(self, processes: int, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.threads = threads
+        everybody = processes * threads
+        self.begin, self.asked, self.done = (context.Barrier(everybody + more) for more in (1, 0, 1))
+        self.ended = context.SimpleQueue()
+
+
+def conduct(
+    settings: Settings, sizes: Sequence[int], *, processes: int = PROCESSES, threads: int = THREADS
+) -> list[Race]:
+    """One race after the other, each for a request of so many providers."""
+    workers = _Workers(processes, threads)
+    context = multiprocessing.get_context("spawn")
+    wiring = Wiring(settings, {})
+    create_tables(wiring.dynamodb, settings.table_prefix)
+    with Receiver() as receiver:
+        plan = [(f"race-{number}-{size}", size) for number, size in enumerate(sizes)]
+        running = [
+            context.Process(target=_work, args=(settings, plan, workers, number), daemon=True)
+            for number in range(processes)
+        ]
+        for process in running:
+            process.start()
+        try:
+            return [_race(wiring, workers, receiver, *each) for each in plan]
+        finally:
+            for process in running:
+                process.kill()
+                process.join()
+
+
+def _race(wiring: Wiring, workers: _Workers, receiver: Receiver, request_id: str, size: int) -> Race:
+    path = f"/callbacks/{request_id}"
+    providers = [(f"p{number}", f"http://p{number}") for number in range(size)]
+    deadline = utc_now() + timedelta(days=1)
+    wiring.requests.create(request_id, providers, receiver.url(path), deadline=deadline, content={})
+    workers.begin.wait(_PATIENCE)
+    started = time.monotonic()
+    workers.done.wait(_PATIENCE)
+    seconds = time.monotonic() - started
+    told = []
+    while not workers.ended.empty():
+        told.append(workers.ended.get())
+    request = wiring.requests.get(request_id)
+    left = [key for name in QUEUES for key in (f"rq:queue:{name}", f"rq:scheduled:{name}") if wiring.redis.exists(key)]
+    return Race(request_id, size, seconds, _wrong(request, told, [c.webhook_id for c in receiver.calls(path)], left))
+
+
+def _wrong(request: Request, told: Sequence[str], delivered: Sequence[str], left: Sequence[str]) -> list[str]:
+    """What is not as it must be."""
+    size = len(request.jobs)
+    expected: dict[str, tuple[object, object]] = {
+        "told that they ended it": (told, [request.request_id]),
+        "delivered": (delivered, [request.delivery.webhook_id]),
+        "status": (request.status, RequestStatus.COMPLETE),
+        "delivery": ((request.delivery.status, request.delivery.attempts), (DeliveryStatus.SUCCEEDED, 1)),
+        "attempts": ({job.attempts for job in request.jobs}, {1}),
+        "results": (sum(job.result is not None for job in request.jobs), size),
+        "left on the queue": (left, []),
+    }
+    wrong = [f"{what}: {found}" for what, (found, right) in expected.items() if found != right]
+    # Created, delivered, and at most a write for each job.
+    return wrong + ([f"written {request.version} times"] if request.version > size + 2 else [])
+
+
+def _work(settings: Settings, plan: Sequence[tuple[str, int]], workers: _Workers, process: int) -> None:
+    """One process of workers, which share a wiring as those of Datahog do."""
+    wiring = Wiring(settings, {})
+    first = wiring.deliver.first
+
+    def deliver(request: Request) -> None:
+        workers.ended.put(request.request_id)
+        first(request)
+
+    setattr(wiring.deliver, "first", deliver)  # noqa: B010 (mypy would not have it otherwise)
+    fetch = Fetch(
+        wiring.requests,
+        wiring.queue,
+        {f"p{number}": Provider(url="http://nobody") for number in range(max(SIZES))},
+        _Together(workers.asked),
+        wiring.deliver,
+        result_limit=1000,
+        rng=random.Random(),
+    )
+
+    def work(number: int) -> None:
+        for request_id, size in plan:
+            index = number % size
+            workers.begin.wait(_PATIENCE)
+            fetch(Attempt(request_id, f"p{index}", index, 0, 1, _DEADLINE), utc_now())
+            workers.done.wait(_PATIENCE)
+
+    own = range(process * workers.threads, (process + 1) * workers.threads)
+    threads = [threading.Thread(target=work, args=(number,)) for number in own]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def main() -> int:
+    """Run, report, and tell whether all were clean."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.races", description=__doc__)
+    parser.add_argument("--times", type=int, default=1000, help="how often, for each number of providers [1000]")
+    times = parser.parse_args().times
+    directory = tempfile.TemporaryDirectory(prefix="datahog-races-")
+    with directory as name, System(system_settings(Path(name))) as system:
+        system.start("dynamodb", "redis")
+        races = conduct(system.settings, SIZES * times)
+    return report(races)
+
+
+def report(races: Sequence[Race]) -> int:
+    """Say what came of them; returns how many were not clean, at most 1."""
+    print(f"{PROCESSES} processes of {THREADS} threads end the jobs of one request at the same moment:")
+    for size in SIZES:
+        of_size = sorted((race for race in races if race.size == size), key=lambda race: race.seconds)
+        clean = sum(not race.wrong for race in of_size)
+        middle, last = of_size[len(of_size) // 2].seconds, of_size[-1].seconds
+        print(
+            f"  {size} providers: {clean} of {len(of_size)} ended once and were delivered once; "
+            f"{middle * 1000:.0f} ms in the middle, {last * 1000:.0f} ms at most"
+        )
+    for race in races:
+        for wrong in race.wrong:
+            print(f"  {race.request_id}: {wrong}")
+    return int(any(race.wrong for race in races))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

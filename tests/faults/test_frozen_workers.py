@@ -1,0 +1,149 @@
+"""Workers stopped (SIGSTOP) for longer than their lease, and let go on when another has done their work."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+import rq
+
+from tests.faults.freezing import FREEZES
+from tests.faults.leftovers import open_records, queued
+from tests.faults.providers import path_of
+from tests.receiver import Answer, Receiver
+from tests.system import System, eventually, system_settings
+
+_PROVIDERS = ("steady", "late", FREEZES)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
+    """Two workers, whose jobs go to the other after a second of silence."""
+    directory = tmp_path_factory.mktemp("frozen")
+    options = {"retry": {"initialDelay": 0.1, "jitter": 0}}
+    providers = {name: options | {"url": receiver.url(path_of(name))} for name in _PROVIDERS}
+    (directory / "providers.yaml").write_text(json.dumps({"providers": providers}))
+    settings = system_settings(directory, worker_lease=1, heal_after=1, reconciler_period=0.2, delivery_timeout=4)
+    with System(settings, {"worker": "tests.faults.freezing"}) as running:
+        running.start()
+        running.start_another("worker")
+        with redis.Redis.from_url(settings.redis_url) as connection:
+            eventually(lambda: rq.Worker.count(connection=connection) == 2)
+        yield running
+
+
+@pytest.fixture
+def go_on() -> Iterator[Callable[[int], None]]:
+    """Stops a process, and lets it go on when the test ends, if not before by calling it again."""
+    stopped: list[int] = []
+
+    def toggle(pid: int) -> None:
+        stop = pid not in stopped
+        os.kill(pid, signal.SIGSTOP if stop else signal.SIGCONT)
+        stopped.append(pid)
+
+    yield toggle
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+
+
+def holder(system: System, job_id: str) -> int:
+    """The process that runs a job."""
+    with redis.Redis.from_url(system.settings.redis_url) as connection:
+        name = eventually(lambda: connection.hget(f"rq:job:{job_id}", "worker_name")).decode()
+        return next(int(w.pid or 0) for w in rq.Worker.all(connection=connection) if w.name == name)
+
+
+def logs(system: System) -> str:
+    """What the workers have said."""
+    return "".join(path.read_text() for path in system.settings.data_dir.glob("worker*.log"))
+
+
+def assert_nothing_is_left(system: System) -> None:
+    eventually(lambda: not queued(system) and not open_records(system))
+
+
+def test_the_answer_of_one_stopped_in_mid_fetch_comes_too_late(
+    system: System, receiver: Receiver, go_on: Callable[[int], None]
+) -> None:
+    path, hook = path_of("late"), "/hooks/frozen-fetch"
+    receiver.answers(path, Answer(200, body=b'"stale"', delay=1), Answer(200, body=b'"fresh"'))
+    request_id = system.hand_over("late", callback_url=receiver.url(hook))
+    eventually(lambda: receiver.calls(path))
+    stopped = holder(system, f"fetch-{request_id}-late-1-0")
+
+    go_on(stopped)
+    eventually(lambda: receiver.calls(hook))
+    before = eventually(lambda: (d := system.look(request_id))["delivery"]["status"] == "SUCCEEDED" and d)
+    go_on(stopped)
+    eventually(lambda: f"{request_id} late: the request {request_id} has ended already" in logs(system))
+
+    assert_nothing_is_left(system)
+    assert system.look(request_id) == before
+    [job] = before["jobs"]
+    assert (job["status"], job["result"], job["attempts"]) == ("DONE", "fresh", 1)
+    assert [call.webhook_id for call in receiver.calls(hook)] == [f"msg_{request_id}_1"]
+
+
+def test_what_one_stopped_puts_on_the_queue_too_late_does_no_harm(system: System, receiver: Receiver) -> None:
+    path, hook = path_of(FREEZES), "/hooks/frozen-enqueue"
+    receiver.answers(path, Answer(500), Answer(200, body=b'"fresh"'), Answer(200, body=b'"stale"'))
+    request_id = system.hand_over(FREEZES, callback_url=receiver.url(hook))
+
+    file = system.settings.data_dir / "frozen"
+    stopped = int(eventually(lambda: file.exists() and file.read_text()))
+    try:
+        eventually(lambda: receiver.calls(hook))
+        before = eventually(lambda: (d := system.look(request_id))["delivery"]["status"] == "SUCCEEDED" and d)
+        assert_nothing_is_left(system)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    eventually(lambda: len(receiver.calls(path)) == 3)
+
+    assert_nothing_is_left(system)
+    assert system.look(request_id) == before
+    [job] = before["jobs"]
+    assert (job["status"], job["result"], job["attempts"]) == ("DONE", "fresh", 2)
+    assert [call.webhook_id for call in receiver.calls(hook)] == [f"msg_{request_id}_1"]
+
+
+def test_a_delivery_of_one_stopped_is_made_again_under_the_same_id(
+    system: System, receiver: Receiver, go_on: Callable[[int], None]
+) -> None:
+    hook = "/hooks/frozen-delivery"
+    receiver.answers(path_of("steady"), Answer(200, body=b"1"))
+    receiver.answers(hook, Answer(204, delay=1), Answer(204))
+    request_id = system.hand_over("steady", callback_url=receiver.url(hook))
+    eventually(lambda: receiver.calls(hook))
+    stopped = holder(system, f"fetch-{request_id}-steady-1-0")
+
+    go_on(stopped)
+    before = eventually(lambda: (d := system.look(request_id))["delivery"]["status"] == "SUCCEEDED" and d)
+    go_on(stopped)
+    eventually(lambda: f"{request_id}: the request {request_id} has been delivered already" in logs(system))
+
+    assert_nothing_is_left(system)
+    assert system.look(request_id) == before
+    assert before["delivery"]["attempts"] == 1
+    assert [call.webhook_id for call in receiver.calls(hook)] == [f"msg_{request_id}_1"] * 2
+
+
+def test_a_delivery_that_takes_long_is_made_once_however_often_the_reconciler_looks(
+    system: System, receiver: Receiver
+) -> None:
+    hook = "/hooks/slow-receiver"
+    receiver.answers(path_of("steady"), Answer(200, body=b"1"))
+    receiver.answers(hook, Answer(204, delay=2))
+    request_id = system.hand_over("steady", callback_url=receiver.url(hook))
+
+    eventually(lambda: system.look(request_id)["delivery"]["status"] == "SUCCEEDED")
+    assert len(receiver.calls(hook)) == 1
+
+    # What is delivered anew has a job of its own on the queue, from the first attempt on.
+    assert system.order(request_id, "redeliver").status_code == 202
+    eventually(lambda: system.look(request_id)["delivery"]["status"] == "SUCCEEDED")
+
+    assert_nothing_is_left(system)
+    assert [call.webhook_id for call in receiver.calls(hook)] == [f"msg_{request_id}_1"] * 2
