@@ -173,8 +173,9 @@ for _, key in ipairs(held) do
         local job = look(popped[j])
         if job[2] == 'rate_limited' then start(popped[j], job) end
     end
-    if redis.call('ZCARD', waiting_of(key)) == 0 then redis.call('ZREM', 'datahog:held', key)
-    else redis.call('ZADD', 'datahog:held', again, key) end
+    -- Taken out first: a full Redis lets a script write only what follows something that needs no memory.
+    redis.call('ZREM', 'datahog:held', key)
+    if redis.call('ZCARD', waiting_of(key)) > 0 then redis.call('ZADD', 'datahog:held', again, key) end
 end
 
 for i = 9, #ARGV do
