@@ -28,6 +28,8 @@ if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[2]) then
     return nil
 end
 local ids = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[3], 'BYSCORE', 'LIMIT', 0, ARGV[5])
+-- Those that were to be looked at much later than is possible were counted before the clock was set back.
+if #ids == 0 then ids = redis.call('ZRANGE', KEYS[1], ARGV[4] + 60, '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[5]) end
 for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], ARGV[4], id) end
 return ids
 """

@@ -106,13 +106,13 @@ class Table:
         try:
             return self._transport.call(operation, arguments)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
+            code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
             if code == "ConditionalCheckFailedException":
                 raise ConditionFailed(self.name) from error
             # A wrong call is a bug and must be seen as one; anything else may pass.
             if code in ("ValidationException", "SerializationException"):
                 raise
-            raise Unavailable(f"DynamoDB: {code}") from error
+            raise Unavailable(f"DynamoDB: {code}: {message}") from error
         except BotoCoreError as error:
             raise Unavailable(f"DynamoDB: {error}") from error
 

@@ -6,13 +6,16 @@ write decides and no state can contradict another.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from persistence.dynamodb import Item
 from persistence.tenants import tenant_of
 from persistence.times import from_text
+
+# By so much the clocks of two machines may differ.
+_SKEW = timedelta(minutes=1)
 
 
 class JobStatus(StrEnum):
@@ -158,6 +161,11 @@ class Request:
 def seconds_until(moment: str | None, now: datetime) -> float:
     """How long until a recorded time; 0 when it has come, or was never set."""
     return max(0.0, (from_text(moment) - now).total_seconds()) if moment else 0.0
+
+
+def clock_set_back_since(written_at: str, now: datetime) -> bool:
+    """Whether a record was written at a time still to come: the clock was set back, and its times are too late."""
+    return from_text(written_at) - now > _SKEW
 
 
 def _status(open_jobs: int, done_jobs: int, all_jobs: int, closed: Item | None) -> RequestStatus:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import redis
 from rq.utils import now, utcformat
 
-from workers.scripts import END, RECOVER, TAKE
+from workers.scripts import END, RECOVER, TAKE, WAIT_NO_MORE
 
 # What END takes for a job that has only given its place back.
 _GOES_ON = "goes on"
@@ -77,6 +77,7 @@ class Batches:
         self._take = connection.register_script(TAKE)
         self._end = connection.register_script(END)
         self._recover = connection.register_script(RECOVER)
+        self._wait_no_more = connection.register_script(WAIT_NO_MORE)
 
     def take(self, wanted: int, *, most: int | None = None, rooms: Mapping[str, int] | None = None) -> list[Taken]:
         """At most `wanted` jobs that are due, and at most `most` of one key, or what `rooms` says for it."""
@@ -130,6 +131,11 @@ class Batches:
         """Put the jobs whose leases have ended back on their queues, and return how many they were."""
         recovered: int = self._recover(keys=[], args=[self._clock(), *self._queues])
         return recovered
+
+    def wait_no_more(self) -> None:
+        """After the clock was set back: have all that waits be due, and no lease last longer than a new one."""
+        moment = self._clock()
+        self._wait_no_more(keys=[], args=[moment, moment + self._lease, *self._queues])
 
 
 def _taken(

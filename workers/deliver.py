@@ -11,7 +11,7 @@ from persistence.deliveries import Deliveries
 from persistence.documents import result_document
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
-from persistence.records import DeliveryStatus, Request, seconds_until
+from persistence.records import DeliveryStatus, Request, clock_set_back_since, seconds_until
 from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, from_text, utc_now
@@ -83,8 +83,12 @@ class Deliver:
     def _wait(self, request: Request) -> float:
         """Seconds until the next attempt; the schedule begins when the request has ended."""
         now = self._clock()
+        if clock_set_back_since(request.updated_at, now):
+            return 0.0
         if request.delivery.attempts == 0 and request.ended_at:
-            first = from_text(request.ended_at) + timedelta(seconds=self._schedule[0])
+            # Of its jobs, one may have ended before the clock was set back.
+            ended_at = min(request.ended_at, request.updated_at)
+            first = from_text(ended_at) + timedelta(seconds=self._schedule[0])
             return max(0.0, (first - now).total_seconds())
         return seconds_until(request.delivery.next_attempt_at, now)
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from persistence import json_text
 from persistence.errors import Conflict, NotFound
-from persistence.records import Attempt, CloseReason, DeliveryStatus, Request, seconds_until
+from persistence.records import Attempt, CloseReason, DeliveryStatus, Request, clock_set_back_since, seconds_until
 from persistence.requests import Requests
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import RetryPolicy, retry_after
@@ -95,7 +95,7 @@ class Fetch:
         if job is None or job.ended_at is not None:
             return None
         current = request.attempt(job)
-        if seconds_until(job.next_attempt_at, now):
+        if seconds_until(job.next_attempt_at, now) and not clock_set_back_since(request.updated_at, now):
             self._queue.put(fetch_step(current, now, from_text(job.next_attempt_at or "")))
             return None
         return current

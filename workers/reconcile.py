@@ -129,7 +129,7 @@ class Reconciler:
 
     def _first_delivery_over(self, request: Request, now: datetime) -> datetime | None:
         """When the first delivery is over, if it may not be yet: who ends a request makes it without a step."""
-        over = from_text(request.ended_at or "") + self._delivery_timeout
+        over = from_text(min(request.ended_at or "", request.updated_at)) + self._delivery_timeout
         return over if request.delivery.attempts == 0 and over > now else None
 
     def _heal_retrieval(self, request_id: str) -> int:

@@ -6,7 +6,7 @@ import random
 from datetime import timedelta
 
 from persistence.errors import Conflict, NotFound
-from persistence.records import seconds_until
+from persistence.records import clock_set_back_since, seconds_until
 from persistence.retrieval_record import Retrieval, SubmissionStatus
 from persistence.retrievals import Retrievals
 from persistence.times import Clock, from_text, utc_now
@@ -54,7 +54,9 @@ class Submit:
             return None
         if retrieval.ended_at:
             return None
-        if wait := seconds_until(retrieval.submission.next_attempt_at, self._clock()):
+        now = self._clock()
+        wait = seconds_until(retrieval.submission.next_attempt_at, now)
+        if wait and not clock_set_back_since(retrieval.updated_at, now):
             return wait
         try:
             self._attempt(retrieval)

@@ -34,6 +34,9 @@ _GATHER_FULL = 0.001
 _BATCH = 200
 _BEATS_IN_A_LEASE = 5
 _OVERDUE_PERIOD = 0.5
+_FULL_PAUSE = 1.0
+# Seconds. What sets a clock right without a step goes back by less from one beat to the next.
+_SET_BACK = 2.0
 # However many jobs of one key there are, they get no more of a worker's places than this many times those that stay
 # free: thresholds that move with what is free, after Choudhury and Hahne, "Dynamic queue length thresholds for
 # shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
@@ -65,6 +68,8 @@ class ConcurrentWorker(BaseWorker):
         self._batches = Batches(connection, queues, worker=self.name, lease=lease)
         self._beat_period = lease / _BEATS_IN_A_LEASE
         self._beaten = -lease
+        self._beat_due = 0.0
+        self._wall_clock_ahead = _wall_clock_ahead()
         self._overdue_looked = 0.0
         self._wake = threading.Event()
         runner = Runner(self, self._batches, lambda: self._stopping)
@@ -78,7 +83,6 @@ class ConcurrentWorker(BaseWorker):
         """Work until SIGTERM, SIGINT or RQ's shutdown command; returns when all is finished or given back."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        self._until_redis_answers(self._sign_on)
         self._until_redis_answers(self.subscribe)
         names = ", ".join(self.queue_names())
         log.info("worker %s: up to %d jobs at once from %s", self.name[:8], self._pool.size, names)
@@ -156,14 +160,29 @@ class ConcurrentWorker(BaseWorker):
         if moment - self._overdue_looked >= _OVERDUE_PERIOD:
             self._overdue_looked = moment
             self._pool.end_overdue()
-        if moment - self._beaten < self._beat_period:
+        if moment < self._beat_due:
             return
-        self._sign_on()
-        self._batches.renew(self._pool.jobs)
+        try:
+            self._mind_the_clock()
+            self._sign_on()
+            self._batches.renew(self._pool.jobs)
+        except redis.exceptions.OutOfMemoryError as error:
+            # Ending jobs and taking them makes room, and needs none.
+            log.warning("Redis is full, jobs are only taken off the queue until there is room: %s", error)
+            self._beat_due = moment + _FULL_PAUSE
+            return
         # When Redis was away the leases of the living have ended, too: they get a beat's time to renew them.
         if moment - self._beaten < 2 * self._beat_period and (recovered := self._batches.recover()):
             log.warning("took back %d jobs of workers that are gone", recovered)
-        self._beaten = moment
+        self._beaten, self._beat_due = moment, moment + self._beat_period
+
+    def _mind_the_clock(self) -> None:
+        """Notice when the wall clock is set back: what is on the queue would wait for so much longer."""
+        ahead = _wall_clock_ahead()
+        if ahead < self._wall_clock_ahead - _SET_BACK:
+            log.warning("the clock was set back by %.0f s: all that waits is due", self._wall_clock_ahead - ahead)
+            self._batches.wait_no_more()
+        self._wall_clock_ahead = ahead
 
     def _take_batch(self) -> bool:
         """Take what there is and can run; whether that was all."""
@@ -214,3 +233,8 @@ class ConcurrentWorker(BaseWorker):
             log.info("worker %s: stopped, %d jobs given back", self.name[:8], given_back)
         except redis.RedisError as error:
             log.warning("queue away, %d jobs left to the reconciler: %s", len(self._pool.jobs), error)
+
+
+def _wall_clock_ahead() -> float:
+    """How far the clock that can be set is ahead of the one that cannot, seconds."""
+    return time.time() - time.monotonic()

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -13,7 +14,7 @@ import specs
 from datahog.wiring import Wiring
 from persistence.dynamodb import Unavailable
 from persistence.records import CloseReason, Delivery, DeliveryStatus
-from persistence.times import from_text
+from persistence.times import from_text, to_text
 from tests.system import SECRET
 from tests.unit.rq_state import DELIVER, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
@@ -234,6 +235,33 @@ def test_too_early_is_no_attempt(make: Make, stub: StubServer) -> None:
     wait = make()("r1")
 
     assert wait == pytest.approx(105, abs=7)
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(make: Make, stub: StubServer) -> None:
+    stub.replies = [Reply(500)]
+    make()("r1")
+
+    make(ahead=-3600)("r1")
+
+    assert len(stub.asked) == 2
+
+
+def test_a_request_whose_last_job_ended_after_the_clock_was_set_back_is_delivered_at_once(
+    wiring: Wiring, make: Make, stub: StubServer
+) -> None:
+    deadline = datetime.now(UTC) + timedelta(days=1)
+    providers = [("gas", "http://gas"), ("water", "http://water")]
+    request, _ = wiring.requests.create("r1", providers, f"{stub.url}/callback", deadline=deadline, content={})
+    gas, water = request.jobs
+    wiring.requests.finish_job(request.attempt(gas), b"1")
+    ended = wiring.requests.finish_job(request.attempt(water), b"2")
+    assert ended
+    earlier_job_ended_later = replace(ended, ended_at=to_text(datetime.now(UTC) + timedelta(hours=1)))
+
+    make().first(earlier_job_ended_later)
+
     assert len(stub.asked) == 1
 
 

@@ -268,6 +268,18 @@ def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..
     assert 8 < due - time.time() < 12
 
 
+def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
+    create()
+    stub.replies = [Reply(500)]
+    make()("r1", "gas")
+
+    make(clock=lambda: utc_now() - timedelta(hours=1))("r1", "gas")
+
+    assert len(stub.asked) == 2
+
+
 def test_a_result_larger_than_the_limit_fails_the_job_with_a_reason(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:

@@ -248,6 +248,46 @@ def test_failures_in_a_row_open_the_breaker_for_all_workers(queue: Queue, make: 
     assert ids_of(worker.take(10)) == expected[:1]
 
 
+def test_when_the_clock_was_set_back_a_provider_held_back_is_looked_at(
+    queue: Queue, worker: Batches, clock: Clock
+) -> None:
+    clock.now += 3600
+    fail(worker, queue, 3)
+    expected = put(queue, 10)
+    assert worker.take(10) == []
+    clock.now -= 3600
+
+    worker.wait_no_more()
+
+    assert ids_of(worker.take(10)) == expected[:1]
+
+
+def test_when_the_clock_was_set_back_what_was_put_for_later_is_due(queue: Queue, worker: Batches) -> None:
+    expected = put(queue, 3, wait=3600)
+    assert worker.take(10) == []
+
+    worker.wait_no_more()
+    worker.wait_no_more()
+
+    assert sorted(ids_of(worker.take(10))) == expected
+
+
+def test_when_the_clock_was_set_back_a_lease_lasts_no_longer_than_a_new_one(
+    queue: Queue, make: Make, clock: Clock
+) -> None:
+    clock.now += 3600
+    put(queue, 1)
+    make("dead").take(1)
+    clock.now -= 3600
+    worker = make("alive")
+
+    worker.wait_no_more()
+
+    assert worker.recover() == 0
+    clock.now += LEASE + 1
+    assert worker.recover() == 1
+
+
 def test_fewer_failures_or_one_success_between_do_not(queue: Queue, worker: Batches) -> None:
     fail(worker, queue, 2)
     put(queue, 1)

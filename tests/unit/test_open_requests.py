@@ -149,3 +149,12 @@ def test_without_redis_any_number_may_be_open(world: World) -> None:
     requests = OpenRequests(nowhere, world.still_open, "aggregator", quota=1)
 
     assert [_open(requests, world) for _ in range(5)] == [None] * 5
+
+
+def test_when_the_clock_was_set_back_what_has_ended_still_makes_room(make: Any, world: World) -> None:
+    requests = make(3)
+    for _ in range(3):
+        _open(requests, world, ends=True)
+    world.now -= 3600
+
+    assert _open(requests, world) is None

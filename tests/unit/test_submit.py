@@ -200,6 +200,16 @@ def test_too_early_is_no_attempt(make: Make, stub: StubServer) -> None:
 
 
 @pytest.mark.usefixtures("created")
+def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(make: Make, stub: StubServer) -> None:
+    stub.replies = [problem(503)]
+    make()("r1")
+
+    make(ahead=-3600)("r1")
+
+    assert len(stub.asked) == 2
+
+
+@pytest.mark.usefixtures("created")
 def test_at_the_deadline_it_has_failed_with_the_last_reason(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [problem(503, "away")]
     make(ahead=3590)("r1")

@@ -1,0 +1,100 @@
+"""Clocks that are set by an hour in mid-run: nothing is lost or counted twice, and nothing waits for an hour."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.leftovers import open_records, queued
+from tests.faults.load import assert_complete_and_accepted_once, some_under_way
+from tests.faults.providers import SIMULATED
+from tests.system import System, eventually, providers_file
+
+pytestmark = pytest.mark.timeout(240)
+
+HOUR = 3600
+PROCESSES = ("aggregator", "client", "worker", "reconciler")
+# Seconds until what was under way must have ended: much less than the hour.
+SETTLED = 60
+
+
+class WallClock:
+    """The wall clock of some processes, by libfaketime; it can be set while they run."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "clock"
+        self.set(0)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What makes a process go by this clock."""
+        return {
+            "LD_PRELOAD": str(_library()),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_RESET": "1",
+        }
+
+    def set(self, seconds: int) -> None:
+        """Have it go ahead of the true time by so much."""
+        draft = self._file.with_suffix(".draft")
+        draft.write_text(f"{seconds:+d}\n")
+        draft.replace(self._file)
+
+    def works(self) -> bool:
+        """Whether a process does go by it here."""
+        command = (sys.executable, "-c", "import time; print(time.time())")
+        self.set(HOUR)
+        try:
+            answer = subprocess.run(
+                command, env=os.environ | self.variables, capture_output=True, text=True, check=False, timeout=30
+            )
+            return answer.returncode == 0 and float(answer.stdout) > time.time() + HOUR / 2
+        finally:
+            self.set(0)
+
+
+def _library() -> Path | None:
+    spec = importlib.util.find_spec("libfaketime")
+    places = (spec.submodule_search_locations or []) if spec else []
+    return next((found for place in places for found in Path(place).rglob("libfaketime.so.1")), None)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> WallClock:
+    """A clock that can be set; skips where there can be none, but not in CI."""
+    clock = WallClock(tmp_path)
+    if _library() is None or not clock.works():
+        assert not os.environ.get("CI"), "libfaketime does not work here"
+        pytest.skip("the clock of a process cannot be set here: its libfaketime is for Linux on x86-64")
+    return clock
+
+
+def test_a_clock_set_forward_and_back_in_mid_run_loses_nothing_and_keeps_nobody_waiting(
+    clock: WallClock, tmp_path: Path, make_system: Callable[..., System]
+) -> None:
+    (tmp_path / "providers.yaml").write_text(providers_file(breaker={"failures": 3, "openSeconds": 1}))
+    system = make_system(heal_after=2, simulator_failure_rate=0.6)
+    system.start("dynamodb", "redis", "tables", "simulator")
+    system.environment = clock.variables
+    system.start(*PROCESSES)
+
+    forward = some_under_way(system, 20)
+    clock.set(HOUR)
+    assert_complete_and_accepted_once(system, forward, SETTLED)
+    back = some_under_way(system, 20)
+    clock.set(0)
+    asked_then = system.ask(*SIMULATED)
+
+    assert_complete_and_accepted_once(system, [*back, asked_then], SETTLED)
+    assert "the clock was set back by 3600 s" in system.log("worker")
+    for name in PROCESSES:
+        assert system.exit_code(name) is None, name
+    eventually(lambda: not queued(system))
+    eventually(lambda: not open_records(system))
