@@ -69,8 +69,15 @@ class Aggregator:
         self._default_deadline = timedelta(seconds=default_deadline)
         self._job_updates = JobUpdates(requests, result_limit=result_limit)
         self._clock = clock
-        self.get_health = health.get_health
-        self.get_readiness = health.get_readiness
+        self._health = health
+
+    async def get_health(self) -> ConnexionResponse:
+        """This process serves."""
+        return self._health.alive()
+
+    async def get_readiness(self) -> ConnexionResponse:
+        """All is there that requests need, or else a problem that says what is not."""
+        return await self._health.ready()
 
     def list_providers(self) -> ConnexionResponse:
         """Every provider that a request may name."""

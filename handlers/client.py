@@ -56,9 +56,16 @@ class Client:
         self._long_polls = long_polls
         self._default_deadline = timedelta(seconds=default_deadline)
         self._clock = clock
-        self.get_health = health.get_health
-        self.get_readiness = health.get_readiness
+        self._health = health
         self._known = KnownProviders(aggregator)
+
+    async def get_health(self) -> ConnexionResponse:
+        """This process serves."""
+        return self._health.alive()
+
+    async def get_readiness(self) -> ConnexionResponse:
+        """All is there that requests need, or else a problem that says what is not."""
+        return await self._health.ready()
 
     def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:
         """Write a request down; a worker submits it."""

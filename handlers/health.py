@@ -4,9 +4,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from connexion.lifecycle import ConnexionResponse
-from starlette.concurrency import run_in_threadpool
 
 from handlers.answers import answer
 from handlers.problems import Problem
@@ -14,31 +14,34 @@ from handlers.problems import Problem
 log = logging.getLogger(__name__)
 
 # Seconds. What does not answer within the first is away; an outcome holds for the second, as nobody needs a key to ask.
-_PATIENCE = 3.0
-_REMEMBERED = 1.0
+PATIENCE = 3.0
+REMEMBERED = 1.0
 
 # Raises, or returns a reason, when something is not as it should be.
 Check = Callable[[], str | None]
 
 
 class Health:
-    """The operations of both APIs that need no key. `checks` are made side by side, by their names in the document."""
+    """What both APIs say of themselves. `checks` are made side by side, by their names in the documents."""
 
     def __init__(self, checks: Mapping[str, Check], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._checks = checks
         self._clock = clock
+        # Its own, as those of the requests may all wait for an engine that hangs.
+        self._threads = ThreadPoolExecutor(len(checks), "health")
+        self._running: dict[str, Future[str | None]] = {}
         self._checking = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failed: dict[str, str] = {}
 
-    def get_health(self) -> ConnexionResponse:
+    def alive(self) -> ConnexionResponse:
         """This process serves; no more is looked at."""
         return answer({"status": "ok"})
 
-    async def get_readiness(self) -> ConnexionResponse:
-        """What is there and what is not."""
+    async def ready(self) -> ConnexionResponse:
+        """All is there. Raises Problem with what is not."""
         async with self._checking:
-            if self._clock() - self._checked_at >= _REMEMBERED:
+            if self._clock() - self._checked_at >= REMEMBERED:
                 self._failed = await self._check_all()
                 self._checked_at = self._clock()
             failed = self._failed
@@ -50,18 +53,21 @@ class Health:
 
     async def _check_all(self) -> dict[str, str]:
         """Why each check that has failed has."""
-        running = {name: asyncio.create_task(_made(check)) for name, check in self._checks.items()}
-        await asyncio.wait(running.values(), timeout=_PATIENCE)
+        for name, check in self._checks.items():
+            # One that hangs since an earlier time is waited for, and not begun again.
+            if name not in self._running or self._running[name].done():
+                self._running[name] = self._threads.submit(_made, check)
+        await asyncio.wait([asyncio.wrap_future(running) for running in self._running.values()], timeout=PATIENCE)
         reasons = {
-            name: task.result() if task.done() else f"no answer within {_PATIENCE:g} s"
-            for name, task in running.items()
+            name: running.result() if running.done() else f"no answer within {PATIENCE:g} s"
+            for name, running in self._running.items()
         }
         return {name: reason for name, reason in reasons.items() if reason}
 
 
-async def _made(check: Check) -> str | None:
+def _made(check: Check) -> str | None:
     try:
-        return await run_in_threadpool(check)
+        return check()
     except Exception as error:
         # Whoever asks needs no key, and is told no more than that.
         log.warning("a check of readiness has failed: %s", error)

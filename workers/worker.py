@@ -1,6 +1,7 @@
 """The RQ worker: runs many jobs at once on threads, taking and ending them in batches, until it is told to stop."""
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -62,7 +63,9 @@ class ConcurrentWorker(BaseWorker):
         """Waits until Redis answers."""
         self._stopping = False
         self._until_redis_answers(connection.ping)
-        super().__init__(list(queues), connection=connection, serializer=JSONSerializer, worker_ttl=60)
+        super().__init__(
+            list(queues), connection=connection, serializer=JSONSerializer, worker_ttl=max(60, math.ceil(lease))
+        )
         self.birth_date = self.last_heartbeat = now()
         self._grace = grace
         self._batches = Batches(connection, queues, worker=self.name, lease=lease)

@@ -142,7 +142,8 @@ def test_every_example_of_a_problem_is_one_that_comes(document: dict[str, Any]) 
         # What the receiver of a callback answers has no content.
         for example in response.get("content", {}).get(PROBLEM, {}).get("examples", {}).values():
             value = example["value"]
-            problem = Problem(value["type"].rsplit("/", 1)[1], value["detail"], known=value.get("known"))
+            members = {name: value[name] for name in ("known", "checks") if name in value}
+            problem = Problem(value["type"].rsplit("/", 1)[1], value["detail"], **members)
 
             assert value == problem.document
 

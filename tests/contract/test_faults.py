@@ -87,7 +87,7 @@ def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
 
 def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     # Handlers that lack all their parts: whatever they are asked, they fail.
-    broken = Client(*cast(Any, [None] * 6), default_deadline=1)
+    broken = Client(*cast(Any, [None] * 7), default_deadline=1)
     app = build_app(specs.CLIENT, broken, **_OPTIONS)
 
     with caplog.at_level(logging.ERROR):
@@ -103,5 +103,5 @@ def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFix
 def test_a_document_without_its_handlers_fails_at_the_start() -> None:
     app = build_app(specs.CLIENT, object(), **_OPTIONS)
 
-    with pytest.raises(ResolverError, match="create_request"), TestClient(app):
+    with pytest.raises(ResolverError, match="get_health"), TestClient(app):
         pass

@@ -186,6 +186,7 @@ def reconciler(wiring: Wiring, ahead: float) -> Reconciler:
         DueIndex(wiring._aggregator_table),
         DueIndex(wiring._client_table),
         wiring.queue,
+        wiring.heartbeats,
         period=60,
         delivery_timeout=_DELIVERY_TIMEOUT,
         clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
