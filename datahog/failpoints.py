@@ -6,8 +6,9 @@ that runs in production has no line for it.
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +26,8 @@ TESTING = "DATAHOG_TESTING"
 class Failpoint:
     """Where the program, one of the command line's, dies: `when` the method is called, or has returned.
 
-    `method` is `module:Class.method`, `about` what its first argument must be, if it is called for several things.
+    `method` is `module:Class.method`, `about` what its first argument must be, or have in it, if it is called for
+    several things.
     """
 
     name: str
@@ -36,15 +38,20 @@ class Failpoint:
 
 
 _CALL = "workers.operations:Operations.call"
+_COUNT = "handlers.open_requests:OpenRequests.count"
 _CLOSE = "persistence.requests:Requests.close"
 _FINISH = "persistence.requests:Requests.finish_job"
 _STORE = "persistence.results:Results.store"
 _PUT = "workers.queue:Queue.put"
 _PUT_MISSING = "workers.queue:Queue.put_missing"
+_DROP = "workers.queue:Queue.drop"
+_START_ANEW = "persistence.deliveries:Deliveries.start_anew"
+_END = "workers.batches:Batches.end"
 _LOOK_AGAIN = "persistence.items:Items.look_again"
 
 FAILPOINTS = (
     # A person asks the client, or cancels; the aggregator calls it back.
+    Failpoint("client.create.counted", "client", "after", _COUNT),
     Failpoint("client.create.written", "client", "after", "persistence.retrievals:Retrievals.create"),
     Failpoint("client.create.enqueued", "client", "after", _PUT),
     Failpoint("client.cancel.written", "client", "after", "persistence.retrievals:Retrievals.request_cancel"),
@@ -55,28 +62,38 @@ FAILPOINTS = (
     Failpoint("submit.sent", "worker", "after", _CALL, "createRequest"),
     Failpoint("submit.accepted", "worker", "after", "persistence.retrievals:Retrievals.accepted"),
     Failpoint("submit.failed", "worker", "after", "persistence.retrievals:Retrievals.submission_failed"),
+    Failpoint("submit.refused", "worker", "after", "persistence.retrievals:Retrievals.refused"),
     Failpoint("submit.cancel.sent", "worker", "after", _CALL, "cancelRequest"),
     Failpoint("submit.cancelled", "worker", "after", "persistence.retrievals:Retrievals.cancelled"),
     # The aggregator is asked for a request, or told what to do with it.
     Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.claim"),
+    Failpoint("aggregator.create.refused", "aggregator", "before", "persistence.idempotency:IdempotencyKeys.release"),
+    Failpoint("aggregator.create.counted", "aggregator", "after", _COUNT),
     Failpoint("aggregator.create.written", "aggregator", "after", "persistence.requests:Requests.create"),
     Failpoint("aggregator.create.enqueued", "aggregator", "after", _PUT, "fetch"),
     Failpoint("aggregator.create.answered", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.answered"),
     Failpoint("aggregator.cancel.written", "aggregator", "after", _CLOSE),
-    Failpoint("aggregator.cancel.dropped", "aggregator", "after", "workers.queue:Queue.drop"),
+    Failpoint("aggregator.cancel.dropped", "aggregator", "after", _DROP),
+    Failpoint("aggregator.retry.kept", "aggregator", "after", "persistence.requests:Requests.keep_results"),
     Failpoint("aggregator.retry.written", "aggregator", "after", "persistence.requests:Requests.retry"),
-    Failpoint("aggregator.redeliver.written", "aggregator", "after", "persistence.deliveries:Deliveries.start_anew"),
+    Failpoint("aggregator.redeliver.written", "aggregator", "after", _START_ANEW),
+    Failpoint("aggregator.redeliver-all.written", "aggregator", "after", _START_ANEW),
+    Failpoint("aggregator.update.stored", "aggregator", "after", _STORE),
     Failpoint("aggregator.update.written", "aggregator", "after", _FINISH),
+    Failpoint("aggregator.update.dropped", "aggregator", "after", _DROP),
     # A worker fetches from a provider.
     Failpoint("fetch.taken", "worker", "before", "workers.pool:Pool.submit"),
     Failpoint("fetch.got", "worker", "after", "workers.http:Http.send", "GET"),
     Failpoint("fetch.stored", "worker", "after", _STORE),
+    Failpoint("fetch.one-ended", "worker", "after", _FINISH),
     Failpoint("fetch.ended", "worker", "after", _FINISH),
     Failpoint("fetch.gave-up", "worker", "after", "persistence.requests:Requests.fail_job"),
     Failpoint("fetch.failed", "worker", "after", "persistence.requests:Requests.record_failure"),
     Failpoint("fetch.requeued", "worker", "after", _PUT, "fetch"),
     Failpoint("fetch.closed", "worker", "after", _CLOSE),
-    Failpoint("fetch.finished", "worker", "before", "workers.batches:Batches.end", "Ended"),
+    Failpoint("fetch.dropped", "worker", "after", _DROP),
+    Failpoint("fetch.place-given-back", "worker", "before", _END, "place"),
+    Failpoint("fetch.finished", "worker", "before", _END, "Ended"),
     # A worker delivers a result.
     Failpoint("deliver.posting", "worker", "before", _CALL, "deliverResult"),
     Failpoint("deliver.posted", "worker", "after", _CALL, "deliverResult"),
@@ -85,6 +102,7 @@ FAILPOINTS = (
     Failpoint("deliver.requeued", "worker", "after", _PUT, "deliver"),
     # The reconciler heals.
     Failpoint("reconcile.closed", "reconciler", "after", _CLOSE),
+    Failpoint("reconcile.dropped", "reconciler", "after", _DROP),
     Failpoint("reconcile.request.put", "reconciler", "after", _PUT_MISSING, "fetch"),
     Failpoint("reconcile.request.looked", "reconciler", "after", _LOOK_AGAIN, "Request"),
     Failpoint("reconcile.retrieval.put", "reconciler", "after", _PUT_MISSING, "submit"),
@@ -95,6 +113,10 @@ _NAMES = tuple(failpoint.name for failpoint in FAILPOINTS)
 
 def lay(program: str, environment: Mapping[str, str]) -> None:
     """Lay the program's failpoints around their methods if the environment names any. Raises SettingsError."""
+    for name in environment:
+        # Who has mistyped it would take a run in which nothing died for a good one.
+        if name != VARIABLE and get_close_matches(name, [VARIABLE], cutoff=0.9):
+            raise SettingsError(f"{name}: no such setting; {VARIABLE} is one")
     value = environment.get(VARIABLE)
     if not value:
         return
@@ -123,7 +145,7 @@ def _surround(failpoint: Failpoint, is_named: Callable[[str], bool]) -> None:
 
     @wraps(method)
     def surrounded(self: Any, *arguments: Any, **options: Any) -> Any:
-        here = failpoint.about in (None, _what(arguments[0]) if arguments else None) and is_named(failpoint.name)
+        here = failpoint.about in (None, *_subjects(arguments[:1])) and is_named(failpoint.name)
         if here and failpoint.when == "before":
             _die(failpoint)
         returned = method(self, *arguments, **options)
@@ -134,13 +156,18 @@ def _surround(failpoint: Failpoint, is_named: Callable[[str], bool]) -> None:
     setattr(owner, method_name, surrounded)
 
 
-def _what(argument: Any) -> str | None:
-    """An operationId or an HTTP method itself, the function of a step; of anything else its class."""
-    if isinstance(argument, list):
-        return _what(argument[0]) if argument else None
-    if isinstance(argument, str):
-        return argument
-    return getattr(argument, "function", type(argument).__name__)
+def _subjects(arguments: Iterable[Any]) -> Iterator[str]:
+    """What a call is about: an operationId or an HTTP method itself, a step's function; of anything else its class."""
+    for argument in arguments:
+        if isinstance(argument, list):
+            yield from _subjects(argument)
+        elif isinstance(argument, str):
+            yield argument
+        elif getattr(argument, "goes_on", False):
+            # Not an end: a job that only gives its place back.
+            yield "place"
+        else:
+            yield getattr(argument, "function", type(argument).__name__)
 
 
 def _die(failpoint: Failpoint) -> None:

@@ -68,6 +68,14 @@ def test_failpoints_are_refused_outside_of_tests_and_where_there_is_none(setting
     assert what in line
 
 
+def test_a_mistyped_failpoint_variable_is_refused() -> None:
+    process = start("worker", DATAHOG_FAILPOINT="fetch.got", DATAHOG_TESTING="1")
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2
+    assert errors == "datahog worker: DATAHOG_FAILPOINT: no such setting; DATAHOG_FAILPOINTS is one\n"
+
+
 @pytest.mark.parametrize("options", ["foo=1", "socket_timeout=secret"])
 def test_a_wrong_option_of_the_redis_url_is_one_line_that_does_not_repeat_it(options: str) -> None:
     process = start("reconciler", DATAHOG_REDIS_URL=f"redis://127.0.0.1:9/0?{options}")

@@ -1,7 +1,8 @@
 """A scene: one failpoint of one system, and what the scenes ask of it."""
 
 import json
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import redis
 import requests
 
 from datahog.failpoints import Failpoint
+from datahog.wiring import Wiring
+from persistence.results import INLINE_LIMIT
 from specs.operations import operations
 from tests.faults.load import accepted_callbacks
 from tests.faults.providers import path_of
@@ -26,6 +29,7 @@ class Scene:
     receiver: Receiver
     failpoint: Failpoint
     armed: Path
+    _called_before: dict[str, int] = field(default_factory=dict)
 
     @property
     def hook(self) -> str:
@@ -38,8 +42,13 @@ class Scene:
 
     def provider(self, name: str, *answers: Answer) -> str:
         """Have a provider answer so; returns its name."""
+        self._called_before[name] = len(self.receiver.calls(path_of(name)))
         self.receiver.answers(path_of(name), *answers or [Answer(200, body=b'{"amount": 22.27}')])
         return name
+
+    def large(self) -> str:
+        """The name of a provider whose result is kept in items of its own, as large ones are."""
+        return self.provider("steady", Answer(200, body=json.dumps(large_result()).encode()))
 
     def steady(self) -> str:
         """The name of a provider that answers at once."""
@@ -49,9 +58,9 @@ class Scene:
         """The name of a provider that always fails."""
         return self.provider("failing", Answer(500, body=b"#fail"))
 
-    def hand_over(self, provider: str, **members: Any) -> str:
+    def hand_over(self, *providers: str, **members: Any) -> str:
         """Ask the aggregator; returns the request's id."""
-        return self.system.hand_over(provider, callback_url=self.receiver.url(self.hook), **members)
+        return self.system.hand_over(*providers, callback_url=self.receiver.url(self.hook), **members)
 
     def soon(self) -> dict[str, str]:
         """A deadline in a moment."""
@@ -69,6 +78,11 @@ class Scene:
         operation = operations(api)[operation_id]
         url = self.system.settings.api_urls[api] + operation.target(arguments or {})
         return requests.request(operation.method, url, headers=AUTHORIZED | headers, json=body, timeout=20)
+
+    def limited(self) -> dict[str, str]:
+        """The header of a caller whose open requests are counted."""
+        keys = Wiring(self.system.settings, {}).api_keys
+        return {"Authorization": f"Bearer {keys.create(self.failpoint.name, ['requests:write'])}"}
 
     def empty_redis(self) -> None:
         """Lose the queue."""
@@ -100,4 +114,10 @@ class Scene:
         record = eventually(lambda: (d := self.system.look(request_id))["delivery"]["status"] == "SUCCEEDED" and d)
         assert record["status"] == status
         for job in record["jobs"]:
-            assert job["attempts"] <= len(self.receiver.calls(path_of(job["provider"])))
+            calls = len(self.receiver.calls(path_of(job["provider"])))
+            assert job["attempts"] <= calls - self._called_before[job["provider"]]
+
+
+def large_result() -> str:
+    """What no compression brings down to what is kept in the request's own item."""
+    return secrets.token_hex(10 * INLINE_LIMIT)

@@ -5,11 +5,12 @@ Before its first yield a scene arms its failpoint. One that yields again has to 
 
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 
 import specs
 from persistence.times import to_text, utc_now
-from tests.faults.failpoints.scene import Scene
+from tests.faults.failpoints.scene import Scene, large_result
 from tests.receiver import Answer
 from tests.system import eventually
 
@@ -26,6 +27,23 @@ def asked_client(scene: Scene) -> Playing:
     scene.is_at_the_client(newest["requestId"])
 
 
+def asked_again(scene: Scene) -> Playing:
+    """Who got no answer, and nothing was written down, asks again, as anybody does who has a quota."""
+    provider, caller, api = scene.steady(), scene.limited(), scene.failpoint.program
+    body: dict[str, object] = {"providers": [provider]}
+    if api == specs.AGGREGATOR:
+        body["callbackUrl"] = scene.receiver.url(scene.hook)
+    scene.arm()
+    scene.is_cut_off(api, "createRequest", body=body, **caller)
+    yield
+    answer = scene.call(api, "createRequest", body=body, **caller)
+    assert answer.status_code == 202
+    if api == specs.CLIENT:
+        scene.is_at_the_client(answer.json()["requestId"])
+    else:
+        scene.has_come_back()
+
+
 def client_cancels(scene: Scene) -> Playing:
     """A person cancels at the client, which dies before it answers."""
     request_id = _under_way_at_client(scene)
@@ -36,8 +54,8 @@ def client_cancels(scene: Scene) -> Playing:
 
 
 def client_asked(scene: Scene) -> Playing:
-    """A person has got an answer from the client; somebody else dies later."""
-    provider = scene.steady()
+    """A person has got an answer from the client; somebody dies later."""
+    provider = scene.large()
     scene.arm()
     request_id = scene.system.ask(provider)
     yield
@@ -53,6 +71,18 @@ def submission_fails(scene: Scene) -> Playing:
     yield
     scene.system.start("aggregator")
     scene.is_at_the_client(request_id)
+
+
+def submitted_too_late(scene: Scene) -> Playing:
+    """The deadline passes before a worker can submit; the client's request ends there."""
+    late = scene.soon()
+    scene.system.kill("worker", signal.SIGSTOP)
+    request_id = scene.system.ask(scene.steady(), **late)
+    eventually(lambda: datetime.now(UTC) > datetime.fromisoformat(late["deadline"]))
+    scene.arm()
+    scene.system.kill("worker", signal.SIGCONT)
+    yield
+    assert scene.system.read_until_ended(request_id)["status"] == "FAILED"
 
 
 def cancellation_submitted(scene: Scene) -> Playing:
@@ -77,6 +107,43 @@ def handed_over_with_a_key(scene: Scene) -> Playing:
     accepted = eventually(lambda: (answer := create(**key)).status_code == 202 and answer, 60, pause=0.5)
     scene.has_come_back()
     assert create(**key).json()["requestId"] == accepted.json()["requestId"]
+
+
+def refused_with_a_key(scene: Scene) -> Playing:
+    """What is refused keeps no key: who asks again is refused in the same way, once the dead one's hold is over."""
+    body = {"providers": ["nobody"], "callbackUrl": scene.receiver.url(scene.hook)}
+    key = {"Idempotency-Key": scene.hook}
+    create = partial(scene.call, specs.AGGREGATOR, "createRequest", None, body)
+    scene.arm()
+    scene.is_cut_off(specs.AGGREGATOR, "createRequest", body=body, **key)
+    yield
+    yield
+    assert eventually(lambda: (answer := create(**key)).status_code != 409 and answer, 60, pause=0.5).status_code == 422
+
+
+def retried_again(scene: Scene) -> Playing:
+    """What a request has was kept for a retry that did not begin; who got no answer tells it again."""
+    scene.provider("twice", *[Answer(500)] * 2, Answer(200, body=b"1"))
+    request_id = scene.hand_over(scene.large(), "twice")
+    eventually(lambda: scene.system.look(request_id)["delivery"]["status"] == "SUCCEEDED")
+    scene.arm()
+    scene.is_cut_off(specs.AGGREGATOR, "retryRequest", {"requestId": request_id})
+    yield
+    assert scene.system.look(request_id)["status"] == "PARTIAL"
+    assert scene.system.order(request_id, "retry").status_code == 202
+    assert eventually(lambda: (d := scene.system.look(request_id))["status"] == "COMPLETE" and d)
+    eventually(lambda: len({call.webhook_id for call in scene.receiver.calls(scene.hook)}) == 2)
+
+
+def all_redelivered(scene: Scene) -> Playing:
+    """What could not be delivered is to be delivered again; the aggregator dies before all of it is on the queue."""
+    scene.receiver.answers(scene.hook, Answer(410), Answer(204))
+    request_id = scene.hand_over(scene.steady())
+    record = eventually(lambda: (d := scene.system.look(request_id))["delivery"]["status"] == "FAILED" and d)
+    scene.arm()
+    scene.is_cut_off(specs.AGGREGATOR, "redeliverFailed", body={"since": record["createdAt"]})
+    yield
+    scene.has_come_back()
 
 
 def told_to(verb: str, status: str) -> Callable[[Scene], Playing]:
@@ -110,12 +177,15 @@ def updated(scene: Scene) -> Playing:
     """A job is ended by hand, and the aggregator dies before it answers."""
     provider = scene.failing()
     request_id = scene.hand_over(provider)
-    update = {"provider": provider, "status": "DONE", "result": 1}
+    update = {"provider": provider, "status": "DONE", "result": large_result()}
     scene.arm()
     scene.is_cut_off(specs.AGGREGATOR, "updateJob", {"id": request_id}, update)
     yield
-    scene.has_come_back()
+    if scene.failpoint.name != "aggregator.update.stored":
+        scene.has_come_back()
+    # Told again, it is done if it was not, and confirmed if it was.
     assert scene.call(specs.AGGREGATOR, "updateJob", {"id": request_id}, update).status_code == 200
+    scene.has_come_back()
 
 
 def handed_over(*answers: Answer, provider: str = "steady", status: str = "COMPLETE") -> Callable[[Scene], Playing]:
@@ -129,6 +199,33 @@ def handed_over(*answers: Answer, provider: str = "steady", status: str = "COMPL
         scene.has_come_back(status)
 
     return play
+
+
+def large_handed_over(scene: Scene) -> Playing:
+    """The result is so large that its parts are written before the job ends."""
+    provider = scene.large()
+    scene.arm()
+    scene.hand_over(provider)
+    yield
+    scene.has_come_back()
+
+
+def one_of_two(scene: Scene) -> Playing:
+    """The first of two jobs has ended, which the request has not, when the worker dies that does both."""
+    providers = [scene.steady(), scene.provider("slow", Answer(200, body=b"2", delay=1))]
+    scene.arm()
+    scene.hand_over(*providers)
+    yield
+    scene.has_come_back()
+
+
+def slow_callback(scene: Scene) -> Playing:
+    """The receiver takes its time, while the place at the provider is given back."""
+    scene.receiver.answers(scene.hook, Answer(204, delay=1))
+    scene.arm()
+    scene.hand_over(scene.steady())
+    yield
+    scene.has_come_back()
 
 
 def refused_callback(scene: Scene) -> Playing:
@@ -186,6 +283,7 @@ def _under_way_at_client(scene: Scene) -> str:
 
 _TRIED_TWICE = (Answer(500), Answer(200, body=b"1"))
 SCENES: dict[str, Callable[[Scene], Playing]] = {
+    "client.create.counted": asked_again,
     "client.create.written": asked_client,
     "client.create.enqueued": asked_client,
     "client.cancel.written": client_cancels,
@@ -195,25 +293,35 @@ SCENES: dict[str, Callable[[Scene], Playing]] = {
     "submit.sent": client_asked,
     "submit.accepted": client_asked,
     "submit.failed": submission_fails,
+    "submit.refused": submitted_too_late,
     "submit.cancel.sent": cancellation_submitted,
     "submit.cancelled": cancellation_submitted,
     "aggregator.create.claimed": handed_over_with_a_key,
+    "aggregator.create.refused": refused_with_a_key,
+    "aggregator.create.counted": asked_again,
     "aggregator.create.written": handed_over_with_a_key,
     "aggregator.create.enqueued": handed_over_with_a_key,
     "aggregator.create.answered": handed_over_with_a_key,
     "aggregator.cancel.written": cancelled,
     "aggregator.cancel.dropped": cancelled,
+    "aggregator.retry.kept": retried_again,
     "aggregator.retry.written": told_to("retry", "FAILED"),
     "aggregator.redeliver.written": told_to("redeliver", ""),
+    "aggregator.redeliver-all.written": all_redelivered,
+    "aggregator.update.stored": updated,
     "aggregator.update.written": updated,
+    "aggregator.update.dropped": updated,
     "fetch.taken": handed_over(),
     "fetch.got": handed_over(),
-    "fetch.stored": handed_over(),
+    "fetch.stored": large_handed_over,
+    "fetch.one-ended": one_of_two,
     "fetch.ended": handed_over(),
     "fetch.gave-up": handed_over(Answer(500), provider="twice", status="FAILED"),
     "fetch.failed": handed_over(*_TRIED_TWICE),
     "fetch.requeued": handed_over(*_TRIED_TWICE),
     "fetch.closed": deadline_passes("worker"),
+    "fetch.dropped": deadline_passes("worker"),
+    "fetch.place-given-back": slow_callback,
     "fetch.finished": handed_over(),
     "deliver.posting": handed_over(),
     "deliver.posted": handed_over(),
@@ -221,6 +329,7 @@ SCENES: dict[str, Callable[[Scene], Playing]] = {
     "deliver.failed": refused_callback,
     "deliver.requeued": refused_callback,
     "reconcile.closed": deadline_passes("reconciler"),
+    "reconcile.dropped": deadline_passes("reconciler"),
     "reconcile.request.put": queue_lost,
     "reconcile.request.looked": queue_lost,
     "reconcile.retrieval.put": queue_lost,
