@@ -118,7 +118,7 @@ def refused_with_a_key(scene: Scene) -> Playing:
     scene.is_cut_off(specs.AGGREGATOR, "createRequest", body=body, **key)
     yield
     yield
-    assert eventually(lambda: (answer := create(**key)).status_code != 409 and answer, 60, pause=0.5).status_code == 422
+    assert eventually(lambda: (status := create(**key).status_code) != 409 and status, 60, pause=0.5) == 422
 
 
 def retried_again(scene: Scene) -> Playing:
