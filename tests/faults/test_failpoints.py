@@ -78,11 +78,12 @@ def _play_all(failpoints: Sequence[Failpoint], outcomes: Healed, directory: Path
                         if next(playing, playing) is playing:
                             outcomes[failpoint.name].set_result(time.monotonic() - began)
                         else:
-                            waiting.append((failpoint, playing, began))
-                for failpoint, playing, began in waiting:
+                            waiting.append((failpoint, playing, time.monotonic() - began))
+                for failpoint, playing, seconds in waiting:
                     with _told(outcomes[failpoint.name]):
                         next(playing, None)
-                        outcomes[failpoint.name].set_result(time.monotonic() - began)
+                        # What it waited for was its turn, and who asks again.
+                        outcomes[failpoint.name].set_result(seconds)
     except BaseException as error:
         for failpoint in failpoints:
             if not outcomes[failpoint.name].done():

@@ -101,6 +101,8 @@ def handed_over_with_a_key(scene: Scene) -> Playing:
     scene.arm()
     scene.is_cut_off(specs.AGGREGATOR, "createRequest", body=body, **{"Idempotency-Key": scene.hook})
     yield
+    if scene.failpoint.name != "aggregator.create.claimed":
+        scene.has_come_back()
     # The key is held for half a minute by who has died.
     yield
     key = {"Idempotency-Key": scene.hook}
