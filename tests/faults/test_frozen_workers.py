@@ -27,7 +27,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
     (directory / "providers.yaml").write_text(json.dumps({"providers": providers}))
     settings = system_settings(directory, worker_lease=2, heal_after=1, reconciler_period=0.2, delivery_timeout=4)
     with System(settings, {"worker": "tests.faults.freezing"}) as running:
-        running.start()
+        running.start("dynamodb", "redis", "tables", "aggregator", "worker", "reconciler")
         running.start_another("worker")
         with redis.Redis.from_url(settings.redis_url) as connection:
             eventually(lambda: rq.Worker.count(connection=connection) == 2)
