@@ -20,14 +20,14 @@ _PROVIDERS = ("steady", "late", FREEZES)
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
-    """Two workers, whose jobs go to the other after a second of silence."""
+    """Two workers, whose jobs go to the other after two seconds of silence."""
     directory = tmp_path_factory.mktemp("frozen")
     options = {"retry": {"initialDelay": 0.1, "jitter": 0}}
     providers = {name: options | {"url": receiver.url(path_of(name))} for name in _PROVIDERS}
     (directory / "providers.yaml").write_text(json.dumps({"providers": providers}))
-    settings = system_settings(directory, worker_lease=1, heal_after=1, reconciler_period=0.2, delivery_timeout=4)
+    settings = system_settings(directory, worker_lease=2, heal_after=1, reconciler_period=0.2, delivery_timeout=4)
     with System(settings, {"worker": "tests.faults.freezing"}) as running:
-        running.start()
+        running.start("dynamodb", "redis", "tables", "aggregator", "worker", "reconciler")
         running.start_another("worker")
         with redis.Redis.from_url(settings.redis_url) as connection:
             eventually(lambda: rq.Worker.count(connection=connection) == 2)

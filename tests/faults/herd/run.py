@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from datahog.wiring import Wiring
+from persistence.dynamodb import Unavailable
 from persistence.records import RequestStatus
 from persistence.times import utc_now
 from tests.faults.herd.others import Others
@@ -160,9 +161,14 @@ def _fill(wiring: Wiring, world: World, jobs: int) -> list[str]:
 
     def put(number: int) -> str:
         request_id = f"waiting-{number}"
-        request, _ = wiring.requests.create(
-            request_id, [(DOWN, world.provider_url(DOWN))], world.hook_url(request_id), deadline=deadline, content={}
-        )
+        where = [(DOWN, world.provider_url(DOWN))], world.hook_url(request_id)
+        while True:
+            try:
+                request, _ = wiring.requests.create(request_id, *where, deadline=deadline, content={})
+                break
+            except Unavailable:
+                # The machine is busy; who asked would ask again.
+                continue
         wiring.queue.put(*fetch_steps(request, utc_now()))
         return request_id
 
