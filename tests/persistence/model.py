@@ -42,7 +42,13 @@ class Expected:
         if self.open_jobs:
             return RequestStatus.OPEN
         done = sum(job.status is JobStatus.DONE for job in self.jobs)
-        return RequestStatus.COMPLETE if done == len(self.jobs) else RequestStatus.PARTIAL if done else RequestStatus.FAILED
+        return (
+            RequestStatus.COMPLETE
+            if done == len(self.jobs)
+            else RequestStatus.PARTIAL
+            if done
+            else RequestStatus.FAILED
+        )
 
 
 @dataclass
@@ -146,11 +152,9 @@ class Model:
         assert (request.version, request.revision) == (expected.version, expected.revision)
         assert (request.status, request.open_jobs) == (expected.status, expected.open_jobs)
         assert request.deadline == expected.deadline
-        assert [(job.provider, job.status, job.attempts) for job in request.jobs] == [
-            (provider, job.status, job.attempts) for provider, job in zip(expected.providers, expected.jobs, strict=True)
-        ]
-        for provider, job in zip(expected.providers, expected.jobs, strict=True):
-            assert job.attempts <= self.calls[request.request_id, provider, expected.revision], provider
+        for job, provider, must in zip(request.jobs, expected.providers, expected.jobs, strict=True):
+            assert (job.provider, job.status, job.attempts) == (provider, must.status, must.attempts)
+            assert job.attempts <= self.calls[request.request_id, provider, expected.revision]
         delivery = request.delivery
         assert (delivery.status, delivery.attempts) == (expected.delivery, expected.delivery_attempts)
         assert delivery.round == expected.round

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 Write = Callable[[Mapping[str, Any]], bool]
 
 # Seconds. No turn takes that long, unless somebody waits for somebody whose turn it is not.
-_STUCK = 30
+_STUCK = 20
 
 
 class Killed(BaseException):
@@ -73,7 +73,8 @@ class Process:
     def kill(self) -> None:
         """Let it be no more."""
         self._killed = True
-        self.go_on()
+        if not self.over:
+            self.go_on()
 
     # For what runs in it.
 

@@ -1,9 +1,9 @@
 """A model test: whatever processes do at once, wherever they die, each request is what a plain model says it must be.
 
-Hypothesis makes up what happens: requests are created, workers take jobs and are stopped, killed or late at any of their
-steps, engines refuse or lose answers, Redis is emptied, time passes, providers and receivers answer as they like. Each
-write, and each record that anybody reads, is compared with the model at once (`watched`). In the end everything works
-again, and then all must come to rest: ended, delivered, and nothing left.
+Hypothesis makes up what happens: requests are created, workers take jobs and are stopped, killed or late at any of
+their steps, engines refuse or lose answers, Redis is emptied, time passes, providers and receivers answer as they like.
+Each write, and each record that anybody reads, is compared with the model at once (`watched`). In the end everything
+works again, and then all must come to rest: ended, delivered, and nothing left.
 
 `DATAHOG_TEST_EXAMPLES=1000 pytest tests/persistence/test_model.py --hypothesis-seed=1` searches for longer.
 """
@@ -18,24 +18,26 @@ import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, cast
 
 import pytest
 import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import persistence.requests
 from datahog.settings import Settings
 from datahog.wiring import dynamodb_client
 from handlers.callers import Caller
 from handlers.problems import Problem
+from persistence.due import OPEN, SHARDS, shard_of
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
-from persistence.records import Attempt, DeliveryStatus
+from persistence.items import Items
+from persistence.records import Attempt, DeliveryStatus, Request
 from persistence.tables import create_tables
-from persistence.tenants import DEFAULT_TENANT
 from persistence.times import to_text
 from persistence.transport import Transport
 from tests.persistence.model import Model
@@ -50,14 +52,21 @@ from workers.running import running
 pytestmark = pytest.mark.timeout(int(os.environ.get("DATAHOG_TEST_EXAMPLES", "0")) * 10 + 300)
 
 _EXAMPLES = int(os.environ.get("DATAHOG_TEST_EXAMPLES", "40"))
-_CALLER = Caller("tests", DEFAULT_TENANT, unlimited=True)
 _CALLBACK = "https://receivers.example/callback"
 # Seconds, and how many rounds of so many it may take until all is at rest: less than the longer deadline.
 _ROUND, _ROUNDS = 40, 40
 _DEADLINES = (90, 7200)
 
+_WISHES = (
+    "retry",
+    "redeliver",
+    "redeliver failed",
+    "cancel",
+    "create again",
+    "create with other content",
+)
 _replies = st.sampled_from(Reply)
-_interruptions = st.none() | st.tuples(st.integers(0, 4), st.sampled_from(Fate))
+_interruptions = st.none() | st.tuples(st.integers(0, 3), st.sampled_from(Fate))
 _any_one = st.integers(0, 7)
 
 
@@ -96,38 +105,41 @@ class Datahog(RuleBasedStateMachine):
         self._processes: list[Process] = []
         self._jobs: dict[Process, tuple[Batches, Taken]] = {}
         self._names = 0
+        # Of its own, so that it does not find what others could not deliver.
+        self._caller = Caller("tests", f"t-{uuid.uuid4().hex[:12]}", unlimited=True)
 
     # What people ask for.
 
-    @rule(count=st.integers(1, 4), wait=st.sampled_from(_DEADLINES), interruption=_interruptions)
-    def create(self, count: int, wait: int, interruption: Interruption) -> None:
+    @initialize(jobs=st.integers(1, 4))
+    def begin(self, jobs: int) -> None:
+        self.create(jobs, _DEADLINES[1], None)
+
+    @rule(jobs=st.integers(1, 4), wait=st.sampled_from(_DEADLINES), interruption=_interruptions)
+    def create(self, jobs: int, wait: int, interruption: Interruption) -> None:
         body = {
-            "providers": list(PROVIDERS)[:count],
+            "providers": list(PROVIDERS)[:jobs],
             "callbackUrl": _CALLBACK,
             "deadline": to_text(self._clock() + timedelta(seconds=wait)),
         }
-        request_id = f"r-{uuid.uuid4().hex[:12]}"
-        self._ask(lambda api: api.create_record(_CALLER, request_id, body), f"creator of {request_id}", interruption)
+        request_id = self._new_id()
+        self._ask(lambda api: api.create_record(self._caller, request_id, body), interruption)
 
     @precondition(lambda self: self._model.requests)
-    @rule(one=_any_one, same=st.booleans())
-    def create_again(self, one: int, same: bool) -> None:
+    @rule(one=_any_one, wish=st.sampled_from(_WISHES), interruption=_interruptions)
+    def ask(self, one: int, wish: str, interruption: Interruption) -> None:
         request_id = self._request_id(one)
         body = dict(self._model.requests[request_id].content)
-        if not same:
-            body["callbackUrl"] = _CALLBACK + "/other"
-        if self._clock() < datetime.fromisoformat(body["deadline"]):
-            self._ask(lambda api: api.create_record(_CALLER, request_id, body), "creator", None)
-
-    @precondition(lambda self: self._model.requests)
-    @rule(
-        one=_any_one,
-        operation=st.sampled_from(["cancel_request", "retry_request", "retry_request", "redeliver_request"]),
-        interruption=_interruptions,
-    )
-    def ask(self, one: int, operation: str, interruption: Interruption) -> None:
-        request_id = self._request_id(one)
-        self._ask(lambda api: getattr(api, operation)(_CALLER, request_id), f"{operation} {request_id}", interruption)
+        match wish:
+            case "create with other content":
+                body["callbackUrl"] = _CALLBACK + "/other"
+                self._ask(lambda api: api.create_record(self._caller, request_id, body), interruption)
+            case "create again":
+                self._ask(lambda api: api.create_record(self._caller, request_id, body), interruption)
+            case "redeliver failed":
+                since = {"since": to_text(self._clock() - timedelta(days=1))}
+                self._ask(lambda api: api.redeliver_failed(self._caller, since), interruption)
+            case _:
+                self._ask(lambda api: getattr(api, f"{wish}_request")(self._caller, request_id), interruption)
 
     @precondition(lambda self: self._model.requests)
     @rule(one=_any_one, number=st.integers(0, 3), result=st.none() | st.integers(0, 2), interruption=_interruptions)
@@ -137,22 +149,21 @@ class Datahog(RuleBasedStateMachine):
         body: dict[str, Any] = {"provider": providers[number % len(providers)], "status": "FAILED"}
         if result is not None:
             body |= {"status": "DONE", "result": result}
-        self._ask(lambda api: api.update_job(_CALLER, request_id, body), f"setter of {request_id}", interruption)
-
-    @precondition(lambda self: self._model.requests)
-    @rule(interruption=_interruptions)
-    def redeliver_failed(self, interruption: Interruption) -> None:
-        body = {"since": to_text(self._clock() - timedelta(days=1))}
-        self._ask(lambda api: api.redeliver_failed(_CALLER, body), "redeliverer", interruption)
+        self._ask(lambda api: api.update_job(self._caller, request_id, body), interruption)
 
     # What processes do.
 
-    @rule(wanted=st.integers(1, 4), reply=st.none() | _replies, interruption=_interruptions)
-    def take(self, wanted: int, reply: Reply | None, interruption: Interruption) -> None:
-        """A worker takes jobs; with a reply it goes on until that is all."""
-        for process in self._take(wanted, interruption):
-            while reply and process.asks and not process.over:
-                process.go_on(reply)
+    @rule(wanted=st.integers(1, 4), interruption=_interruptions)
+    def take(self, wanted: int, interruption: Interruption) -> None:
+        """A worker takes jobs, and waits for the answers of those it asks."""
+        self._take(wanted, interruption)
+
+    @rule(wanted=st.integers(1, 4), reply=_replies, interruption=_interruptions)
+    def work(self, wanted: int, reply: Reply, interruption: Interruption) -> None:
+        """A worker takes jobs, and goes on with the answer."""
+        for process in self._take(wanted, None):
+            if not process.over:
+                process.go_on(reply, interruption)
         self._forget()
 
     @precondition(lambda self: self._processes)
@@ -161,36 +172,33 @@ class Datahog(RuleBasedStateMachine):
         self._processes[one % len(self._processes)].go_on(reply, interruption)
         self._forget()
 
+    @rule(interruption=_interruptions)
+    def look(self, interruption: Interruption) -> None:
+        """A reconciler looks, besides those that are still at it."""
+        self._start("reconciler", lambda: self._parts().reconciler.look(), interruption)
+
+    @rule(one=st.none() | _any_one)
+    def beat(self, one: int | None) -> None:
+        """A worker renews the lease of one of its jobs, if it gets to it, and takes back what others have let go."""
+        if self._jobs and one is not None:
+            batches, taken = list(self._jobs.values())[one % len(self._jobs)]
+            batches.renew([taken])
+        self._batches("recoverer").recover()
+
+    # What befalls them.
+
     @precondition(lambda self: self._processes)
     @rule(one=_any_one)
     def kill(self, one: int) -> None:
         self._processes[one % len(self._processes)].kill()
         self._forget()
 
-    @rule(interruption=_interruptions)
-    def look(self, interruption: Interruption) -> None:
-        """A reconciler looks, besides those that are still at it."""
-        self._start("reconciler", lambda: self._parts().reconciler.look(), interruption)
-
-    @rule()
-    def recover(self) -> None:
-        self._batches("recoverer").recover()
-
-    @precondition(lambda self: self._jobs)
-    @rule(one=_any_one)
-    def renew(self, one: int) -> None:
-        batches, taken = list(self._jobs.values())[one % len(self._jobs)]
-        batches.renew([taken])
-
-    # What befalls them.
-
-    @rule(seconds=st.sampled_from([1, 6, LEASE + 1, 31, 100, 700]))
-    def wait(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([1, 6, LEASE + 1, 31, 100, 700]), flush=st.sampled_from([False, False, True]))
+    def wait(self, seconds: float, flush: bool) -> None:
+        """Time passes, and Redis may be emptied."""
         self._clock.advance(seconds=seconds)
-
-    @rule()
-    def flush(self) -> None:
-        self._engines.redis.flushall()
+        if flush:
+            self._engines.redis.flushall()
 
     def teardown(self) -> None:
         """Everything works again: all comes to rest. Not after a failure, nor when Hypothesis gave an example up."""
@@ -207,7 +215,7 @@ class Datahog(RuleBasedStateMachine):
             if self._is_at_rest():
                 break
             self._clock.advance(seconds=_ROUND)
-            self.recover()
+            self.beat(None)
             self.look(None)
             while taken := self._take(50, None):
                 for process in taken:
@@ -232,7 +240,7 @@ class Datahog(RuleBasedStateMachine):
     def _check_results(self) -> None:
         for request_id, expected in self._model.requests.items():
             process = self._start("reader", partial(self._read, request_id), None)
-            results, request = process.outcome  # type: ignore[misc]
+            results, request = cast(tuple[dict[str, bytes], Request], process.outcome)
             must = {p: job.result for p, job in zip(expected.providers, expected.jobs, strict=True) if job.result}
             assert results == must
             posts = self._model.posts
@@ -263,8 +271,8 @@ class Datahog(RuleBasedStateMachine):
             self._processes.append(process)
         return process
 
-    def _ask(self, call: Callable[[Any], object], name: str, interruption: Interruption) -> None:
-        self._start(name, lambda: call(self._parts().api), interruption)
+    def _ask(self, call: Callable[[Any], object], interruption: Interruption) -> None:
+        self._start("caller", lambda: call(self._parts().api), interruption)
 
     def _take(self, wanted: int, interruption: Interruption) -> list[Process]:
         started = []
@@ -314,6 +322,12 @@ class Datahog(RuleBasedStateMachine):
         self._processes = [process for process in self._processes if not process.over]
         self._jobs = {process: job for process, job in self._jobs.items() if not process.over}
 
+    def _new_id(self) -> str:
+        """An id that nobody had; who reads the index finds it at the same place each time the example is run."""
+        self._names += 1
+        ids = (f"r{self._names:03}-{uuid.uuid4().hex[:12]}" for _ in count())
+        return next(made for made in ids if shard_of(OPEN, made) == f"{OPEN}#{self._names % SHARDS}")
+
     def _request_id(self, one: int) -> str:
         return list(self._model.requests)[one % len(self._model.requests)]
 
@@ -336,7 +350,7 @@ def search(engines: Settings, caplog: pytest.LogCaptureFixture) -> Iterator[Call
 
         def run(**options: Any) -> None:
             run_state_machine_as_test(
-                lambda: Datahog(shared),
+                cast(type[RuleBasedStateMachine], lambda: Datahog(shared)),
                 settings=settings(
                     deadline=None,
                     derandomize="DATAHOG_TEST_EXAMPLES" not in os.environ,
@@ -353,3 +367,45 @@ def search(engines: Settings, caplog: pytest.LogCaptureFixture) -> Iterator[Call
 
 def test_whatever_happens_every_request_is_what_the_model_says(search: Callable[..., None]) -> None:
     search(max_examples=_EXAMPLES)
+
+
+def _count_in_what_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures are recorded of jobs that have ended, and of those of an earlier revision."""
+    always = f"attribute_exists(#pk) OR {persistence.requests._STILL_OPEN}"
+    monkeypatch.setattr(persistence.requests, "_STILL_OPEN", f"({always})")
+
+
+def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures are recorded whether or not they were before."""
+    change = Items.change
+
+    def forgetful(self: Items[Any], *args: Any, condition: str, **options: Any) -> Any:
+        # Of jobs, that is, and not of deliveries.
+        condition = condition.replace("].#attempts = :attempts", "].#attempts >= :attempts")
+        return change(self, *args, condition=condition, **options)
+
+    monkeypatch.setattr(Items, "change", forgetful)
+
+
+def _reconcile_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reconciler, "look", lambda self: 0)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "found"),
+    [
+        pytest.param(_count_in_what_has_ended, "wrote what had to be refused", id="ended-jobs-are-counted-in"),
+        pytest.param(_count_twice, "wrote what had to be refused", id="an-attempt-is-counted-twice"),
+        pytest.param(_reconcile_nothing, "due", id="nothing-is-reconciled"),
+    ],
+)
+def test_a_broken_datahog_is_found_out(
+    search: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    found: str,
+) -> None:
+    mutate(monkeypatch)
+
+    with pytest.raises(AssertionError, match=found):
+        search(max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)

@@ -94,9 +94,9 @@ class _Transport(Transport):
                 must = process.write(decode_members(arguments["ExpressionAttributeValues"]))
         try:
             answer = self._inner.call(operation, arguments)
-        except ClientError as error:
+        except ClientError:
             with process.checking():
-                assert not must, f"{process} was refused a write that had to be done: {error}"
+                self._check_refusal(must)
             raise
         with process.checking():
             assert must is not False, f"{process} wrote what had to be refused"
@@ -105,6 +105,9 @@ class _Transport(Transport):
                 self._model.check(request)
                 process.known[request.request_id] = request
         return answer
+
+    def _check_refusal(self, must: bool | None) -> None:
+        assert not must, f"{current()} was refused a write that had to be done"
 
 
 class _Requests(Requests):
