@@ -1,0 +1,327 @@
+"""Datahog's own parts, with each call of an engine a step of a process, and each write compared with the model's."""
+
+import json
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import orjson
+import redis
+from botocore.exceptions import ClientError, ConnectTimeoutError
+
+import specs
+from handlers.aggregator import Aggregator
+from handlers.open_requests import OpenRequests
+from handlers.waiting import LongPolls
+from persistence.deliveries import Deliveries
+from persistence.due import DueIndex
+from persistence.dynamodb import Table
+from persistence.idempotency import IdempotencyKeys
+from persistence.items import Items
+from persistence.records import Attempt, CloseReason, JobStatus, Request
+from persistence.requests import Requests
+from persistence.results import Results
+from persistence.retrieval_record import KIND, retrieval_from_item
+from persistence.retrievals import Retrievals
+from persistence.tables import aggregator_table, client_table
+from persistence.tenants import DEFAULT_TENANT
+from persistence.times import to_text
+from persistence.transport import Transport
+from persistence.values import decode_members
+from tests.persistence.model import Model
+from tests.persistence.processes import current
+from tests.repositories import RETENTION, HandClock
+from tests.system import SECRET
+from workers.backoff import RetryPolicy
+from workers.deliver import Deliver
+from workers.fetch import Fetch
+from workers.http import Answer, Http, HttpError, Timeouts
+from workers.operations import Operations
+from workers.outbound import Outbound
+from workers.providers import BreakerPolicy, Provider
+from workers.queue import Queue, Step
+from workers.reconcile import Reconciler
+from workers.signing import Signer
+
+LEASE = 20.0
+SCHEDULE = (0, 5, 60)
+_URL = "http://providers.test/"
+PROVIDERS = {
+    # Few places, and a breaker that opens soon, so that jobs wait for both.
+    "gas": Provider(url=_URL + "gas", concurrency=2, breaker=BreakerPolicy(failures=3, open_seconds=30)),
+    "water": Provider(url=_URL + "water", retry=RetryPolicy(initial_delay=5, maximum_attempts=2)),
+    "power": Provider(url=_URL + "power", retry=RetryPolicy(initial_delay=1, maximum_delay=60)),
+    "phone": Provider(url=_URL + "phone", concurrency=1, retry=RetryPolicy(initial_delay=20, maximum_delay=60)),
+}
+_UNAVAILABLE = ConnectTimeoutError(endpoint_url="http://dynamodb.test")
+QUEUE_AWAY = redis.ConnectionError("no Redis")
+_NONE = Outbound()
+
+
+class Reply(StrEnum):
+    """How somebody outside answers."""
+
+    OK = "ok"
+    LARGE = "large"
+    ERROR = "error"
+    BUSY = "busy"
+    GONE = "gone"
+    CUT = "cut"
+    NO_JSON = "no JSON"
+
+
+class _Transport(Transport):
+    def __init__(self, transport: Transport, model: Model) -> None:
+        self._inner = transport
+        self._model = model
+
+    def call(self, operation: str, arguments: Any) -> Any:
+        if operation == "Query":
+            return self._inner.call(operation, arguments)
+        key = arguments["Item" if operation == "PutItem" else "Key"]
+        make = self._call if key["sk"]["S"] == "request" else self._inner.call
+        return current().step(partial(make, operation, arguments), _UNAVAILABLE)
+
+    def _call(self, operation: str, arguments: Any) -> Any:
+        process = current()
+        must: bool | None = None
+        if operation != "GetItem" and process.write:
+            with process.checking():
+                must = process.write(decode_members(arguments["ExpressionAttributeValues"]))
+        try:
+            answer = self._inner.call(operation, arguments)
+        except ClientError:
+            with process.checking():
+                self._check_refusal(must)
+            raise
+        with process.checking():
+            assert must is not False, f"{process} wrote what had to be refused"
+            if item := answer.get("Item") or answer.get("Attributes"):
+                request = Request.from_item(decode_members(item))
+                self._model.check(request)
+                process.known[request.request_id] = request
+        return answer
+
+    def _check_refusal(self, must: bool | None) -> None:
+        assert not must, f"{current()} was refused a write that had to be done"
+
+
+class _Requests(Requests):
+    def __init__(self, model: Model, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._model = model
+
+    def create(
+        self,
+        request_id: str,
+        providers: Sequence[tuple[str, str]],
+        callback_url: str,
+        *,
+        deadline: datetime,
+        content: Any,
+        tenant: str = DEFAULT_TENANT,
+    ) -> tuple[Request, bool]:
+        names = tuple(name for name, _ in providers)
+        with current().writing(lambda _: self._model.create(request_id, names, content, to_text(deadline))):
+            created = super().create(
+                request_id, providers, callback_url, deadline=deadline, content=content, tenant=tenant
+            )
+        with current().checking():
+            assert self._model.requests[request_id].content == content, "took another content for the same"
+        return created
+
+    def finish_job(self, attempt: Attempt, result: bytes | None, *, attempts: int = 1) -> Request | None:
+        process = current()
+
+        def write(_: object) -> bool:
+            if attempts:
+                assert result is not None
+                assert self._model.sent[result] == (attempt.request_id, attempt.provider, attempt.revision)
+                assert result == process.sent
+            return self._model.end_job(attempt, JobStatus.DONE, attempts, result)
+
+        with process.writing(write):
+            return self._told(super().finish_job(attempt, result, attempts=attempts))
+
+    def fail_job(self, attempt: Attempt, error: str, *, attempts: int = 1) -> Request | None:
+        with current().writing(lambda _: self._model.end_job(attempt, JobStatus.FAILED, attempts)):
+            return self._told(super().fail_job(attempt, error, attempts=attempts))
+
+    def record_failure(self, attempt: Attempt, error: str, next_attempt_at: datetime) -> None:
+        with current().writing(lambda _: self._model.record_failure(attempt)):
+            super().record_failure(attempt, error, next_attempt_at)
+
+    def close(self, request_id: str, reason: CloseReason) -> Request:
+        with current().writing(lambda values: self._model.close(request_id, reason, values[":now"])):
+            closed = super().close(request_id, reason)
+        self._told(closed)
+        return closed
+
+    def retry(self, request_id: str, *, deadline: datetime) -> Request:
+        text = to_text(deadline)
+        with current().writing(lambda values: self._model.retry(request_id, text, values[":seen"])):
+            return super().retry(request_id, deadline=deadline)
+
+    def _told(self, request: Request | None) -> Request | None:
+        if request:
+            with current().checking():
+                self._model.ended_by(request)
+        return request
+
+
+class _Deliveries(Deliveries):
+    def __init__(self, model: Model, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._model = model
+
+    def succeeded(self, request: Request) -> None:
+        with current().writing(lambda _: self._model.delivered(request.request_id, request.delivery.round)):
+            super().succeeded(request)
+
+    def attempt_failed(self, request: Request, error: str, next_attempt_at: datetime | None) -> None:
+        delivery, last = request.delivery, next_attempt_at is None
+
+        def write(_: object) -> bool:
+            return self._model.delivery_failed(request.request_id, delivery.round, delivery.attempts, last=last)
+
+        with current().writing(write):
+            super().attempt_failed(request, error, next_attempt_at)
+
+    def start_anew(self, request_id: str, tenant: str | None = None) -> Request:
+        with current().writing(lambda _: self._model.start_anew(request_id)):
+            return super().start_anew(request_id, tenant)
+
+
+class _Queue(Queue):
+    def _put(self, steps: Sequence[Step]) -> None:
+        if steps:
+            current().step(lambda: super(_Queue, self)._put(steps), QUEUE_AWAY)
+
+    def drop(self, *job_ids: str) -> None:
+        with suppress(redis.RedisError):
+            current().step(lambda: super(_Queue, self).drop(*job_ids), QUEUE_AWAY)
+
+
+class _Http(Http):
+    """Everybody outside."""
+
+    def __init__(self, model: Model, attempt: Attempt | None) -> None:
+        self._model = model
+        self._attempt = attempt
+
+    def send(self, method: str, url: str, **options: Any) -> Answer:
+        return self._provider(url) if method == "GET" else self._receiver(options["headers"], options["body"])
+
+    def _provider(self, url: str) -> Answer:
+        process, attempt = current(), self._attempt
+        assert attempt
+        known = process.known.get(attempt.request_id)
+        asked = attempt.request_id, url.removeprefix(_URL), known.revision if known else attempt.revision
+        self._model.calls[asked] += 1
+        reply = process.ask(url)
+        number = len(self._model.sent)
+        if reply is Reply.NO_JSON:
+            return Answer(200, {}, b"<html>")
+        if reply in (Reply.OK, Reply.LARGE):
+            size = 3000 if reply is Reply.LARGE else 0
+            process.sent = json.dumps({"number": number, "noise": random.Random(number).randbytes(size).hex()}).encode()
+            self._model.sent[process.sent] = asked
+            return Answer(200, {}, process.sent)
+        return _failure(reply)
+
+    def _receiver(self, headers: Any, body: bytes) -> Answer:
+        process, document = current(), orjson.loads(body)
+        request_id = document["requestId"]
+        with process.checking():
+            # What is posted was due when the process last looked: nothing is once it was acknowledged, or refused.
+            known = process.known[request_id]
+            assert (known.ended, known.delivery.status) == (True, "PENDING"), "posted what is not due"
+            assert headers["webhook-id"] == f"msg_{request_id}_{document['revision']}"
+            assert document["revision"] == known.revision
+            self._check(document)
+        reply = process.ask(f"the receiver of {request_id}")
+        acknowledged = reply in (Reply.OK, Reply.LARGE, Reply.NO_JSON)
+        self._model.posts[request_id, known.delivery.round, "ok" if acknowledged else str(reply)] += 1
+        return Answer(204, {}, b"") if acknowledged else _failure(reply)
+
+    def _check(self, document: Any) -> None:
+        """What is posted is how the jobs of that revision have ended."""
+        expected = self._model.requests[document["requestId"]]
+        if document["revision"] == expected.revision:
+            assert document["status"] == expected.status
+            for job, must in zip(document["jobs"], expected.jobs, strict=True):
+                assert job["status"] == must.status
+                assert job.get("result") == (orjson.loads(must.result) if must.result else None)
+
+
+def _failure(reply: Reply) -> Answer:
+    match reply:
+        case Reply.BUSY:
+            return Answer(429, {"Retry-After": "200"}, b"")
+        case Reply.GONE:
+            return Answer(410, {}, b"")
+        case Reply.CUT:
+            raise HttpError("the connection broke")
+        case _:
+            return Answer(500, {}, b"")
+
+
+class Parts:
+    """What one process has of Datahog, for an attempt at a provider if it makes one."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        connection: "redis.Redis",
+        prefix: str,
+        model: Model,
+        clock: HandClock,
+        rng: random.Random,
+        attempt: Attempt | None = None,
+    ) -> None:
+        watched = _Transport(transport, model)
+        table, client = Table(watched, aggregator_table(prefix)), Table(watched, client_table(prefix))
+        items = Items(table, "request", Request.from_item, clock=clock)
+        self.due = DueIndex(table)
+        self.requests = _Requests(model, items, Results(table), retention=RETENTION)
+        deliveries = _Deliveries(model, items, self.requests, retention=RETENTION)
+        queue = _Queue(connection, "tests", PROVIDERS.get)
+        http, timeouts = _Http(model, attempt), Timeouts(1, 1, 1)
+        receivers = Operations(specs.AGGREGATOR, "http://nobody", http, timeouts=timeouts)
+        self.deliver = Deliver(
+            self.requests,
+            deliveries,
+            queue,
+            Signer([SECRET]),
+            receivers,
+            schedule=SCHEDULE,
+            rng=rng,
+            clock=clock,
+        )
+        self.fetch = Fetch(
+            self.requests, queue, PROVIDERS, http, self.deliver, result_limit=100_000, rng=rng, clock=clock
+        )
+        retrievals = Retrievals(
+            Items(client, KIND, retrieval_from_item, clock=clock), client, Results(client), retention=RETENTION
+        )
+        self.reconciler = Reconciler(
+            self.requests, retrievals, self.due, DueIndex(client), queue, period=1, delivery_timeout=15, clock=clock
+        )
+        self.api = Aggregator(
+            self.requests,
+            deliveries,
+            IdempotencyKeys(table, clock=clock),
+            self.due,
+            OpenRequests(connection, items.still_open, "tests", quota=1),
+            queue,
+            PROVIDERS,
+            _NONE,
+            LongPolls(),
+            default_deadline=7200,
+            result_limit=100_000,
+            clock=clock,
+        )
