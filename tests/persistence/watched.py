@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 
 import specs
 from handlers.aggregator import Aggregator
+from handlers.health import Health
 from handlers.open_requests import OpenRequests
 from handlers.waiting import LongPolls
 from persistence.deliveries import Deliveries
@@ -39,11 +40,12 @@ from tests.system import SECRET
 from workers.backoff import RetryPolicy
 from workers.deliver import Deliver
 from workers.fetch import Fetch
+from workers.heartbeats import Heartbeats
 from workers.http import Answer, Http, HttpError, Timeouts
 from workers.operations import Operations
 from workers.outbound import Outbound
 from workers.providers import BreakerPolicy, Provider
-from workers.queue import Queue, Step
+from workers.queue import QUEUES, Queue, Step
 from workers.reconcile import Reconciler
 from workers.signing import Signer
 
@@ -308,8 +310,17 @@ class Parts:
         retrievals = Retrievals(
             Items(client, KIND, retrieval_from_item, clock=clock), client, Results(client), retention=RETENTION
         )
+        heartbeats = Heartbeats(connection, QUEUES, reconciler_silence=1, worker_silence=1)
         self.reconciler = Reconciler(
-            self.requests, retrievals, self.due, DueIndex(client), queue, period=1, delivery_timeout=15, clock=clock
+            self.requests,
+            retrievals,
+            self.due,
+            DueIndex(client),
+            queue,
+            heartbeats,
+            period=1,
+            delivery_timeout=15,
+            clock=clock,
         )
         self.api = Aggregator(
             self.requests,
@@ -321,6 +332,7 @@ class Parts:
             PROVIDERS,
             _NONE,
             LongPolls(),
+            Health({"redis": lambda: None}),
             default_deadline=7200,
             result_limit=100_000,
             clock=clock,
