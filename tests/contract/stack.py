@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.receiver import Answer, Receiver
-from tests.system import System, providers_file, system_settings
+from tests.system import SECRET, System, providers_file, system_settings
+
+# Takes the place of `SECRET`, as secrets are rotated: both sign, either verifies.
+NEXT_SECRET = "whsec_" + "dGhlIG5leHQgc2VjcmV0IG9mIHRoZSB0ZXN0cywgdG9v"
 
 _PROVIDERS = {
     "steady": (Answer(200, {"Content-Type": "application/json"}, b'[{"amount": 30.0}]'), {}),
@@ -24,7 +27,7 @@ def running_system(directory: Path, receiver: Receiver) -> Iterator[System]:
     own = {name: {"url": receiver.url(f"/{name}")} | options for name, (_, options) in _PROVIDERS.items()}
     lines = [f"  {name}: {json.dumps(options)}\n" for name, options in own.items()]
     (directory / "providers.yaml").write_text(providers_file() + "".join(lines))
-    with System(system_settings(directory)) as running:
+    with System(system_settings(directory, webhook_secrets=(SECRET, NEXT_SECRET))) as running:
         running.start()
         yield running
         for name in ("aggregator", "client", "worker", "reconciler"):

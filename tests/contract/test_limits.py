@@ -1,8 +1,10 @@
 """Limits: who calls too often, or has too much open, is told how long to wait, and that is long enough."""
 
+import signal
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,29 @@ def test_without_redis_everybody_is_let_in_and_the_log_says_so_once(
     for api in apis:
         eventually(lambda api=api: 429 in _statuses(api, key, _CALLS + 1))  # type: ignore[misc]
         assert "Traceback" not in limited.log(api.name)
+
+
+def test_a_redis_that_hangs_holds_nobody_up_for_long(limited: System, apis: list[Api], tenant: str) -> None:
+    key = _key(limited, tenant)
+
+    def call(api: Api) -> tuple[int, float, list[int], float]:
+        started = time.monotonic()
+        created = _create(api, key).status_code
+        then = time.monotonic()
+        read = _statuses(api, key, 10)
+        return created, then - started, read, time.monotonic() - then
+
+    limited.kill("redis", signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor() as both:
+            called = list(both.map(call, apis))
+    finally:
+        limited.kill("redis", signal.SIGCONT)
+
+    for created, seconds_to_create, read, seconds_to_read in called:
+        assert created == 202
+        # The rate limit, the quota and the queue give up on it one after the other, after two seconds each.
+        assert seconds_to_create < 15
+        # For a while then it is not asked how often somebody may call: each of these would take two seconds.
+        assert read == [404] * 10
+        assert seconds_to_read < 10

@@ -387,7 +387,7 @@ def test_an_interim_answer_is_not_taken_for_the_answer_and_the_connection_stays_
 
 @pytest.mark.parametrize(
     ("host", "added"),
-    [("127.0.0.1", []), ("0.0.0.0", []), ("localhost", []), ("192.168.1.5", ["192.168.1.5/32"])],  # noqa: S104
+    [("127.0.0.1", []), ("0.0.0.0", []), ("localhost", []), ("192.168.1.5", ["192.168.1.5/32"])],  # noqa: S104 -- nothing is bound
 )
 def test_run_allows_this_machine_only_and_what_the_setting_adds(host: str, added: list[str]) -> None:
     given = (ipaddress.ip_network("10.0.0.0/8"),)

@@ -1,0 +1,69 @@
+"""A receiver in JavaScript: what Datahog has posted verifies there by either secret, and altered or late no more."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.npm import installed
+from tests.contract.stack import NEXT_SECRET
+from tests.receiver import Call, Receiver
+from tests.system import SECRET, System, eventually
+
+_HERE = Path(__file__).parent
+_OTHER = "whsec_dGhlIHNlY3JldCBvZiBzb21lYm9keSBlbHNlLi4uLg=="
+_FORGED = "WebhookVerificationError: No matching signature found"
+_LATE = "WebhookVerificationError: Message timestamp too old"
+_EARLY = "WebhookVerificationError: Message timestamp too new"
+
+
+@pytest.fixture
+def posted(system: System, receiver: Receiver) -> Call:
+    """A callback as it came in, from a system in which one secret takes the place of another."""
+    system.hand_over("gas", "water", callback_url=receiver.url("/javascript"))
+    [call] = eventually(lambda: receiver.calls("/javascript"))
+    return call
+
+
+# Fetching the packages, once, takes as long as the network does.
+@pytest.mark.timeout(300)
+def test_a_receiver_with_another_implementation_takes_what_was_posted_and_nothing_else(posted: Call) -> None:
+    installed(_HERE)
+    text = posted.body.decode()
+    time = int(posted.headers["webhook-timestamp"])
+    first, second = posted.headers["webhook-signature"].split()
+
+    def check(secret: str = NEXT_SECRET, body: str = text, later: int = 0, **headers: str) -> dict[str, Any]:
+        changed = {f"webhook-{name}": value for name, value in headers.items()}
+        return {"secret": secret, "headers": {**posted.headers, **changed}, "body": body, "later": later}
+
+    checks = {
+        "by the new secret": (check(), None),
+        "by the old secret": (check(SECRET), None),
+        "by the secret of somebody else": (check(_OTHER), _FORGED),
+        "signed with the old secret only, known by the new": (check(signature=first), _FORGED),
+        "signed with the new secret only, known by the new": (check(signature=second), None),
+        "another body": (check(body=text.replace('"COMPLETE"', '"FAILED"')), _FORGED),
+        "a space more": (check(body=text + " "), _FORGED),
+        "another id": (check(id="msg_other"), _FORGED),
+        "another time": (check(timestamp=str(time + 1)), _FORGED),
+        "four minutes later": (check(later=240), None),
+        "six minutes later": (check(later=360), _LATE),
+        "six minutes later, with a time put right": (check(later=360, timestamp=str(time + 360)), _FORGED),
+        "from the future": (check(later=-360), _EARLY),
+    }
+    refusals = _verify([given for given, _ in checks.values()])
+
+    assert json.loads(text)["status"] == "COMPLETE"
+    assert dict(zip(checks, refusals, strict=True)) == {name: refusal for name, (_, refusal) in checks.items()}
+
+
+def _verify(checks: list[dict[str, Any]]) -> list[str | None]:
+    done = subprocess.run(
+        ["node", "verify.js"], cwd=_HERE, input=json.dumps(checks), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    refusals: list[str | None] = json.loads(done.stdout)
+    return refusals
