@@ -14,6 +14,8 @@ class ExpectedJob:
     status: JobStatus = JobStatus.INIT
     attempts: int = 0
     result: bytes | None = None
+    revision: int = 1
+    """In which it was begun: what is done stays so when the request is retried."""
 
 
 @dataclass
@@ -107,9 +109,11 @@ class Model:
         if expected.version != seen:
             return False
         assert expected.status in (RequestStatus.PARTIAL, RequestStatus.FAILED), "retried what cannot be"
-        expected.jobs = [ExpectedJob() if job.status is JobStatus.FAILED else job for job in expected.jobs]
         expected.deadline = deadline
         expected.revision += 1
+        anew = [job.status is JobStatus.FAILED for job in expected.jobs]
+        begun = zip(expected.jobs, anew, strict=True)
+        expected.jobs = [ExpectedJob(revision=expected.revision) if again else job for job, again in begun]
         self._new_round(expected)
         return True
 
@@ -154,7 +158,7 @@ class Model:
         assert request.deadline == expected.deadline
         for job, provider, must in zip(request.jobs, expected.providers, expected.jobs, strict=True):
             assert (job.provider, job.status, job.attempts) == (provider, must.status, must.attempts)
-            assert job.attempts <= self.calls[request.request_id, provider, expected.revision]
+            assert job.attempts <= self.calls[request.request_id, provider, must.revision]
         delivery = request.delivery
         assert (delivery.status, delivery.attempts) == (expected.delivery, expected.delivery_attempts)
         assert delivery.round == expected.round

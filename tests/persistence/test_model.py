@@ -363,6 +363,16 @@ def test_whatever_happens_every_request_is_what_the_model_says(shared: Engines) 
     )
 
 
+def test_what_is_done_stays_done_when_a_request_is_retried(shared: Engines) -> None:
+    machine = Datahog(shared)
+    machine.begin(2)
+    machine.work(1, Reply.LARGE, None)
+    machine.set_job(0, 1, None, None)
+    machine.ask(0, "retry", None)
+
+    machine.teardown()
+
+
 # What the search finds when Datahog is broken, as short as it can be.
 
 
