@@ -1,8 +1,8 @@
 """Health of real processes: readiness names what is not there, and is back with it; liveness is not impressed."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import requests
@@ -70,8 +70,11 @@ def test_a_reconciler_that_is_gone_is_named(quick: System) -> None:
         eventually(lambda api=api: ask(quick, api, "getReadiness").status_code == 200)  # type: ignore[misc]
 
 
-def test_a_redis_that_hangs_is_named_soon_with_all_that_it_knows(api: str, quick: System) -> None:
-    with frozen(quick, "redis"):
+@pytest.mark.parametrize("away", [killed, frozen])
+def test_a_redis_that_is_away_is_named_soon_with_all_that_it_knows(
+    away: Callable[[System, str], AbstractContextManager[None]], api: str, quick: System
+) -> None:
+    with away(quick, "redis"):
         assert failed(quick, api, {"redis"}) == {"redis", "worker", "reconciler"}
         answer = ask(quick, api, "getReadiness")
         assert answer.elapsed.total_seconds() < 8
