@@ -38,8 +38,8 @@ def healed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     outcomes: Healed = {failpoint.name: Future() for failpoint in chosen}
     with ThreadPoolExecutor() as lanes:
         for number, belongs in enumerate(_LANES):
-            directory = tmp_path_factory.mktemp(f"lane{number}")
-            lanes.submit(_play_all, [one for one in chosen if belongs(one)], outcomes, directory)
+            if mine := [failpoint for failpoint in chosen if belongs(failpoint)]:
+                lanes.submit(_play_all, mine, outcomes, tmp_path_factory.mktemp(f"lane{number}"))
         yield outcomes
 
 
