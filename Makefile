@@ -6,7 +6,7 @@ SEED ?= 1
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak bench lock clean help
+.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak bench audit lock clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -59,15 +59,23 @@ bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writ
 	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix bench/peers/node; fi
 	@$(VENV) -m bench
 
+audit: .venv/dev.stamp .audit/.stamp ## look all pinned packages up in the databases of known vulnerabilities
+	@$(VENV) -m tests.audit $(AUDIT)
+
+.audit/.stamp: requirements-audit.lock
+	@$(PYTHON) -m venv .audit
+	@.audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 lock: .venv/dev.stamp ## take the newest releases of all packages into the lock files
 	@$(VENV) -m pip install -qq --disable-pip-version-check uv
-	@for set in requirements requirements-dev requirements-java requirements-bench; do \
+	@for set in requirements requirements-dev requirements-java requirements-bench requirements-audit; do \
 		$(VENV) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-header --output-file $$set.lock $$set.in > /dev/null || exit 1; \
 	done
 
 clean: ## remove the virtual environment, caches and builds (.datahog stays)
-	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	@rm -rf .venv .audit build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## list the targets
