@@ -64,8 +64,9 @@ audit: .venv/dev.stamp .audit/.stamp ## look all pinned packages up in the datab
 
 .audit/.stamp: requirements-audit.lock
 	@$(PYTHON) -m venv .audit
-	@.audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
-	@touch $@
+	@# Without pip-audit nothing can be looked up, which the audit then says.
+	@.audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $< && touch $@ || \
+		echo >&2 "pip-audit could not be installed"
 
 lock: .venv/dev.stamp ## take the newest releases of all packages into the lock files
 	@$(VENV) -m pip install -qq --disable-pip-version-check uv
