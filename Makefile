@@ -8,7 +8,8 @@ TIMES ?= 1000
 JOBS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak races herd bench lock clean help
+.PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak races herd bench \
+	audit lock clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -67,15 +68,24 @@ bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writ
 	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix bench/peers/node; fi
 	@$(VENV) -m bench
 
+audit: .venv/dev.stamp .audit/.stamp ## look all pinned packages up in the databases of known vulnerabilities
+	@$(VENV) -m tests.audit $(AUDIT)
+
+.audit/.stamp: requirements-audit.lock
+	@$(PYTHON) -m venv .audit
+	@# Without pip-audit nothing can be looked up, which the audit then says.
+	@.audit/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $< && touch $@ || \
+		echo >&2 "pip-audit could not be installed"
+
 lock: .venv/dev.stamp ## take the newest releases of all packages into the lock files
 	@$(VENV) -m pip install -qq --disable-pip-version-check uv
-	@for set in requirements requirements-dev requirements-java requirements-bench; do \
+	@for set in requirements requirements-dev requirements-java requirements-bench requirements-audit; do \
 		$(VENV) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-header --output-file $$set.lock $$set.in > /dev/null || exit 1; \
 	done
 
 clean: ## remove the virtual environment, caches and builds (.datahog stays)
-	@rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	@rm -rf .venv .audit build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## list the targets

@@ -1,6 +1,7 @@
 """What is not as declared is refused with a problem document that says why, and breaks nothing."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -339,3 +340,33 @@ def _read_all(connection: socket.socket) -> bytes:
     while piece := connection.recv(65_536):
         answer += piece
     return answer
+
+
+@pytest.mark.parametrize(
+    "piece", [b"X-More: " + b"x" * 1000 + b"\r\n", b"x" * 1000], ids=["many headers", "one header"]
+)
+def test_a_head_without_end_is_refused(api: Api, piece: bytes) -> None:
+    parts = urlsplit(api.url)
+
+    with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-First: ")
+        # Far more than is kept; whoever is refused in the midst of it may find the connection reset.
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 50_000_000:
+                connection.sendall(piece * 100)
+                sent += len(piece) * 100
+
+    assert sent < 50_000_000
+    assert api.call("listRequests" if api.name == "client" else "listProviders").status_code == 200
+
+
+def test_a_body_that_comes_at_once_is_not_taken_for_a_head(aggregator: Api) -> None:
+    result = ["x" * 190_000]
+    with requests.Session() as session:
+        for _ in range(3):
+            request_id = aggregator.call("createRequest", json=_valid(aggregator)).json()["requestId"]
+            url = f"{aggregator.url}/request?id={request_id}"
+            body = {"provider": "steady", "status": "DONE", "result": result}
+            answer = session.put(url, json=body, headers={"X-API-Key": API_KEY}, timeout=30)
+            assert answer.status_code in (200, 409), answer.text
