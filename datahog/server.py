@@ -1,5 +1,6 @@
 """The HTTP server of both APIs: uvicorn, stopped in good order, and with a problem for what is no HTTP at all."""
 
+import asyncio
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -12,8 +13,9 @@ from handlers.problems import MEDIA_TYPE, Problem
 
 # Seconds that requests under way get when the server is told to stop.
 _GRACE = 5
-# Bytes of a request's head, give or take what comes at once; others allow 8 to 64 KiB.
+# Bytes of a request's head, give or take what comes at once, and seconds that it may take; others allow 8 to 64 KiB.
 _HEAD = 65_536
+_HEAD_SECONDS = 20.0
 
 
 class _Protocol(HttpToolsProtocol):
@@ -21,19 +23,33 @@ class _Protocol(HttpToolsProtocol):
     _in_head = True
     _all_head = True
     _head_size = 0
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called first; who then says nothing would keep the connection for ever."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called last."""
+        self._expect_head_no_more()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Called with what comes; a head is kept in memory as it comes, and the parser sets it no limit."""
+        if self._in_head and self._late is None:
+            self._expect_head()
         self._all_head = self._in_head
         super().data_received(data)
         if self._all_head:
             self._head_size += len(data)
-            if self._head_size > _HEAD and not self.transport.is_closing():
-                self._refuse(f"the request line and the headers are larger than {_HEAD} bytes")
+            if self._head_size > _HEAD:
+                self._refuse("bad-request", f"the request line and the headers are larger than {_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._in_head, self._all_head, self._head_size = False, False, 0
+        self._expect_head_no_more()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -43,12 +59,24 @@ class _Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Called for what cannot be parsed, which no application gets to see."""
-        self._refuse("this is not HTTP, or broken HTTP")
+        self._refuse("bad-request", "this is not HTTP, or broken HTTP")
 
-    def _refuse(self, why: str) -> None:
-        body = orjson.dumps(Problem("bad-request", f"{why}; the connection is closed").document)
-        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+    def _expect_head(self) -> None:
+        why = f"the request line and the headers have not come within {_HEAD_SECONDS:g} s"
+        self._late = self.loop.call_later(_HEAD_SECONDS, self._refuse, "request-timeout", why)
+
+    def _expect_head_no_more(self) -> None:
+        if self._late:
+            self._late.cancel()
+            self._late = None
+
+    def _refuse(self, slug: str, why: str) -> None:
+        if self.transport.is_closing():
+            return
+        problem = Problem(slug, f"{why}; the connection is closed")
+        body = orjson.dumps(problem.document)
+        head = f"HTTP/1.1 {problem.status} {problem.document['title']}\r\nContent-Type: {MEDIA_TYPE}\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
         self.transport.close()
 
 
