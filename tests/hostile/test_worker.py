@@ -19,8 +19,9 @@ from tests.unit.servers import RawServer
 # Megabytes that the worker may grow by: at most, while all hostile providers send up to 5 MB at once and some of it is
 # parsed, which takes a dozen times its size; and for good, having met them again and again.
 PEAK, GROWTH = 120, 40
-# Seconds that a good provider's request takes, at the median and at most.
-USUAL, LONGEST = 0.5, 2.0
+# Seconds that a good provider's request takes, at the median and at most: each hostile attempt takes up to two, and a
+# machine that does other things halts some.
+USUAL, LONGEST = 1.0, 5.0
 ROUNDS = 30
 
 ALL = dict(behaviours())
