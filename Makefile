@@ -69,7 +69,7 @@ bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writ
 	@$(VENV) -m bench
 
 audit: .venv/dev.stamp .audit/.stamp ## look all pinned packages up in the databases of known vulnerabilities
-	@$(VENV) -m tests.audit $(AUDIT)
+	@$(VENV) -m tests.audit
 
 .audit/.stamp: requirements-audit.lock
 	@$(PYTHON) -m venv .audit

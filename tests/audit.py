@@ -1,11 +1,9 @@
 """Looks all pinned packages up in the databases of known vulnerabilities, and tells what was found from what was not.
 
 pip-audit by itself calls a package clean that the database does not know, and fails alike when it finds something and
-when nobody answers. Exits with 1 when a package has a vulnerability, with 2 when some could not be looked up, which is
-only said and no failure with --if-reachable.
+when nobody answers. Exits with 1 when a package has a vulnerability, and with 2 when some could not be looked up.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[1]
-_SECONDS = 600.0
+_SECONDS = 120.0
 
 Run = Callable[[Sequence[str], Path], str]
 
@@ -55,11 +53,8 @@ def node_packages(lock: Path, run: Run) -> Findings:
     return Findings([f"{name} {package['range']}: {package['severity']}" for name, package in packages])
 
 
-def main(arguments: Sequence[str], run: Run, locks: Sequence[Path]) -> int:
+def main(run: Run, locks: Sequence[Path]) -> int:
     """Look the packages of the lock files up, print what was found, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--if-reachable", action="store_true", help="not to be able to look is no failure")
-    tolerant = parser.parse_args(arguments).if_reachable
     vulnerable = unknown = False
     for lock in locks:
         found = (python_packages if lock.suffix == ".lock" else node_packages)(lock, run)
@@ -73,7 +68,7 @@ def main(arguments: Sequence[str], run: Run, locks: Sequence[Path]) -> int:
             print(f"{name}: nothing is known against it")
     if vulnerable:
         return 1
-    return 2 if unknown and not tolerant else 0
+    return 2 if unknown else 0
 
 
 def lock_files() -> list[Path]:
@@ -103,4 +98,4 @@ def _run(command: Sequence[str], directory: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], _run, lock_files()))
+    sys.exit(main(_run, lock_files()))
