@@ -25,7 +25,7 @@ from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.http import Http
 from workers.providers import Provider, Providers
-from workers.queue import fetch_steps
+from workers.queue import Queue, fetch_steps
 from workers.running import running
 
 Ask = Callable[[str, str], bool | None]
@@ -85,6 +85,11 @@ def make(wiring: Wiring, provider: Provider, delivered: Delivered) -> Make:
         return lambda request_id, name: fetch(old_attempt(request_id, name), LONG_AGO)
 
     return make
+
+
+def fetch_over(requests: Requests, queue: Queue, providers: Providers, delivered: Delivered) -> Fetch:
+    """The job, over parts of the test's own."""
+    return Fetch(requests, queue, providers, Http(pool_size=2), delivered, result_limit=1000, rng=random.Random(1))
 
 
 def old_attempt(request_id: str, name: str) -> Attempt:
@@ -409,15 +414,7 @@ def test_without_redis_an_attempt_is_made_and_written_down(
 ) -> None:
     create()
     lonely = make_wiring(redis_url="redis://127.0.0.1:1/0")
-    fetch = Fetch(
-        lonely.requests,
-        lonely.queue,
-        {"gas": provider},
-        Http(pool_size=1),
-        delivered,
-        result_limit=1000,
-        rng=random.Random(1),
-    )
+    fetch = fetch_over(lonely.requests, lonely.queue, {"gas": provider}, delivered)
 
     fetch(old_attempt("r1", "gas"), LONG_AGO)
 
@@ -428,15 +425,7 @@ def test_without_dynamodb_the_attempt_is_to_be_repeated(
     make_wiring: Callable[..., Wiring], wiring: Wiring, delivered: Delivered
 ) -> None:
     lonely = make_wiring(dynamodb_endpoint_url="http://127.0.0.1:1")
-    fetch = Fetch(
-        lonely.requests,
-        wiring.queue,
-        {},
-        Http(pool_size=1),
-        delivered,
-        result_limit=1000,
-        rng=random.Random(1),
-    )
+    fetch = fetch_over(lonely.requests, wiring.queue, {}, delivered)
 
     with pytest.raises(Unavailable):
         fetch(old_attempt("r1", "gas"), LONG_AGO)
@@ -460,9 +449,7 @@ def direct(wiring: Wiring, provider: Provider, delivered: Delivered) -> Fetch:
     unreadable = Requests(wiring._request_items, wiring._request_results, retention=60)
     unreadable.get = unexpected
     providers = {"gas": provider, "water": provider}
-    return Fetch(
-        unreadable, wiring.queue, providers, Http(pool_size=2), delivered, result_limit=1000, rng=random.Random(1)
-    )
+    return fetch_over(unreadable, wiring.queue, providers, delivered)
 
 
 def unexpected(request_id: str, tenant: str | None = None) -> Request:
@@ -503,15 +490,7 @@ def test_what_was_true_a_while_ago_is_looked_at_again(
 ) -> None:
     request = create()
     wiring.requests.close("r1", CloseReason.CANCELLED)
-    fetch = Fetch(
-        wiring.requests,
-        wiring.queue,
-        {"gas": Provider(url=stub.url)},
-        Http(pool_size=1),
-        delivered,
-        result_limit=1000,
-        rng=random.Random(1),
-    )
+    fetch = fetch_over(wiring.requests, wiring.queue, {"gas": Provider(url=stub.url)}, delivered)
 
     assert fetch(request.attempt(request.jobs[0]), utc_now() - timedelta(minutes=11)) is None
 
@@ -551,15 +530,7 @@ def test_what_was_counted_although_its_answer_was_lost_goes_on(
     request = create("gas", "water")
     first = request.attempt(request.jobs[0])
     wiring.requests.record_failure(first, "HTTP 500", utc_now() + timedelta(seconds=10))
-    fetch = Fetch(
-        wiring.requests,
-        wiring.queue,
-        {"gas": provider},
-        Http(pool_size=1),
-        delivered,
-        result_limit=1000,
-        rng=random.Random(1),
-    )
+    fetch = fetch_over(wiring.requests, wiring.queue, {"gas": provider}, delivered)
     stub.replies = [Reply(500)]
 
     assert fetch(first, utc_now()) is None
