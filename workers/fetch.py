@@ -14,7 +14,7 @@ from workers.backoff import RetryPolicy, retry_after
 from workers.deliver import Deliver
 from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from workers.providers import Provider, Providers
-from workers.queue import Queue, deliver_step, fetch_step, needless_job_ids
+from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_job_ids
 from workers.running import begun_before, give_back_place
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,8 @@ class Fetch:
             request = self._requests.get(attempt.request_id)
         except NotFound:
             return
-        job = request.job(attempt.provider)
-        if job and job.ended_at is None:
-            at = from_text(job.next_attempt_at) if job.next_attempt_at else None
-            self._queue.put_missing([fetch_step(request.attempt(job), self._clock(), at)])
+        steps = fetch_steps(request, self._clock())
+        self._queue.put_missing([step for step in steps if step.provider == attempt.provider])
 
     def _look(self, attempt: Attempt, now: datetime) -> Attempt | None:
         """The attempt that is due now, as the record says. Raises NotFound."""
