@@ -33,7 +33,8 @@ def test_the_text_is_kept_nowhere_and_hashed_with_a_salt_of_its_own(keys: ApiKey
     items = repositories.dynamodb.scan(TableName=keys_table(repositories.prefix))["Items"]
 
     for text in texts:
-        assert text.rsplit("_", 1)[1] not in str(items)
+        # The secret itself may hold underscores.
+        assert text.split("_", 2)[2] not in str(items)
     assert len({item["salt"]["B"] for item in items}) == len({item["digest"]["B"] for item in items}) == 2
 
 
