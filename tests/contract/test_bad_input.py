@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 from collections.abc import Iterator
@@ -193,6 +194,21 @@ def test_another_media_type_is_refused(api: Api, media_type: str | None) -> None
 
     assert answer.status_code == 415
     assert "application/json" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity, gzip", "x" * 1000])
+def test_a_compressed_body_is_refused_whatever_is_in_it(api: Api, coding: str) -> None:
+    body = gzip.compress(json.dumps(_valid(api)).encode())
+
+    answer = _ask(api, body, headers=_JSON | {"Content-Encoding": coding})
+
+    assert answer.status_code == 415
+    assert "Content-Encoding" in answer.json()["detail"]
+    assert answer.headers["Accept-Encoding"] == "identity"
+
+
+def test_a_body_may_say_that_it_is_not_compressed(api: Api) -> None:
+    assert _ask(api, json.dumps(_valid(api)), headers=_JSON | {"Content-Encoding": "Identity"}).status_code == 202
 
 
 @pytest.mark.parametrize("media_type", ["APPLICATION/JSON", "application/json;charset=utf-8", "application/json ; x=y"])
