@@ -1,0 +1,127 @@
+-- Moves what is due from the scheduled registries to the queues; takes of the keys that are held what they may have,
+-- then from the queues in their order. A job that was put there twice is taken once.
+-- ARGV: how many, now, now as RQ writes it, end of the lease, execution id, worker name,
+-- how many of one key, JSON of how many of those keys of which it is fewer, queue names...
+-- Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0,
+-- 1 when it was begun before or 0}.
+
+if redis.call('EXISTS', 'rq:suspended') == 1 then return {} end
+local wanted, now, text, lease, execution, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), unpack(ARGV, 3, 6)
+local most, rooms, breakers = tonumber(ARGV[7]), cjson.decode(ARGV[8]), {}
+local taken, started, dependents = {}, {}, {}
+
+local function room(key) return rooms[key] or most end
+
+-- How many jobs the breaker of a key lets through, and when to look again.
+local function breaker(key)
+    if not breakers[key] then
+        local state = redis.call('HMGET', 'datahog:breaker:' .. key, 'openUntil', 'probeUntil')
+        local open, probe = tonumber(state[1] or 0), tonumber(state[2] or 0)
+        local policy = state[1] and redis.call('HMGET', 'datahog:policy:' .. key, 'openSeconds', 'probeSeconds') or {}
+        -- What is later than it can be was written before the clock was set back.
+        if open > now + tonumber(policy[1] or 86400) + 1 then open = now end
+        if probe > now + tonumber(policy[2] or 60) + 1 then probe = now end
+        if not state[1] then breakers[key] = {math.huge, now}
+        elseif open > now then breakers[key] = {0, open}
+        elseif probe > now then breakers[key] = {0, math.min(probe, now + 1)}
+        else breakers[key] = {1, now + 1} end
+    end
+    return unpack(breakers[key])
+end
+
+local function look(id)
+    return redis.call('HMGET', 'rq:job:' .. id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl',
+        'success_callback_name', 'webhooks', 'repeats_left', 'group_id', 'begun_before', 'ttl')
+end
+
+local function plain(job)
+    if job[6] ~= '0' then return 0 end
+    for i = 7, 10 do if job[i] and job[i] ~= '' then return 0 end end
+    return 1
+end
+
+local function start(id, job)
+    local name, key = job[3], job[4]
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'worker_name', worker, 'execution', execution,
+        'started_at', text)
+    if job[12] then redis.call('PERSIST', 'rq:job:' .. id) end
+    local members = started[name] or {}
+    members[#members + 1], members[#members + 2], started[name] = lease, id .. ':' .. execution, members
+    dependents[#dependents + 1] = 'rq:job:' .. id .. ':dependents'
+    taken[#taken + 1] = {id, name, job[1], key or '', job[5] or '', plain(job), job[11] and 1 or 0}
+    if not key then return end
+    redis.call('ZADD', allowed_of(key), 'NX', now, id)
+    rooms[key] = room(key) - 1
+    if breaker(key) == 1 then
+        local probe = now + tonumber(redis.call('HGET', 'datahog:policy:' .. key, 'probeSeconds') or 60)
+        redis.call('HSET', 'datahog:breaker:' .. key, 'probeUntil', probe)
+        breakers[key] = {0, now + 1}
+    end
+end
+
+-- RQ writes a limit down when a job is queued, and forgets it when none is queued, started or waiting.
+local function know(key, places)
+    if redis.call('HSETNX', 'rq:rl:' .. key, 'concurrency', places) == 1 then
+        redis.call('SADD', 'rq:rl-keys', key)
+    end
+end
+
+local function hold_back(id, key, again)
+    local came = redis.call('ZSCORE', allowed_of(key), id) or now
+    redis.call('ZREM', allowed_of(key), id)
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'rate_limited')
+    redis.call('ZADD', waiting_of(key), came, id)
+    redis.call('ZADD', 'datahog:held', 'NX', again, key)
+end
+
+for i = 9, #ARGV do
+    local scheduled = 'rq:scheduled:' .. ARGV[i]
+    local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
+    for j = 1, #due, 2 do
+        redis.call('ZREM', scheduled, due[j])
+        local job = redis.call('HMGET', 'rq:job:' .. due[j], 'data', 'rate_limit_key', 'rate_limit_concurrency')
+        if job[3] then know(job[2], job[3]) end
+        if job[1] then admit(due[j], ARGV[i], job[2], due[j + 1]) end
+    end
+end
+
+local held = redis.call('ZRANGEBYSCORE', 'datahog:held', '-inf', now, 'LIMIT', 0, 1000)
+local share = math.max(1, math.floor(wanted / (#held + 1)))
+for _, key in ipairs(held) do
+    if #taken >= wanted then break end
+    local let, again = breaker(key)
+    local count = math.min(share, wanted - #taken, room(key), let, free_places(key))
+    local popped = count > 0 and redis.call('ZPOPMIN', waiting_of(key), count) or {}
+    for j = 1, #popped, 2 do
+        local job = look(popped[j])
+        if job[2] == 'rate_limited' then start(popped[j], job) end
+    end
+    -- Taken out first: a full Redis lets a script write only what follows something that needs no memory.
+    redis.call('ZREM', 'datahog:held', key)
+    if redis.call('ZCARD', waiting_of(key)) > 0 then redis.call('ZADD', 'datahog:held', again, key) end
+end
+
+for i = 9, #ARGV do
+    local looked = 0
+    while #taken < wanted and looked < 1000 do
+        local ids = redis.call('LPOP', 'rq:queue:' .. ARGV[i], wanted - #taken)
+        if not ids then break end
+        looked = looked + #ids
+        for _, id in ipairs(ids) do
+            local job = look(id)
+            if job[1] and job[2] ~= 'started' then
+                local key, let, again = job[4], 1, now
+                if key then let, again = breaker(key) end
+                if key and (let < 1 or room(key) < 1) then hold_back(id, key, again) else start(id, job) end
+            end
+        end
+    end
+end
+
+for name, members in pairs(started) do redis.call('ZADD', 'rq:wip:' .. name, unpack(members)) end
+if #dependents > 0 and redis.call('EXISTS', unpack(dependents)) > 0 then
+    for number, dependent in ipairs(dependents) do
+        if redis.call('EXISTS', dependent) == 1 then taken[number][6] = 0 end
+    end
+end
+return taken
