@@ -98,7 +98,7 @@ def _tables(settings: Settings, _: Namespace) -> None:
     """creates the DynamoDB tables that are missing"""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from datahog.wiring import dynamodb_client
+    from datahog.connections import dynamodb_client
     from persistence.tables import create_tables
 
     try:

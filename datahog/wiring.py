@@ -5,13 +5,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import boto3
-import redis
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError
-
 import specs
 from datahog import memory
+from datahog.connections import dynamodb_client, redis_client, redis_counters
 from datahog.settings import Settings, SettingsError
 from persistence.api_keys import ApiKeys
 from persistence.deliveries import Deliveries
@@ -41,6 +37,7 @@ from workers.worker import ConcurrentWorker
 
 if TYPE_CHECKING:
     from connexion import AsyncApp
+    from redis import Redis
 
     from handlers.callers import Callers
     from handlers.health import Health
@@ -53,14 +50,6 @@ JOB_FUNCTIONS = "datahog.jobs"
 # Calls between the client and the aggregator, seconds: for a worker that can wait, and for a person who does.
 _SUBMIT_TIMEOUTS = Timeouts(connect=3, read=15, total=30)
 _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
-
-# The most connections that one process opens to DynamoDB, and to Redis; who needs one more waits. An API has 40 threads
-# that may want one, a worker has hundreds, but none holds one for longer than a call takes.
-_CONNECTIONS = 50
-# How long Redis has to answer, an idle connection is trusted, and who finds all connections in use waits for one.
-_REDIS_SECONDS = {"socket_connect_timeout": 2, "socket_timeout": 2, "health_check_interval": 15, "timeout": 2}
-# The event loop of an API keeps so many calls of Redis under way at once, besides.
-_COUNTING_CONNECTIONS = 10
 
 # A reconciler that has not looked for so many periods, and the seconds that a look may take, is gone.
 _LOOKS, _LOOK_SECONDS = 2, 10
@@ -86,18 +75,9 @@ class Wiring:
         return dynamodb_client(self._settings, self._environment)
 
     @cached_property
-    def redis(self) -> "redis.Redis":
-        """The connection pool to Redis. A server that hangs is given up on after two seconds. Raises SettingsError."""
-        try:
-            pool = redis.BlockingConnectionPool.from_url(
-                self._settings.redis_url, max_connections=_CONNECTIONS, **_REDIS_SECONDS
-            )
-            # Options in the URL are looked at when a connection is made, which this does without connecting.
-            pool.connection_class(**pool.connection_kwargs)
-        except (TypeError, ValueError) as error:
-            # The URL may hold a password.
-            raise SettingsError(f"DATAHOG_REDIS_URL: wrong options ({type(error).__name__})") from None
-        return redis.Redis(connection_pool=pool)
+    def redis(self) -> "Redis":
+        """The Redis client, shared by all threads. Raises SettingsError."""
+        return redis_client(self._settings)
 
     # Persistence.
 
@@ -317,20 +297,12 @@ class Wiring:
         return Callers(self.api_keys, local_key=local_key)
 
     def _rate_limit(self, name: str) -> "RateLimit":
-        from limits.aio.storage import RedisStorage
         from limits.aio.strategies import FixedWindowRateLimiter
-        from redis.asyncio import BlockingConnectionPool
 
         from handlers.rate_limit import RateLimit
 
-        # Asked by the event loop itself: for so short a call, a thread would take six times as long as the call.
-        pool = BlockingConnectionPool.from_url(
-            self._settings.redis_url, max_connections=_COUNTING_CONNECTIONS, **_REDIS_SECONDS
-        )
-        # The options' declared type knows of no pools; the class does.
-        options: Any = {"connection_pool": pool}
-        storage = RedisStorage("async+redis://", implementation="redispy", **options)
-        return RateLimit(FixedWindowRateLimiter(storage), name, rate=self._settings.rate_limit)
+        counters = FixedWindowRateLimiter(redis_counters(self._settings))
+        return RateLimit(counters, name, rate=self._settings.rate_limit)
 
     def _open_requests(self, name: str, still_open: "StillOpen") -> "OpenRequests":
         from handlers.open_requests import OpenRequests
@@ -407,32 +379,3 @@ class Wiring:
             body_checks={"receiveCallback": signature_check(self.signer)},
             cors_origin=self._settings.viewer_origin,
         )
-
-
-def dynamodb_client(settings: Settings, environment: Mapping[str, str]) -> Any:
-    """The boto3 client for the settings' endpoint, or AWS. Raises SettingsError."""
-    config = Config(
-        # Whoever waits for an API shall hear soon that it cannot be; a job is held and comes again.
-        connect_timeout=2,
-        read_timeout=3,
-        retries={"mode": "standard", "total_max_attempts": 2},
-        max_pool_connections=_CONNECTIONS,
-        # Otherwise boto3 composes a longer one for each request, at a cost.
-        user_agent="Datahog/1.0",
-        parameter_validation=False,
-    )
-    # An endpoint of one's own takes any key, but boto3 wants one, and a region.
-    local = settings.dynamodb_endpoint_url is not None and "AWS_ACCESS_KEY_ID" not in environment
-    key = "datahog" if local else None
-    try:
-        return boto3.client(
-            "dynamodb",
-            endpoint_url=settings.dynamodb_endpoint_url,
-            region_name=environment.get("AWS_REGION", "us-east-1" if local else None),
-            aws_access_key_id=key,
-            aws_secret_access_key=key,
-            config=config,
-        )
-    except BotoCoreError as error:
-        hint = "set AWS_REGION for AWS, or DATAHOG_DYNAMODB_ENDPOINT_URL for another DynamoDB"
-        raise SettingsError(f"DynamoDB: {error} ({hint})") from None

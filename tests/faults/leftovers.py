@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import redis
 
-from datahog.wiring import dynamodb_client
+from datahog.connections import dynamodb_client
 from persistence.due import DueIndex
 from persistence.dynamodb import Table
 from persistence.tables import aggregator_table, client_table

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from datahog.wiring import dynamodb_client
 from tests.repositories import Repositories
 
 

@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import persistence.requests
+from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from datahog.wiring import dynamodb_client
 from handlers.callers import Caller
 from handlers.problems import Problem
 from persistence.due import OPEN, SHARDS, shard_of

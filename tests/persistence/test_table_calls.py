@@ -5,8 +5,8 @@ import socket
 import pytest
 from botocore.exceptions import ClientError
 
+from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from datahog.wiring import dynamodb_client
 from persistence.dynamodb import ConditionFailed, Table, Unavailable
 from persistence.transport import Transport
 from tests.repositories import Repositories, answer_in_small_pages

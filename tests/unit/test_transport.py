@@ -18,8 +18,8 @@ from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 
+from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from datahog.wiring import dynamodb_client
 from persistence.dynamodb import ConditionFailed, Table, Unavailable
 from persistence.times import utc_now
 from persistence.transport import Transport
