@@ -1,4 +1,4 @@
-"""Chaos for a minute: all kinds of faults, and nothing is lost, counted double or wrong; broken, Datahog fails it."""
+"""Two minutes of chaos: all kinds of faults, and nothing is lost, counted double or wrong. Broken, Datahog fails it."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ def outcome_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
         yield lambda name: runs[name].result()
 
 
-def test_a_minute_of_chaos_loses_nothing_and_counts_nothing_double_or_wrong(outcome_of: Outcomes) -> None:
+def test_two_minutes_of_chaos_lose_nothing_and_count_nothing_double_or_wrong(outcome_of: Outcomes) -> None:
     outcome = outcome_of("healthy")
 
     assert outcome.clean, report(outcome)
