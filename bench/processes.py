@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from datahog.supervisor import Program
+from tests import proc
 
 _READY_WITHIN = 60.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Processes:
 
     def usage(self, *names: str) -> Usage:
         """What the named programs have used, with all their children."""
-        pids = {pid for name in names for pid in _family(self._running[name].pid)}
-        return Usage(sum(map(_cpu, pids)), sum(map(_memory, pids)))
+        pids = {pid for name in names for pid in proc.family(self._running[name].pid)}
+        return Usage(sum(map(proc.cpu_seconds, pids)), sum(proc.memory(pid, "VmHWM") for pid in pids))
 
     def log(self, name: str) -> str:
         """What a program has written."""
@@ -87,28 +87,3 @@ def free_ports(host: str, count: int) -> list[int]:
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]
         return [listener.getsockname()[1] for listener in sockets]
-
-
-def _family(pid: int) -> list[int]:
-    family = [pid]
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                family += _family(int(child))
-    return family
-
-
-def _cpu(pid: int) -> float:
-    with suppress(OSError):
-        # After the name, which may hold anything but ends the last bracket; own time and that of children waited for.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / _TICKS
-    return 0.0
-
-
-def _memory(pid: int) -> int:
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
 
+from tests import proc
 from tests.hostile.behaviours import READ, TOTAL, behaviours, server
 from tests.receiver import Answer, Receiver
 from tests.system import System, eventually, system_settings
@@ -94,11 +94,9 @@ def _good(system: System, receiver: Receiver) -> float:
     return call.at - began
 
 
-def _memory(system: System, name: str) -> int:
-    """A line of the worker's /proc/PID/status, in megabytes."""
-    lines = Path(f"/proc/{system.process_id('worker')}/status").read_text().splitlines()
-    [line] = [line for line in lines if line.startswith(f"{name}:")]
-    return int(line.split()[1]) // 1024
+def _memory(system: System, what: Literal["VmRSS", "VmHWM"]) -> int:
+    """That of the worker, in megabytes."""
+    return proc.memory(system.process_id("worker"), what) // 1024 // 1024
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -2,13 +2,13 @@
 
 import threading
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
+from tests import proc
 from tests.system import System
 
+_MB = 1024 * 1024
 _PERIOD = 2.0
 _ALLOWED_FACTOR, _ALLOWED = 1.1, 10.0
 
@@ -63,11 +63,5 @@ class Memory:
         while not self._stop.wait(_PERIOD):
             for name in self._names:
                 process = self._system.process_id(name)
-                with suppress(OSError, StopIteration):
-                    self._seen[name].append((process, _resident(process)))
-
-
-def _resident(process: int) -> float:
-    status = Path(f"/proc/{process}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1024
+                if resident := proc.memory(process, "VmRSS"):
+                    self._seen[name].append((process, resident / _MB))

@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.faults.chaos.side import Side
+from tests.faults.outside import Answer, Outside
 from tests.system import SECRET
 
 # How providers and receivers are in good times: the share of each manner.
@@ -44,10 +43,11 @@ class Taken:
     at: float
 
 
-class World:
-    """Listens on a free port of this machine while its block runs. Times are those of `time.time`."""
+class World(Outside):
+    """Times are those of `time.time`."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.providers = Side(f"{seed} providers", _PROVIDERS_USUALLY)
         self.receivers = Side(f"{seed} receivers", _RECEIVERS_USUALLY)
         self.sent: list[Sent] = []
@@ -56,22 +56,9 @@ class World:
         self._number = 0
         self._lock = threading.Lock()
         self._webhook = Webhook(SECRET)
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
 
-    def provider_url(self, name: str) -> str:
-        """The URL of a provider."""
-        return f"{self._url}/providers/{name}"
-
-    def hook_url(self, hook: str) -> str:
-        """The URL of a receiver."""
-        return f"{self._url}/hooks/{hook}"
-
-    @property
-    def _url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def answer(self, provider: str) -> tuple[int, bytes] | None:
-        """Status and body of a provider's next answer, unlike every other; None where the connection is cut."""
+    def answer(self, provider: str) -> Answer:
+        """A provider's next answer, unlike every other."""
         manner = self.providers.manner()
         with self._lock:
             self._number += 1
@@ -91,8 +78,8 @@ class World:
                 time.sleep(_TOO_LONG)
         return 200, json.dumps(result).encode()
 
-    def take(self, hook: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes] | None:
-        """What a receiver answers to a callback; None where the connection is cut."""
+    def take(self, hook: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """What a receiver answers, as its manner is."""
         manner = self.receivers.manner()
         given = {name.lower(): value for name, value in headers.items()}
         with self._lock:
@@ -112,52 +99,3 @@ class World:
         except (WebhookVerificationError, ValueError):
             return False
         return True
-
-    def __enter__(self) -> "World":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # Whatever tries to connect shall be logged, and not turned away by a full queue.
-    request_queue_size = 512
-
-
-def _handler(world: World) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Head and body of an answer are two packets, of which the second would wait for the first's acknowledgement.
-        disable_nagle_algorithm: ClassVar[bool] = True
-
-        def do_GET(self) -> None:
-            self._say(world.answer(self.path.rpartition("/")[2]))
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self._say(world.take(self.path.rpartition("/")[2], dict(self.headers.items()), body))
-
-        def _say(self, answer: tuple[int, bytes] | None) -> None:
-            if answer is None:
-                self.close_connection = True
-                return
-            status, body = answer
-            try:
-                self.send_response(status)
-                if status != 204:
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-            except OSError:
-                # Who asked has given up, or was killed.
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the world has its own logs."""
-
-    return Handler

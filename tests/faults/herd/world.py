@@ -1,12 +1,11 @@
 """The world of the herd: one provider that can be down, one that never is, and the receiver of all callbacks."""
 
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+
+from tests.faults.outside import Answer, Outside
 
 DOWN, OTHER = "down", "other"
 
@@ -19,30 +18,18 @@ class Span:
     ended: float
 
 
-class World:
-    """Listens on a free port of this machine while its block runs. Providers take `latency` seconds to answer."""
+class World(Outside):
+    """Providers take `latency` seconds to answer; a callback goes to the receiver of its request's id."""
 
     def __init__(self, *, latency: float) -> None:
+        super().__init__()
         self.is_down = False
         self.calls: dict[str, list[Span]] = {DOWN: [], OTHER: []}
         self.received: defaultdict[str, list[float]] = defaultdict(list)
         """When each callback came, by the request's id."""
         self._latency = latency
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
 
-    def provider_url(self, name: str) -> str:
-        """The URL of a provider."""
-        return f"{self._url}/providers/{name}"
-
-    def hook_url(self, request_id: str) -> str:
-        """Where the callback of a request goes."""
-        return f"{self._url}/hooks/{request_id}"
-
-    @property
-    def _url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def answer(self, provider: str) -> tuple[int, bytes]:
+    def answer(self, provider: str) -> Answer:
         """What a provider answers, when it has taken its time."""
         begun = time.monotonic()
         time.sleep(self._latency)
@@ -50,13 +37,10 @@ class World:
         self.calls[provider].append(Span(begun, time.monotonic()))
         return (503, b"down") if fails else (200, b'{"amount": 22.27}')
 
-    def __enter__(self) -> "World":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def take(self, hook: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Takes every callback."""
+        self.received[hook].append(time.monotonic())
+        return 204, b""
 
 
 def most_at_once(spans: Sequence[Span]) -> int:
@@ -77,36 +61,3 @@ def per_second(spans: Sequence[Span], begun: float, ended: float) -> list[int]:
         if 0 <= second < len(counts) and span.begun >= begun:
             counts[second] += 1
     return counts
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
-
-def _handler(world: World) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Head and body of an answer are two packets, of which the second would wait for the first's acknowledgement.
-        disable_nagle_algorithm: ClassVar[bool] = True
-
-        def do_GET(self) -> None:
-            self._say(*world.answer(self.path.rpartition("/")[2]))
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            world.received[self.path.rpartition("/")[2]].append(time.monotonic())
-            self._say(204, b"")
-
-        def _say(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            if status != 204:
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the world has its own logs."""
-
-    return Handler
