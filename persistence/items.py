@@ -137,6 +137,18 @@ class Items(Generic[Record]):
         except ConditionFailed:
             return
 
+    def put_off(self, request_id: str, at: datetime) -> None:
+        """The same for what cannot be read; nothing happens if nobody is to look at it."""
+        try:
+            self._table.update(
+                self._key(request_id),
+                "SET #dueAt = :due",
+                condition="attribute_exists(#dueAt)",
+                values={"due": to_text(at)},
+            )
+        except ConditionFailed:
+            return
+
     def due_soon(self, moment: datetime) -> str:
         """When the reconciler must look at a step that should be taken at the given moment."""
         return to_text(moment + self._heal_after)

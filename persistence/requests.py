@@ -35,6 +35,7 @@ class Requests:
         self._retention = timedelta(seconds=retention)
         self.get = items.get
         self.look_again = items.look_again
+        self.put_off = items.put_off
 
     def create(
         self,

@@ -42,6 +42,7 @@ class Retrievals:
         self._retention = timedelta(seconds=retention)
         self.get = items.get
         self.look_again = items.look_again
+        self.put_off = items.put_off
 
     def create(
         self, request_id: str, providers: Sequence[str], *, deadline: datetime, tenant: str = DEFAULT_TENANT

@@ -38,6 +38,11 @@ class Taken:
         """Its entry in RQ's started registry."""
         return f"{self.job_id}:{self.execution}"
 
+    @property
+    def share(self) -> str:
+        """Whose share of a worker it is in: that of its key, or of its queue."""
+        return self.key or self.origin
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -80,7 +85,10 @@ class Batches:
         self._wait_no_more = connection.register_script(WAIT_NO_MORE)
 
     def take(self, wanted: int, *, most: int | None = None, rooms: Mapping[str, int] | None = None) -> list[Taken]:
-        """At most `wanted` jobs that are due, and at most `most` of one key, or what `rooms` says for it."""
+        """At most `wanted` jobs that are due, and at most `most` of one share, or what `rooms` says for it.
+
+        The jobs of the last queue that have no key are not bounded so: there is nobody behind them.
+        """
         moment = self._clock()
         execution = uuid.uuid4().hex
         arguments: list[str | float] = [

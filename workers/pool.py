@@ -49,8 +49,8 @@ class Pool:
         wake: threading.Event,
     ) -> None:
         self.size = size
-        self.by_key: Counter[str] = Counter()
-        """How many jobs of each key run."""
+        self.by_share: Counter[str] = Counter()
+        """How many jobs of each share run."""
         self._run = run
         self._fail_overdue = fail_overdue
         self._wake = wake
@@ -78,7 +78,7 @@ class Pool:
     def submit(self, job: Taken) -> None:
         """Run a job."""
         task = self._tasks[job.member] = _Task(job)
-        self.by_key[job.key] += 1
+        self.by_share[job.share] += 1
         self._todo.put(task)
         if self._threads < min(len(self._tasks), self.size):
             self._threads += 1
@@ -98,9 +98,9 @@ class Pool:
         """The ends of these are written down."""
         for ended in batch:
             if not ended.goes_on and self._tasks.pop(ended.job.member, None) is not None:
-                self.by_key[ended.job.key] -= 1
-                if not self.by_key[ended.job.key]:
-                    del self.by_key[ended.job.key]
+                self.by_share[ended.job.share] -= 1
+                if not self.by_share[ended.job.share]:
+                    del self.by_share[ended.job.share]
 
     def give_up(self) -> None:
         """Tell of all jobs as if they were to come again at once; of two ends of one job the first counts."""

@@ -7,16 +7,16 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
+from itertools import compress
 
 import redis
-from rq.job import Job as RQJob
 from rq.utils import now, utcformat
 
 from persistence.records import Attempt, Request
 from persistence.retrieval_record import Retrieval
 from persistence.times import from_text
 from workers.providers import Provider
-from workers.scripts import DROP, PUT
+from workers.scripts import DROP, MISSING, PUT
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ _DELIVER, _SUBMIT, _FETCH = QUEUES
 
 # RQ's own limit for a job, seconds: no provider's total timeout can be longer than an hour.
 _JOB_TIMEOUT = 4000
-_WAITING = frozenset({b"queued", b"scheduled", b"started", b"rate_limited"})
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ class Queue:
         self._provider_of = provider_of
         self._put_script = connection.register_script(PUT)
         self._drop_script = connection.register_script(DROP)
+        self._missing_script = connection.register_script(MISSING)
         self.wake: Callable[[], None] = lambda: None
 
     def put(self, *steps: Step) -> None:
@@ -111,11 +111,10 @@ class Queue:
         Raises redis.RedisError.
         """
         candidates = list(steps)
-        pipeline = self._connection.pipeline(transaction=False)
-        for step in candidates:
-            pipeline.hget(RQJob.key_for(step.job_id), "status")
-        statuses = pipeline.execute()
-        missing = [step for step, status in zip(candidates, statuses, strict=True) if status not in _WAITING]
+        if not candidates:
+            return 0
+        places = [text for step in candidates for text in (step.queue, step.job_id)]
+        missing = list(compress(candidates, self._missing_script(keys=[], args=places)))
         self._put(missing)
         return len(missing)
 

@@ -57,22 +57,24 @@ class Reconciler:
         self._delivery_timeout = timedelta(seconds=delivery_timeout)
         self._heal_after = timedelta(seconds=heal_after)
         self._clock = clock
+        # Whether there was more due than one look takes in.
+        self._behind = False
         # Unlike an Event, its put is safe in a signal handler.
         self._stop: SimpleQueue[None] = SimpleQueue()
 
     def run(self) -> None:
         """Look, again and again, until `stop` is called."""
         while True:
-            found = 0
+            pause = self._period
             try:
                 found = self.look()
                 self._heartbeats.reconciler_lives()
                 if found:
                     log.info("put %d steps back on the queue", found)
+                if self._behind:
+                    pause = 0
             except (Unavailable, redis.RedisError) as error:
                 log.warning("an engine is away: %s", error)
-            # After the loss of a whole queue there is more to put back than one look takes in.
-            pause = 0 if found >= _BATCH else self._period
             with suppress(Empty):
                 self._stop.get(timeout=pause)
                 return
@@ -82,24 +84,28 @@ class Reconciler:
         self._stop.put(None)
 
     def look(self) -> int:
-        """Look once at all that is due, and return how many steps were missing.
+        """Look once at what is due, up to a number, and return how many steps were missing.
 
         Raises Unavailable and redis.RedisError; what is due stays due.
         """
-        return self._heal_all(self._request_index, self._heal_request) + self._heal_all(
-            self._retrieval_index, self._heal_retrieval
+        self._behind = False
+        return self._heal_all(self._request_index, self._heal_request, self._requests.put_off) + self._heal_all(
+            self._retrieval_index, self._heal_retrieval, self._retrievals.put_off
         )
 
-    def _heal_all(self, index: DueIndex, heal: Callable[[str], int]) -> int:
+    def _heal_all(self, index: DueIndex, heal: Callable[[str], int], put_off: Callable[[str, datetime], None]) -> int:
         put = 0
-        for record_id in index.due(self._clock(), limit=_BATCH):
+        due = index.due(self._clock(), limit=_BATCH)
+        for record_id in due:
             try:
                 put += heal(record_id)
             except (Unavailable, redis.RedisError):
                 raise
             except Exception:
-                # A record that cannot be handled must not keep the others from being healed.
                 log.exception("%s: cannot be reconciled", record_id)
+                # It must not keep the others from being healed, as those that are due for longest come first.
+                put_off(record_id, self._clock() + _LATEST)
+        self._behind |= len(due) == _BATCH
         return put
 
     def _heal_request(self, request_id: str) -> int:

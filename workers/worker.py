@@ -38,9 +38,9 @@ _OVERDUE_PERIOD = 0.5
 _FULL_PAUSE = 1.0
 # Seconds. What sets a clock right without a step goes back by less from one beat to the next.
 _SET_BACK = 2.0
-# However many jobs of one key there are, they get no more of a worker's places than this many times those that stay
-# free: thresholds that move with what is free, after Choudhury and Hahne, "Dynamic queue length thresholds for
-# shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
+# However many jobs of one provider there are, or of one queue before the last, they get no more of a worker's places
+# than this many times those that stay free: thresholds that move with what is free, after Choudhury and Hahne, "Dynamic
+# queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
 _SHARE = 4
 
 
@@ -51,7 +51,8 @@ class ConcurrentWorker(BaseWorker):
     by then are put back on the queue. A job whose worker has been silent for `lease` seconds goes to another.
 
     Of jobs with the same RQ rate limit no more run than it says, over all workers, and a part of the places of each
-    worker is kept for others. Such a job may return whether what it asked has answered: see `workers.scripts`.
+    worker is kept for others, as it is for the queues behind. A job with a limit may return whether what it asked has
+    answered: see `workers.scripts`.
     """
 
     # RQ's callbacks of jobs run on threads, where signals do not come.
@@ -193,12 +194,12 @@ class ConcurrentWorker(BaseWorker):
         if free <= 0:
             return True
         wanted = min(free, _BATCH)
-        # What a key may still get, so that its jobs are then no more than _SHARE times the places left free.
+        # What a share may still get, so that its jobs are then no more than _SHARE times the places left free.
         most = max(1, _SHARE * free // (1 + _SHARE))
         rooms = {
-            key: max(0, (_SHARE * free - running) // (1 + _SHARE))
-            for key, running in self._pool.by_key.items()
-            if key and running > _SHARE
+            share: max(0, (_SHARE * free - running) // (1 + _SHARE))
+            for share, running in self._pool.by_share.items()
+            if running > _SHARE
         }
         taken = self._batches.take(wanted, most=most, rooms=rooms)
         for job in taken:

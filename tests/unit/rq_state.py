@@ -51,6 +51,11 @@ def scheduled(connection: "redis.Redis", queue: str) -> list[str]:
     return [job_id.decode() for job_id in rows]
 
 
+def status(connection: "redis.Redis", job_id: str) -> Any:
+    """What Redis says of a job."""
+    return connection.hget(f"rq:job:{job_id}", "status")
+
+
 def leftovers(connection: "redis.Redis") -> list[bytes]:
     """Whatever is left in Redis of jobs."""
     kinds = ("rq:job:*", "rq:queue:*", "rq:wip:*", "rq:scheduled:*", "rq:failed:*", "rq:results:*", "rq:executions:*")

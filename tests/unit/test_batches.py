@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import redis
 
-from tests.unit.rq_state import DELIVER, FETCH, leftovers, running, scheduled, step
+from tests.unit.rq_state import DELIVER, FETCH, leftovers, running, scheduled, status, step
 from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES, Queue
 
@@ -18,10 +17,6 @@ Make = Callable[[str], Batches]
 def make(connection: "redis.Redis") -> Make:
     """Makes the batches of one worker; a lease is over at once, as if the worker had died."""
     return lambda worker: Batches(connection, QUEUES, worker=worker, lease=-1)
-
-
-def status(connection: "redis.Redis", job_id: str) -> Any:
-    return connection.hget(f"rq:job:{job_id}", "status")
 
 
 def take_one(batches: Batches) -> Taken:
@@ -57,6 +52,42 @@ def test_a_job_that_vanished_is_skipped(connection: "redis.Redis", queue: Queue,
     connection.delete("rq:job:gone", "rq:job:scheduled-gone")
 
     assert [job.job_id for job in make("w").take(10)] == ["there"]
+
+
+@pytest.mark.parametrize("job_id", [b"string", b"\xff", "\u00fc".encode()])
+def test_what_is_no_job_is_skipped_and_loses_none_that_are(
+    connection: "redis.Redis", queue: Queue, make: Make, job_id: bytes
+) -> None:
+    if job_id == b"string":
+        connection.set("rq:job:string", "x")
+    else:
+        connection.hset(b"rq:job:" + job_id, mapping={"data": "x", "status": "queued"})
+    queue.put(step("note", "before"))
+    connection.rpush(f"rq:queue:{FETCH}", job_id)
+    connection.zadd(f"rq:scheduled:{FETCH}", {job_id: 1})
+    queue.put(step("note", "behind"))
+
+    assert [job.job_id for job in make("w").take(10)] == ["before", "behind"]
+    assert make("w").take(10) == []
+    assert make("w").recover() == 2
+
+
+def test_a_job_that_says_of_no_queue_is_of_the_one_where_it_lay(
+    connection: "redis.Redis", queue: Queue, make: Make
+) -> None:
+    queue.put(step("note", "a"), step("note", "b"))
+    connection.hdel("rq:job:b", "origin")
+
+    assert [job.origin for job in make("w").take(10)] == [FETCH, FETCH]
+    assert make("w").recover() == 2
+
+
+def test_the_jobs_of_a_queue_leave_room_for_those_of_the_queues_behind(queue: Queue, make: Make) -> None:
+    queue.put(*(step("note", f"deliver-{number}", queue=DELIVER) for number in range(5)))
+    queue.put(*(step("note", f"fetch-{number}") for number in range(5)))
+
+    assert [job.job_id for job in make("w").take(6, most=2)][:3] == ["deliver-0", "deliver-1", "fetch-0"]
+    assert [job.job_id for job in make("w").take(6, most=3, rooms={DELIVER: 0})] == ["fetch-4"]
 
 
 def test_a_job_is_recovered_when_its_lease_is_over(connection: "redis.Redis", queue: Queue, make: Make) -> None:

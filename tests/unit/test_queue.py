@@ -16,7 +16,8 @@ from rq.utils import utcparse
 
 from datahog.wiring import Wiring
 from persistence.records import Request
-from tests.unit.rq_state import FETCH, leftovers, step
+from tests.unit.rq_state import FETCH, leftovers, status, step
+from workers.batches import Batches
 from workers.providers import Provider
 from workers.queue import QUEUES, Queue, deliver_step, fetch_step, fetch_steps, submit_step
 
@@ -142,14 +143,48 @@ def test_a_cancellation_is_another_step_than_the_submission(wiring: Wiring) -> N
     assert submit_step(retrieval).job_id != submit_step(cancelled).job_id
 
 
-@pytest.mark.parametrize("status", ["queued", "scheduled", "started", "rate_limited"])
-def test_what_is_on_the_queue_is_not_missing(connection: "redis.Redis", queue: Queue, status: str) -> None:
+def test_what_waits_or_is_with_a_worker_is_not_missing(
+    connection: "redis.Redis", queue: Queue, providers: dict[str, Provider]
+) -> None:
+    providers["gas"] = Provider(url="http://x", concurrency=1)
+    steps = [
+        step("note", "started"),
+        step("note", "queued", provider="gas"),
+        step("note", "limited", provider="gas"),
+        step("note", "scheduled", wait=60),
+    ]
+    queue.put(*steps)
+    assert len(Batches(connection, QUEUES, worker="w", lease=60).take(1)) == 1
+
+    assert queue.put_missing(steps) == 0
+
+    assert [status(connection, step.job_id) for step in steps] == [b"started", b"queued", b"rate_limited", b"scheduled"]
+
+
+def test_what_another_rq_worker_has_begun_is_not_missing(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("note", "a"))
-    connection.hset("rq:job:a", "status", status)
+    connection.hset("rq:job:a", "status", "started")
 
     assert queue.put_missing([step("note", "a")]) == 0
 
-    assert connection.llen(f"rq:queue:{FETCH}") == 1
+
+@pytest.mark.parametrize("lost", [f"rq:wip:{FETCH}", f"rq:scheduled:{FETCH}", "rq:rl:gas:rate_limited"])
+def test_what_says_that_it_is_where_it_is_not_is_missing(
+    connection: "redis.Redis", queue: Queue, providers: dict[str, Provider], lost: str
+) -> None:
+    providers["gas"] = Provider(url="http://x", concurrency=1)
+    steps = [
+        step("note", "started", provider="gas"),
+        step("note", "limited", provider="gas"),
+        step("note", "scheduled", wait=60),
+    ]
+    queue.put(*steps)
+    Batches(connection, QUEUES, worker="w", lease=60).take(1)
+
+    connection.delete(lost)
+
+    assert queue.put_missing(steps) == 1
+    assert queue.put_missing(steps) == 0
 
 
 @pytest.mark.parametrize("status", ["failed", "finished", "canceled", "stopped", "deferred"])

@@ -278,6 +278,19 @@ def test_a_record_that_cannot_be_read_does_not_keep_the_others_from_being_healed
     assert "broken: cannot be reconciled" in caplog.text
 
 
+def test_many_records_that_cannot_be_read_do_not_fill_every_look(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.reconcile, "_BATCH", 3)
+    for number in range(3):
+        facts = {"pk": f"broken-{number}", "sk": "request", "dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
+        wiring._aggregator_table.put(facts)
+    create()
+
+    assert make().look() == 0
+    assert make().look() == 2
+
+
 def test_a_record_that_was_deleted_meanwhile_is_nothing_to_do(wiring: Wiring, make: Make) -> None:
     reconciler = make()
     for heal in (reconciler._heal_request, reconciler._heal_retrieval):
@@ -372,3 +385,15 @@ def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
 
     with Running(make(period=3600)):
         eventually(lambda: len(queued(wiring.redis, FETCH)) == 10, 10)
+
+
+def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.reconcile, "_BATCH", 3)
+    for number in range(10):
+        wiring.queue.put(*fetch_steps(create(f"r{number}", "gas"), datetime.now(UTC)))
+    create("lost", "gas")
+
+    with Running(make(period=3600)):
+        eventually(lambda: "fetch-lost-gas-1-0" in queued(wiring.redis, FETCH), 10)

@@ -11,7 +11,7 @@ import redis
 
 from tests.system import eventually
 from tests.unit.job_functions import ran
-from tests.unit.rq_state import leftovers, names, step
+from tests.unit.rq_state import DELIVER, SUBMIT, leftovers, names, running, step
 from tests.unit.worker_process import StartWorker
 from workers.providers import Provider
 from workers.queue import Queue
@@ -91,3 +91,17 @@ def test_a_slow_provider_with_thousands_waiting_delays_nobody(
     eventually(lambda: len(ran(connection)) == 20)
 
     assert max(began - started for _, began in ran(connection)) < 1
+
+
+@pytest.mark.parametrize("hung", [DELIVER, SUBMIT])
+def test_a_hung_receiver_or_aggregator_does_not_keep_the_worker_from_fetching(
+    connection: "redis.Redis", queue: Queue, start: StartWorker, hung: str
+) -> None:
+    start(concurrency=20)
+    queue.put(*(step("note", f"hung-{number}", "60", queue=hung) for number in range(100)))
+    eventually(lambda: running(connection, hung) >= 16)
+
+    queue.put(*(step("note", f"quick-{number}") for number in range(20)))
+
+    eventually(lambda: len(ran(connection)) == 20)
+    assert running(connection, hung) == 16

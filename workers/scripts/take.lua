@@ -1,7 +1,8 @@
 -- Moves what is due from the scheduled registries to the queues; takes of the keys that are held what they may have,
 -- then from the queues in their order. A job that was put there twice is taken once.
 -- ARGV: how many, now, now as RQ writes it, end of the lease, execution id, worker name,
--- how many of one key, JSON of how many of those keys of which it is fewer, queue names...
+-- how many of one share, JSON of how many of those shares of which it is fewer, queue names...
+-- A share is a key, or of jobs without one their queue.
 -- Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0,
 -- 1 when it was begun before or 0}.
 
@@ -29,9 +30,16 @@ local function breaker(key)
     return unpack(breakers[key])
 end
 
+-- What is no job of RQ's, whose ids are ASCII, is passed over: an error would lose those that were taken before it.
+local function read(id, ...)
+    local job = redis.pcall('HMGET', 'rq:job:' .. id, ...)
+    if job.err or string.find(id, '[\128-\255]') then return {} end
+    return job
+end
+
 local function look(id)
-    return redis.call('HMGET', 'rq:job:' .. id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl',
-        'success_callback_name', 'webhooks', 'repeats_left', 'group_id', 'begun_before', 'ttl')
+    return read(id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl', 'success_callback_name',
+        'webhooks', 'repeats_left', 'group_id', 'begun_before', 'ttl')
 end
 
 local function plain(job)
@@ -49,9 +57,9 @@ local function start(id, job)
     members[#members + 1], members[#members + 2], started[name] = lease, id .. ':' .. execution, members
     dependents[#dependents + 1] = 'rq:job:' .. id .. ':dependents'
     taken[#taken + 1] = {id, name, job[1], key or '', job[5] or '', plain(job), job[11] and 1 or 0}
+    rooms[key or name] = room(key or name) - 1
     if not key then return end
     redis.call('ZADD', allowed_of(key), 'NX', now, id)
-    rooms[key] = room(key) - 1
     if breaker(key) == 1 then
         local probe = now + tonumber(redis.call('HGET', 'datahog:policy:' .. key, 'probeSeconds') or 60)
         redis.call('HSET', 'datahog:breaker:' .. key, 'probeUntil', probe)
@@ -79,7 +87,7 @@ for i = 9, #ARGV do
     local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
     for j = 1, #due, 2 do
         redis.call('ZREM', scheduled, due[j])
-        local job = redis.call('HMGET', 'rq:job:' .. due[j], 'data', 'rate_limit_key', 'rate_limit_concurrency')
+        local job = read(due[j], 'data', 'rate_limit_key', 'rate_limit_concurrency')
         if job[3] then know(job[2], job[3]) end
         if job[1] then admit(due[j], ARGV[i], job[2], due[j + 1]) end
     end
@@ -103,12 +111,16 @@ end
 
 for i = 9, #ARGV do
     local looked = 0
-    while #taken < wanted and looked < 1000 do
-        local ids = redis.call('LPOP', 'rq:queue:' .. ARGV[i], wanted - #taken)
+    -- Jobs without a key leave some of the worker to the queues behind theirs.
+    local function more() return math.min(wanted - #taken, i < #ARGV and room(ARGV[i]) or wanted) end
+    while more() > 0 and looked < 1000 do
+        local ids = redis.call('LPOP', 'rq:queue:' .. ARGV[i], more())
         if not ids then break end
         looked = looked + #ids
         for _, id in ipairs(ids) do
             local job = look(id)
+            -- Here its lease is looked for, wherever it was made for.
+            job[3] = ARGV[i]
             if job[1] and job[2] ~= 'started' then
                 local key, let, again = job[4], 1, now
                 if key then let, again = breaker(key) end
