@@ -116,8 +116,19 @@ class Submit:
             self._try_again(retrieval, str(reply))
 
     def _refuse(self, retrieval: Retrieval, error: str) -> None:
+        """End it, unless an attempt whose answer was lost has arrived: then it ends with what the aggregator has."""
+        if self._is_there(retrieval.request_id):
+            self._accepted(retrieval)
+            return
         log.warning("%s: refused by the aggregator: %s", retrieval.request_id, error)
         self._retrievals.refused(retrieval, error)
+
+    def _is_there(self, request_id: str) -> bool:
+        try:
+            return self._aggregator.call("getRequest", {"requestId": request_id}).ok
+        except HttpError:
+            # At the deadline nobody waits for an aggregator that is away.
+            return False
 
     def _try_again(self, retrieval: Retrieval, error: str) -> None:
         now = self._clock()

@@ -219,7 +219,28 @@ def test_at_the_deadline_it_has_failed_with_the_last_reason(wiring: Wiring, make
     retrieval = wiring.retrievals.get("r1")
     assert retrieval.status == "FAILED"
     assert retrieval.submission.last_error == "deadline reached; HTTP 503 away"
-    assert len(stub.asked) == 1
+    assert [asked.method for asked in stub.asked] == ["POST", "GET"]
+
+
+@pytest.mark.parametrize(("ahead", "then"), [(3601, []), (3595, [problem(422, "unknown provider")])])
+@pytest.mark.usefixtures("created")
+def test_what_has_arrived_is_not_refused_although_its_answer_was_lost(
+    wiring: Wiring, make: Make, stub: StubServer, ahead: float, then: list[Reply]
+) -> None:
+    stub.replies = [problem(503, "lost"), *then, json_reply(aggregators())]
+    make(ahead=3590)("r1")
+
+    make(ahead=ahead)("r1")
+
+    assert (submission(wiring).status, stub.asked[-1].path) == (SubmissionStatus.ACCEPTED, "/api/v1/requests/r1")
+    assert wiring.retrievals.get("r1").status == "OPEN"
+
+
+@pytest.mark.usefixtures("created")
+def test_at_the_deadline_nobody_waits_for_an_aggregator_that_is_away(wiring: Wiring, make: Make) -> None:
+    make(ahead=3601, url="http://127.0.0.1:1")("r1")
+
+    assert wiring.retrievals.get("r1").status == "FAILED"
 
 
 @pytest.mark.usefixtures("created")
