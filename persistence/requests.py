@@ -96,7 +96,10 @@ class Requests:
             raise
 
     def fail_job(self, attempt: Attempt, error: str, *, attempts: int = 1) -> Request | None:
-        """End a job as FAILED with the reason. Returns and raises as `finish_job` does."""
+        """End a job as FAILED with the reason. Returns and raises as `finish_job` does.
+
+        Raises Conflict also when it is an attempt's failure (`attempts` is not 0) that was counted before.
+        """
         return self._endings.write(Ending(attempt, JobStatus.FAILED, attempts, error=error))
 
     def record_failure(self, attempt: Attempt, error: str, next_attempt_at: datetime) -> None:

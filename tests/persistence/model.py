@@ -78,6 +78,9 @@ class Model:
         job = expected.jobs[attempt.index]
         if expected.revision != attempt.revision or job.status is not JobStatus.INIT:
             return False
+        if status is JobStatus.FAILED and attempts and job.attempts != attempt.made:
+            # Another has made this attempt too, counted it and planned the next.
+            return False
         job.status, job.result = status, result
         job.attempts += attempts
         expected.version += 1

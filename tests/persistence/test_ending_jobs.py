@@ -210,6 +210,56 @@ def test_an_attempt_that_was_counted_is_not_counted_again(repositories: Reposito
     assert repositories.requests.get(request.request_id) == before
 
 
+def counted_meanwhile(repositories: Repositories, job: Job, request: Request) -> Request:
+    """The request once another, who made the same attempt, has counted it."""
+    later = repositories.clock() + timedelta(minutes=1)
+    repositories.requests.record_failure(request.attempt(job), "HTTP 503", later)
+    return repositories.requests.get(request.request_id)
+
+
+def test_an_attempt_that_was_counted_cannot_fail_its_job(repositories: Repositories) -> None:
+    request = repositories.open_request()
+    before = counted_meanwhile(repositories, request.jobs[0], request)
+
+    with pytest.raises(Conflict, match="went on meanwhile"):
+        repositories.requests.fail_job(request.attempt(request.jobs[0]), "too large")
+
+    assert repositories.requests.get(request.request_id) == before
+
+
+def test_an_attempt_that_was_counted_may_still_bring_the_result(repositories: Repositories) -> None:
+    request = repositories.open_request()
+    counted_meanwhile(repositories, request.jobs[0], request)
+
+    ended = repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
+
+    assert ended
+    assert (ended.status, ended.jobs[0].attempts) == (RequestStatus.COMPLETE, 2)
+
+
+def test_somebodys_word_fails_a_job_whatever_was_counted(repositories: Repositories) -> None:
+    request = repositories.open_request()
+    counted_meanwhile(repositories, request.jobs[0], request)
+
+    ended = repositories.requests.fail_job(request.attempt(request.jobs[0]), "by hand", attempts=0)
+
+    assert ended
+    assert (ended.status, ended.jobs[0].attempts) == (RequestStatus.FAILED, 1)
+
+
+def test_an_attempt_that_was_counted_does_not_keep_others_from_failing_their_jobs(repositories: Repositories) -> None:
+    request = repositories.open_request(20)
+    counted_meanwhile(repositories, request.jobs[7], request)
+
+    answers = at_once(
+        partial(repositories.requests.fail_job, request.attempt(job), "too large") for job in request.jobs
+    )
+
+    assert [isinstance(answer, Conflict) for answer in answers] == [job.index == 7 for job in request.jobs]
+    request = repositories.requests.get(request.request_id)
+    assert (request.open_jobs, request.jobs[7].status) == (1, JobStatus.INIT)
+
+
 def test_of_many_who_run_the_same_attempt_one_counts_it(repositories: Repositories) -> None:
     request = repositories.open_request()
     fail = partial(

@@ -394,6 +394,28 @@ def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Items, "change", forgetful)
 
 
+def _fail_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs fail by an attempt that was counted before."""
+    change = Items.change
+
+    def forgetful(self: Items[Any], *args: Any, condition: str, **options: Any) -> Any:
+        condition = condition.replace("].#attempts = :made", "].#attempts >= :made")
+        return change(self, *args, condition=condition, **options)
+
+    monkeypatch.setattr(Items, "change", forgetful)
+
+
+def _fail_twice(machine: Datahog) -> None:
+    """Two make the same attempt; one counts it, for the other there is no time for the next."""
+    machine.create(1, _DEADLINES[0], None)
+    machine.take(2, None)
+    machine.wait(LEASE + 1, False)
+    machine.beat(None)
+    machine.take(2, None)
+    machine.go_on(2, Reply.ERROR, None)
+    machine.go_on(0, Reply.BUSY, None)
+
+
 def test_that_an_ended_job_is_counted_in_is_found(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     _count_in_what_has_ended(monkeypatch)
     machine = Datahog(shared)
@@ -412,6 +434,24 @@ def test_that_an_attempt_is_counted_twice_is_found(shared: Engines, monkeypatch:
 
     with pytest.raises(AssertionError, match="wrote what had to be refused"):
         machine.work(1, Reply.ERROR, (0, Fate.DONE_TWICE))
+
+
+def test_a_job_goes_on_although_an_attempt_that_was_counted_before_fails_for_good(shared: Engines) -> None:
+    machine = Datahog(shared)
+
+    _fail_twice(machine)
+
+    machine.teardown()
+
+
+def test_that_a_job_fails_by_an_attempt_that_was_counted_before_is_found(
+    shared: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fail_after_all(monkeypatch)
+    machine = Datahog(shared)
+
+    with pytest.raises(AssertionError, match="wrote what had to be refused"):
+        _fail_twice(machine)
 
 
 def test_that_nothing_is_reconciled_is_found(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
