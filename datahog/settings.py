@@ -176,7 +176,7 @@ class Settings(BaseModel):
     @field_validator("delivery_schedule")
     @classmethod
     def _check_schedule(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        # Results are kept for the schedule's sake for a week after the deadline, and not longer.
+        # Results are kept for as long as the schedule may take, so it must not take for ever.
         if not value or min(value) < 0 or not sum(value) <= 604_800:
             raise ValueError("one or more numbers of seconds, none below 0, together at most 604800")
         return value

@@ -22,7 +22,7 @@ from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
 from persistence.tables import aggregator_table, client_table, keys_table
 from persistence.transport import Transport
-from workers.deliver import Deliver
+from workers.deliver import Deliver, longest_delivery
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
 from workers.http import Http, Timeouts
@@ -50,6 +50,9 @@ JOB_FUNCTIONS = "datahog.jobs"
 # Calls between the client and the aggregator, seconds: for a worker that can wait, and for a person who does.
 _SUBMIT_TIMEOUTS = Timeouts(connect=3, read=15, total=30)
 _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
+
+# Seconds. So late may an attempt to deliver be, because workers or engines were away, and find what it needs.
+_LATE = 7 * 86_400
 
 # A reconciler that has not looked for so many periods, and the seconds that a look may take, is gone.
 _LOOKS, _LOOK_SECONDS = 2, 10
@@ -84,7 +87,8 @@ class Wiring:
     @cached_property
     def requests(self) -> Requests:
         """The aggregator's requests."""
-        return Requests(self._request_items, self._request_results, retention=self._settings.retention)
+        kept = self._last_delivery + self._settings.retention
+        return Requests(self._request_items, self._request_results, results_kept=kept)
 
     @cached_property
     def deliveries(self) -> Deliveries:
@@ -94,8 +98,18 @@ class Wiring:
     @cached_property
     def retrievals(self) -> Retrievals:
         """The client's retrievals."""
-        results = Results(self._client_table)
-        return Retrievals(self._retrieval_items, self._client_table, results, retention=self._settings.retention)
+        return Retrievals(
+            self._retrieval_items,
+            self._client_table,
+            Results(self._client_table),
+            retention=self._settings.retention,
+            awaited=self._last_delivery,
+        )
+
+    @property
+    def _last_delivery(self) -> float:
+        """Seconds after a request's deadline when the last attempt to deliver its result may be made."""
+        return longest_delivery(self._settings.delivery_schedule) + _LATE
 
     @cached_property
     def api_keys(self) -> ApiKeys:

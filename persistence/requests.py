@@ -16,23 +16,20 @@ from persistence.results import Results
 from persistence.tenants import DEFAULT_TENANT
 from persistence.times import from_text, to_text
 
-# The parts of a result outlive the deadline by this and the retention: by then every delivery has long ended.
-DELIVERY_ALLOWANCE = timedelta(days=7)
-
 _STILL_OPEN = "#openJobs > :zero AND #revision = :revision AND #jobs[{index}].#status = :init"
 
 
 class Requests:
-    """The repository of requests. `retention` (seconds) is how long an ended one is kept.
+    """The repository of requests. `results_kept` (seconds) is how long results outlive the deadline.
 
     Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
     """
 
-    def __init__(self, items: Items[Request], results: Results, *, retention: float) -> None:
+    def __init__(self, items: Items[Request], results: Results, *, results_kept: float) -> None:
         self._items = items
         self._endings = Endings(items)
         self._results = results
-        self._retention = timedelta(seconds=retention)
+        self._results_kept = timedelta(seconds=results_kept)
         self.get = items.get
         self.look_again = items.look_again
         self.put_off = items.put_off
@@ -189,7 +186,7 @@ class Requests:
                 self._results.keep_until(request.request_id, job.result, self._parts_expire_at(deadline))
 
     def _parts_expire_at(self, deadline: str) -> int:
-        return int((from_text(deadline) + DELIVERY_ALLOWANCE + self._retention).timestamp())
+        return int((from_text(deadline) + self._results_kept).timestamp())
 
 
 def _new_job(provider: str, url: str) -> Item:

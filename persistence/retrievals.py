@@ -13,7 +13,6 @@ from persistence.dynamodb import ConditionFailed, Item, Table
 from persistence.errors import Conflict
 from persistence.items import Items
 from persistence.records import RequestStatus
-from persistence.requests import DELIVERY_ALLOWANCE
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, SubmissionStatus, retrieval_from_item
 from persistence.tables import NEWEST_INDEX
@@ -32,14 +31,19 @@ class BadCursor(Exception):
 class Retrievals:
     """The repository of retrievals. `retention` (seconds) is how long an ended one is kept.
 
+    `awaited` (seconds) is how long after its deadline a callback may still come.
+
     Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
     """
 
-    def __init__(self, items: Items[Retrieval], table: Table, results: Results, *, retention: float) -> None:
+    def __init__(
+        self, items: Items[Retrieval], table: Table, results: Results, *, retention: float, awaited: float
+    ) -> None:
         self._items = items
         self._table = table
         self._results = results
         self._retention = timedelta(seconds=retention)
+        self._awaited = timedelta(seconds=awaited)
         self.get = items.get
         self.look_again = items.look_again
         self.put_off = items.put_off
@@ -229,7 +233,7 @@ class Retrievals:
         )
 
     def _expires_at(self, deadline: datetime | None = None) -> int:
-        ends = deadline + DELIVERY_ALLOWANCE if deadline else self._items.clock()
+        ends = deadline + self._awaited if deadline else self._items.clock()
         return int((ends + self._retention).timestamp())
 
 

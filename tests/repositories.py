@@ -27,6 +27,8 @@ from persistence.times import utc_now
 from persistence.transport import Transport
 
 RETENTION = 7 * 86_400
+# After the deadline, seconds.
+LAST_DELIVERY = 7 * 86_400
 CALLBACK_URL = "http://client.test/callbacks"
 
 
@@ -61,12 +63,16 @@ class Repositories:
         request_items = Items(self.aggregator_table, "request", Request.from_item, clock=self.clock)
         retrieval_items = Items(self.client_table, KIND, retrieval_from_item, clock=self.clock)
         self.results = Results(self.aggregator_table)
-        self.requests = Requests(request_items, self.results, retention=self.retention)
+        self.requests = Requests(request_items, self.results, results_kept=LAST_DELIVERY + self.retention)
         self.deliveries = Deliveries(request_items, self.requests, retention=self.retention)
         self.keys = IdempotencyKeys(self.aggregator_table, clock=self.clock)
         self.due = DueIndex(self.aggregator_table)
         self.retrievals = Retrievals(
-            retrieval_items, self.client_table, Results(self.client_table), retention=self.retention
+            retrieval_items,
+            self.client_table,
+            Results(self.client_table),
+            retention=self.retention,
+            awaited=LAST_DELIVERY,
         )
         self.retrievals_due = DueIndex(self.client_table)
 

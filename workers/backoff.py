@@ -11,6 +11,9 @@ from pydantic.alias_generators import to_camel
 # Seconds: about 68 years, which a time can still be added to.
 _LONGEST = 2.0**31
 
+# The largest share of a wait of a schedule that is added to it at random.
+SCHEDULE_JITTER = 0.1
+
 
 class RetryPolicy(BaseModel):
     """How failed attempts are repeated; by default until the request's deadline. Times are seconds."""
@@ -42,7 +45,7 @@ class RetryPolicy(BaseModel):
         return last if last >= max(floor, self.initial_delay) else None
 
 
-def scheduled_delay(wait: float, *, floor: float = 0, jitter: float = 0.1, rng: random.Random) -> float:
+def scheduled_delay(wait: float, *, floor: float = 0, jitter: float = SCHEDULE_JITTER, rng: random.Random) -> float:
     """A wait of a fixed schedule (seconds), no shorter than the floor, with a share of jitter added."""
     wait = max(wait, floor)
     return wait + wait * jitter * rng.random()

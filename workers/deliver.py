@@ -15,7 +15,7 @@ from persistence.records import DeliveryStatus, Request, clock_set_back_since, s
 from persistence.requests import Requests
 from persistence.results import ResultLost
 from persistence.times import Clock, from_text, utc_now
-from workers.backoff import retry_after, scheduled_delay
+from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
 from workers.http import HttpError
 from workers.operations import Operations, Reply
 from workers.queue import Queue, deliver_step
@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 _GONE = 410
 # Seconds. A receiver that asks for more than this would get nothing: results are not kept for ever.
 _LONGEST_FLOOR = 86_400
+
+
+def longest_delivery(schedule: Sequence[float]) -> float:
+    """Seconds from a request's end to its last attempt, if the receiver puts each off for as long as it may."""
+    first, *others = schedule
+    return first + sum(max(wait, _LONGEST_FLOOR) * (1 + SCHEDULE_JITTER) for wait in others)
 
 
 class Deliver:

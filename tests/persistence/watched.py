@@ -289,7 +289,7 @@ class Parts:
         table, client = Table(watched, aggregator_table(prefix)), Table(watched, client_table(prefix))
         items = Items(table, "request", Request.from_item, clock=clock)
         self.due = DueIndex(table)
-        self.requests = _Requests(model, items, Results(table), retention=RETENTION)
+        self.requests = _Requests(model, items, Results(table), results_kept=RETENTION)
         deliveries = _Deliveries(model, items, self.requests, retention=RETENTION)
         queue = _Queue(connection, "tests", PROVIDERS.get)
         http, timeouts = _Http(model, attempt), Timeouts(1, 1, 1)
@@ -308,7 +308,11 @@ class Parts:
             self.requests, queue, PROVIDERS, http, self.deliver, result_limit=100_000, rng=rng, clock=clock
         )
         retrievals = Retrievals(
-            Items(client, KIND, retrieval_from_item, clock=clock), client, Results(client), retention=RETENTION
+            Items(client, KIND, retrieval_from_item, clock=clock),
+            client,
+            Results(client),
+            retention=RETENTION,
+            awaited=RETENTION,
         )
         heartbeats = Heartbeats(connection, QUEUES, reconciler_silence=1, worker_silence=1)
         self.reconciler = Reconciler(

@@ -15,6 +15,7 @@ from datahog.wiring import Wiring
 from persistence.dynamodb import Unavailable
 from persistence.records import CloseReason, Delivery, DeliveryStatus
 from persistence.times import from_text, to_text
+from tests.repositories import HandClock, incompressible_json
 from tests.system import SECRET
 from tests.unit.rq_state import DELIVER, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
@@ -197,6 +198,61 @@ def test_a_retry_after_in_the_far_future_does_no_harm(wiring: Wiring, make: Make
     make()("r1")
 
     assert delivery(wiring).attempts == 1
+
+
+class Latest(random.Random):
+    """Who makes each wait as long as it may be."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("retention", [1, 604_800])
+@pytest.mark.parametrize(
+    ("schedule", "retry_after"),
+    [
+        ((0, 5, 300, 1800, 7200, 18000, 36000, 36000), "86400"),
+        ((0, *[3600] * 20), "86400"),
+        ((0, 302_400, 302_400), "0"),
+        ((604_800,), "0"),
+    ],
+)
+def test_until_the_last_attempt_everything_is_there_to_be_delivered_and_to_be_received(
+    make_wiring: Callable[..., Wiring],
+    stub: StubServer,
+    retention: float,
+    schedule: Sequence[float],
+    retry_after: str,
+) -> None:
+    wiring, clock = make_wiring(retention=retention, delivery_schedule=schedule), HandClock()
+    for items in (wiring._request_items, wiring._retrieval_items):
+        setattr(items, "clock", clock)  # noqa: B010
+    deadline = clock() + timedelta(hours=1)
+    wiring.retrievals.accepted(wiring.retrievals.create("r1", ["gas"], deadline=deadline))
+    request, _ = wiring.requests.create("r1", [("gas", "http://gas")], stub.url, deadline=deadline, content={})
+    clock.advance(hours=1)
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), incompressible_json(5000))
+    stub.replies = [Reply(429, b"", {"Retry-After": retry_after})] * len(schedule)
+    deliver = Deliver(
+        wiring.requests,
+        wiring.deliveries,
+        wiring.queue,
+        wiring.signer,
+        wiring._receivers(),
+        schedule=schedule,
+        rng=Latest(),
+        clock=clock,
+    )
+
+    while delivery(wiring).status is DeliveryStatus.PENDING:
+        clock.advance(seconds=deliver("r1") or 0)
+        parts = wiring._aggregator_table.query(
+            "#pk = :pk AND begins_with(#sk, :result)", {"pk": "r1", "result": "result#"}
+        )
+        assert min(part["expiresAt"] for part in parts) > clock().timestamp()
+        wiring.retrievals.get("r1")
+
+    assert len(stub.asked) == len(schedule)
 
 
 @pytest.mark.usefixtures("ended")
