@@ -11,7 +11,7 @@ from persistence.tenants import kind_of
 from persistence.times import to_text
 
 # A retry raises the round too, so it also tells the revisions apart.
-_PENDING = "#delivery.#status = :pending AND #delivery.#round = :round"
+_ROUND = "#delivery.#round = :round"
 
 
 class Deliveries:
@@ -26,7 +26,7 @@ class Deliveries:
         self._retention = timedelta(seconds=retention)
 
     def succeeded(self, request: Request) -> None:
-        """The callback URL acknowledged the result: nothing more is due.
+        """The callback URL acknowledged the result: nothing more is due, even if another attempt was the last to fail.
 
         Raises Conflict when that was known, or when the delivery was started anew or the request retried meanwhile.
         """
@@ -37,8 +37,12 @@ class Deliveries:
                 "#delivery.#attempts = #delivery.#attempts + :one",
                 "#expiresAt = :expires",
             ],
-            self._values(request) | {"status": DeliveryStatus.SUCCEEDED.value, "expires": self._expires_at()},
-            condition=_PENDING,
+            {
+                "status": DeliveryStatus.SUCCEEDED.value,
+                "expires": self._expires_at(),
+                "round": request.delivery.round,
+            },
+            condition=f"#delivery.#status <> :status AND {_ROUND}",
             conflict="has been delivered already, or is delivered anew",
             remove=["#delivery.#nextAttemptAt", "#delivery.#lastError", "#dueShard", "#dueAt"],
         )
@@ -50,7 +54,12 @@ class Deliveries:
         """
         changes = ["#delivery.#attempts = #delivery.#attempts + :one", "#delivery.#lastError = :error"]
         remove = []
-        values: dict[str, Any] = {"error": error, "attempts": request.delivery.attempts}
+        values: dict[str, Any] = {
+            "error": error,
+            "attempts": request.delivery.attempts,
+            "round": request.delivery.round,
+            "pending": DeliveryStatus.PENDING.value,
+        }
         if next_attempt_at:
             changes += ["#delivery.#nextAttemptAt = :next", "#dueAt = :due"]
             values |= {"next": to_text(next_attempt_at), "due": self._items.due_soon(next_attempt_at)}
@@ -62,8 +71,8 @@ class Deliveries:
         self._items.change(
             request.request_id,
             changes,
-            self._values(request) | values,
-            condition=f"{_PENDING} AND #delivery.#attempts = :attempts",
+            values,
+            condition=f"#delivery.#status = :pending AND {_ROUND} AND #delivery.#attempts = :attempts",
             conflict="has been delivered already, or this attempt was counted before",
             remove=remove,
         )
@@ -97,9 +106,6 @@ class Deliveries:
             remove=["#delivery.#nextAttemptAt", "#delivery.#lastError", "#expiresAt"],
         )
         return self._items.parse(item)
-
-    def _values(self, request: Request) -> dict[str, Any]:
-        return {"round": request.delivery.round, "pending": DeliveryStatus.PENDING.value}
 
     def _expires_at(self) -> int:
         return int((self._items.clock() + self._retention).timestamp())

@@ -123,7 +123,7 @@ class Model:
     def delivered(self, request_id: str, delivery_round: int) -> bool:
         expected = self.requests[request_id]
         assert self.posts[request_id, delivery_round, "ok"], "called delivered although nobody acknowledged it"
-        if (expected.delivery, expected.round) != (DeliveryStatus.PENDING, delivery_round):
+        if expected.delivery is DeliveryStatus.SUCCEEDED or expected.round != delivery_round:
             return False
         expected.delivery = DeliveryStatus.SUCCEEDED
         expected.delivery_attempts += 1

@@ -114,6 +114,20 @@ def test_an_acknowledgement_counts_although_another_attempt_failed_meanwhile(rep
     assert reread(repositories, request).delivery.status is DeliveryStatus.SUCCEEDED
 
 
+def test_an_acknowledgement_counts_although_the_delivery_was_given_up_meanwhile(repositories: Repositories) -> None:
+    request = repositories.ended_request()
+    repositories.deliveries.attempt_failed(request, "HTTP 500", None)
+    now = repositories.clock.advance(hours=1)
+
+    repositories.deliveries.succeeded(request)
+
+    request = reread(repositories, request)
+    delivery = request.delivery
+    assert (delivery.status, delivery.attempts, delivery.last_error) == (DeliveryStatus.SUCCEEDED, 2, None)
+    assert request.expires_at == now.timestamp() + RETENTION
+    assert repositories.indexed("aggregator") == set()
+
+
 @pytest.mark.parametrize("given_up_before", [True, False])
 def test_a_delivery_started_anew_begins_its_schedule_again_under_the_same_id(
     repositories: Repositories, given_up_before: bool
@@ -137,8 +151,11 @@ def test_a_delivery_started_anew_begins_its_schedule_again_under_the_same_id(
     assert repositories.due.undelivered(now - timedelta(days=1), limit=10) == []
 
 
-def test_an_attempt_of_an_earlier_round_does_not_count_in_the_next(repositories: Repositories) -> None:
-    earlier = repositories.ended_request()
+@pytest.mark.parametrize("given_up_before", [True, False])
+def test_an_attempt_of_an_earlier_round_does_not_count_in_the_next(
+    repositories: Repositories, given_up_before: bool
+) -> None:
+    earlier = given_up(repositories) if given_up_before else repositories.ended_request()
     anew = repositories.deliveries.start_anew(earlier.request_id)
 
     with pytest.raises(Conflict):
