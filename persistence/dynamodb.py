@@ -1,6 +1,7 @@
 """One DynamoDB table spoken to in plain Python values, its failures told apart."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ Item = dict[str, Any]
 Key = Mapping[str, str]
 
 _NAME = re.compile(r"#(\w+)")
+# Seconds before a batch of which nothing was read is asked for again; those who wait for it have seconds, too.
+_PAUSES = (0.05, 0.1, 0.2, 0.4)
 
 
 class ConditionFailed(Exception):
@@ -43,10 +46,17 @@ class Table:
         """The items that are there under at most 100 keys (the limit of BatchGetItem), in no order."""
         items: list[Item] = []
         wanted = [encode_members(key) for key in keys]
+        pauses = iter(_PAUSES)
         while wanted:
             answer = self._call("BatchGetItem", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}})
             items += [decode_members(item) for item in answer["Responses"].get(self.name, [])]
-            wanted = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            if len(left) == len(wanted):
+                pause = next(pauses, None)
+                if pause is None:
+                    raise Unavailable(f"DynamoDB: {len(left)} items are not read, however often they are asked for")
+                time.sleep(pause)
+            wanted = left
         return items
 
     def put(self, item: Item, *, condition: str | None = None, values: Mapping[str, Any] | None = None) -> None:

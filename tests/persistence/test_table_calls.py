@@ -1,10 +1,14 @@
 """One table: pages read to their end, names of every kind, and failures told apart."""
 
 import socket
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+import persistence.dynamodb
 from datahog.connections import dynamodb_client
 from datahog.settings import Settings
 from persistence.dynamodb import ConditionFailed, Table, Unavailable
@@ -89,6 +93,52 @@ def test_a_hundred_large_items_are_read_at_once(repositories: Repositories) -> N
     items = repositories.aggregator_table.get_many(keys)
 
     assert sorted(int(item["pk"]) for item in items) == list(range(60))
+
+
+class Throttled(Transport):
+    """Answers each call for many items with so many of them as the next number says, and with none after the last."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = list(numbers)
+        self.asked: list[int] = []
+
+    def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+        assert operation == "BatchGetItem"
+        assert len(self.asked) < 100, "asked without end"
+        [(table, wanted)] = arguments["RequestItems"].items()
+        keys, number = wanted["Keys"], self.numbers.pop(0) if self.numbers else 0
+        self.asked.append(len(keys))
+        left = {table: {**wanted, "Keys": keys[number:]}} if keys[number:] else {}
+        return {"Responses": {table: keys[:number]}, "UnprocessedKeys": left}
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were made, none of which takes time."""
+    made: list[float] = []
+    monkeypatch.setattr(persistence.dynamodb, "time", SimpleNamespace(sleep=made.append))
+    return made
+
+
+def test_what_is_left_of_a_batch_is_asked_for_after_a_pause_if_nothing_was_read(pauses: list[float]) -> None:
+    transport = Throttled(2, 0, 0, 1, 0, 1)
+    keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
+
+    assert Table(transport, "any").get_many(keys) == keys
+
+    assert transport.asked == [4, 2, 2, 2, 1, 1]
+    assert pauses == [0.05, 0.1, 0.2]
+
+
+def test_a_batch_of_which_nothing_is_read_makes_the_engine_unavailable(pauses: list[float]) -> None:
+    transport = Throttled(1)
+    keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
+
+    with pytest.raises(Unavailable, match="3 items"):
+        Table(transport, "any").get_many(keys)
+
+    assert transport.asked == [4, 3, 3, 3, 3, 3]
+    assert len(pauses) == 4
 
 
 def test_deleting_what_is_not_there_is_no_error(repositories: Repositories) -> None:
