@@ -142,6 +142,8 @@ class Fetch:
         remaining = (from_text(attempt.deadline) - now).total_seconds()
         delay = policy.delay(failures, floor=floor, remaining=remaining, rng=self._rng)
         if delay is None:
+            # Whoever asks why it ended so early is to know that no attempt was allowed any more.
+            error += "; its Retry-After is past the deadline" if floor >= remaining else ""
             return self._fail(attempt, error, answered=answered)
         next_attempt_at = _whole_milliseconds(now + timedelta(seconds=delay))
         self._requests.record_failure(attempt, error, next_attempt_at)

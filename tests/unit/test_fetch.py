@@ -258,6 +258,21 @@ def test_a_provider_is_not_asked_again_before_its_retry_after(
     assert allowed <= from_text(job.next_attempt_at or "") < allowed + timedelta(seconds=5)
 
 
+def test_a_retry_after_past_the_deadline_fails_the_job_with_that_as_the_reason(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
+) -> None:
+    create(deadline=timedelta(hours=1))
+    stub.replies = [Reply(429, b"#busy", {"Retry-After": "3601"})]
+
+    make()("r1", "gas")
+
+    request = wiring.requests.get("r1")
+    [job] = request.jobs
+    assert job.status is JobStatus.FAILED
+    assert job.last_error == "HTTP 429 #busy; its Retry-After is past the deadline"
+    assert delivered.requests == [request]
+
+
 def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer) -> None:
     create()
     stub.replies = [Reply(500)]
