@@ -101,8 +101,10 @@ class Reconciler:
                 put += heal(record_id)
             except (Unavailable, redis.RedisError):
                 raise
-            except Exception:
-                log.exception("%s: cannot be reconciled", record_id)
+            except Exception as error:
+                # What has expired may stay for two days until DynamoDB deletes it.
+                if not isinstance(error, NotFound):
+                    log.exception("%s: cannot be reconciled", record_id)
                 # It must not keep the others from being healed, as those that are due for longest come first.
                 put_off(record_id, self._clock() + _LATEST)
         self._behind |= len(due) == _BATCH
@@ -118,7 +120,8 @@ class Reconciler:
                 request = self._requests.close(request_id, CloseReason.DEADLINE)
                 self._queue.drop(*needless_job_ids(request))
                 closed = True
-        except (NotFound, Conflict):
+        except Conflict:
+            # Somebody else has ended it.
             return 0
         if not request.ended:
             steps = fetch_steps(request, now)
@@ -140,10 +143,7 @@ class Reconciler:
 
     def _heal_retrieval(self, request_id: str) -> int:
         now = self._clock()
-        try:
-            retrieval = self._retrievals.get(request_id)
-        except NotFound:
-            return 0
+        retrieval = self._retrievals.get(request_id)
         step = submit_step(retrieval)
         if step.at and step.at > now:
             self._retrievals.look_again(retrieval, step.at + self._heal_after)

@@ -291,11 +291,20 @@ def test_many_records_that_cannot_be_read_do_not_fill_every_look(
     assert make().look() == 2
 
 
-def test_a_record_that_was_deleted_meanwhile_is_nothing_to_do(wiring: Wiring, make: Make) -> None:
-    reconciler = make()
-    for heal in (reconciler._heal_request, reconciler._heal_retrieval):
-        assert heal("gone") == 0
-    assert queued(wiring.redis, FETCH) == queued(wiring.redis, SUBMIT) == []
+def test_what_has_expired_is_nothing_to_do_and_fills_no_look(
+    wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.reconcile, "_BATCH", 3)
+    now = datetime.now(UTC)
+    for table, kind in ((wiring._aggregator_table, "request"), (wiring._client_table, "retrieval")):
+        for number in range(3):
+            due = {"dueShard": "open#0", "dueAt": to_text(now), "expiresAt": int(now.timestamp())}
+            table.put({"pk": f"gone-{number}", "sk": kind, **due})
+    create()
+
+    assert make().look() == 0
+    assert make().look() == 2
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(
