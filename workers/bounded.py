@@ -1,6 +1,7 @@
 """An adapter for `requests` that ends on time and on size: its own timeouts begin anew with every byte that comes."""
 
 import io
+import re
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ _INTERIM = 10
 # Seconds of processor time that reading an answer may take, and bytes that may take one more: a hundred times what they
 # need. It ends what comes fast and amounts to nothing, such as empty chunks, and would occupy the whole process.
 _PROCESSING, _PROCESSED = 0.5, 10_000_000
+# Whoever is in between may have put several into one line; they must then be the same, which urllib3 looks after.
+_LENGTHS = re.compile(r"[0-9]{1,18}(?:\s*,\s*[0-9]{1,18})*\s*", re.ASCII)
 # Bytes sent at a time. TLS sends in records of this size, and would take the timeout anew for each.
 _PIECE = 16_384
 
@@ -33,6 +36,10 @@ _exchange = threading.local()
 
 class Excess(HTTPException):
     """More came than an answer may have; the message says of what."""
+
+
+class NoLength(HTTPException):
+    """The answer gives a length that is none: http.client would read on to the end of the connection."""
 
 
 @contextmanager
@@ -100,6 +107,10 @@ class _Response(HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
+        # RFC 9110, 8.6.
+        for length in self.headers.get_all("Content-Length", ()):
+            if not _LENGTHS.fullmatch(length):
+                raise NoLength(f"Content-Length is no number: {length[:50]!r}")
         self._reader.allow("body", _exchange.size)
 
     def _read_status(self) -> tuple[str, int, str]:

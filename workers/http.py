@@ -1,7 +1,8 @@
 """The outgoing HTTP session: every request bounded in time, size and redirects, every failure told in one line."""
 
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from http.client import BadStatusLine, RemoteDisconnected, UnknownProtocol
@@ -11,7 +12,7 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from workers.bounded import BoundedAdapter, Excess, within
+from workers.bounded import BoundedAdapter, Excess, NoLength, within
 from workers.outbound import NotAllowed, Outbound
 
 USER_AGENT = "Datahog/1.0"
@@ -22,10 +23,11 @@ _CHUNK = 65_536
 _REDIRECTS = 5
 # Bytes of an answer that is no success.
 _START = 65_536
-# The one coding that is asked for; urllib3 decompresses it piece by piece. It would take others too, and several on top
-# of one another, of which a few kilobytes can keep a processor busy for hours.
+# The one coding that is asked for. urllib3 would take others too, and several on top of one another, of which a few
+# kilobytes can keep a processor busy for hours, and of each one that breaks off.
 _CODING = "gzip"
-_CODINGS = ("", "identity", "gzip", "x-gzip")
+_PACKED, _PLAIN = ("gzip", "x-gzip"), ("", "identity")
+_GZIP = 16 + zlib.MAX_WBITS
 # A body may come in so many pieces however small they are; those of more have so many bytes on average, or more.
 _PIECES, _PIECE = 1000, 16
 # What a redirect to another host gets to see; a provider's own headers may be secrets.
@@ -152,12 +154,13 @@ def _anywhere(url: str) -> None:
 
 def _read(response: requests.Response, limit: int, *, cut: bool) -> bytes:
     coding = response.headers.get("Content-Encoding", "").strip().lower()
-    if coding not in _CODINGS:
+    if coding not in _PACKED + _PLAIN:
         raise HttpError(f"the answer is encoded as {printable(coding.encode())[:50]}, which was not asked for")
     if not 200 <= response.status_code < 300:
         limit, cut = min(limit, _START), True
     content = bytearray()
-    for number, chunk in enumerate(response.iter_content(_CHUNK)):
+    chunks = response.raw.stream(_CHUNK, decode_content=False)
+    for number, chunk in enumerate(_unpacked(chunks) if coding in _PACKED else chunks):
         content += chunk
         if len(content) > limit:
             if cut:
@@ -169,10 +172,30 @@ def _read(response: requests.Response, limit: int, *, cut: bool) -> bytes:
     return bytes(content)
 
 
+def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """What gzip members say, one after another (RFC 1952, 2.2). Raises HttpError for what is none, or breaks off."""
+    member = None
+    for chunk in chunks:
+        while chunk:
+            member = member or zlib.decompressobj(_GZIP)
+            try:
+                yield member.decompress(chunk, _CHUNK)
+            except zlib.error as error:
+                raise HttpError(f"the answer cannot be decompressed: {error}") from error
+            chunk = member.unconsumed_tail or member.unused_data
+            if member.eof:
+                member = None
+    if member:
+        yield member.flush()
+        if member.eof:
+            return
+        raise HttpError("the answer cannot be decompressed: it ends before its end")
+
+
 def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
     causes = _causes(error)
-    if excess := next((cause for cause in causes if isinstance(cause, Excess)), None):
-        return str(excess)
+    if refused := next((cause for cause in causes if isinstance(cause, Excess | NoLength)), None):
+        return str(refused)
     root = printable(str(causes[-1]).encode("utf-8", "replace")) or type(causes[-1]).__name__
     if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):
         if late:
@@ -185,10 +208,8 @@ def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
     match error:
         case requests.exceptions.SSLError():
             return f"TLS: {root}"
-        case requests.exceptions.ChunkedEncodingError():
+        case urllib3.exceptions.ProtocolError():
             return f"the answer broke off: {root}"
-        case requests.exceptions.ContentDecodingError():
-            return f"the answer cannot be decompressed: {root}"
         case requests.ConnectionError():
             return f"connection failed: {root}"
         case _:

@@ -187,10 +187,19 @@ def test_with_cut_only_the_start_of_a_large_body_is_read(stub: StubServer) -> No
     assert (answer.status, answer.body) == (200, b"x" * 1000)
 
 
-def test_a_compressed_body_comes_back_decompressed(stub: StubServer) -> None:
-    stub.replies = [Reply(body=gzip.compress(b"[1]"), headers={"Content-Encoding": "gzip"})]
+@pytest.mark.parametrize(
+    ("sent", "body"),
+    [
+        pytest.param(gzip.compress(b"[1]"), b"[1]", id="one member"),
+        pytest.param(gzip.compress(b"[1") + gzip.compress(b"]"), b"[1]", id="two members"),
+        pytest.param(gzip.compress(b"[" + b" " * 900_000 + b"]"), b"[" + b" " * 900_000 + b"]", id="much in little"),
+        pytest.param(b"", b"", id="nothing"),
+    ],
+)
+def test_a_compressed_body_comes_back_decompressed(stub: StubServer, sent: bytes, body: bytes) -> None:
+    stub.replies = [Reply(body=sent, headers={"Content-Encoding": "gzip"})]
 
-    assert get(stub.url).body == b"[1]"
+    assert get(stub.url).body == body
 
 
 def test_a_body_that_is_not_compressed_as_it_says_is_told(stub: StubServer) -> None:
