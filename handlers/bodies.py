@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from handlers import relayed
 from handlers.calls import given
 from handlers.problems import Problem
 from persistence import json_text
@@ -18,9 +19,8 @@ from persistence import json_text
 DEFAULT_LIMIT = 65_536
 # Seconds between two pieces of a body.
 _PATIENCE = 30.0
-# It carries what providers have sent, as they sent it, inside a document of these many levels.
+# It carries what providers have sent, as they sent it.
 _RELAYED = frozenset({"receiveCallback"})
-_AROUND_RESULTS = 10
 
 BodyCheck = Callable[[Mapping[str, str], bytes], None]
 
@@ -29,6 +29,7 @@ class Body:
     """The body that one operation takes.
 
     `limit` is in bytes, `check` gets headers and body before anybody looks into the body, and may raise Problem.
+    Results that are relayed are given to the method as JSON text.
     """
 
     def __init__(
@@ -55,12 +56,24 @@ class Body:
         return _replay(body, receive)
 
     def _parse(self, body: bytes) -> Any:
-        document = _parse(body, deepest=json_text.DEEPEST + (_AROUND_RESULTS if self._relayed else 0))
+        if not body:
+            raise Problem("bad-request", "the body must be a JSON document; it is empty")
+        results: list[bytes | None] = []
+        try:
+            if self._relayed:
+                document, results = relayed.cut_out(body)
+            else:
+                document = json_text.parse(body)
+        except ValueError as error:
+            raise Problem("bad-request", f"the body is {error}") from None
         exact = document if self._relayed else _parse_distinct(body)
         wrong = next(self._validator.iter_errors(document), None)
         if wrong is not None:
             place = "/".join(str(part) for part in wrong.instance_path)
             raise Problem("bad-request", f"body{f' at {place}' if place else ''}: {wrong.message}"[:300])
+        for index, result in enumerate(results):
+            if result is not None:
+                exact["jobs"][index]["result"] = result
         return exact
 
 
@@ -82,15 +95,6 @@ async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> byt
             raise too_large
         if not message.get("more_body", False):
             return bytes(body)
-
-
-def _parse(body: bytes, *, deepest: int) -> Any:
-    if not body:
-        raise Problem("bad-request", "the body must be a JSON document; it is empty")
-    try:
-        return json_text.parse(body, deepest=deepest)
-    except ValueError as error:
-        raise Problem("bad-request", f"the body is {error}") from None
 
 
 def _parse_distinct(body: bytes) -> Any:
