@@ -15,6 +15,7 @@ from handlers.health import Health
 from handlers.known_providers import KnownProviders
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
+from handlers.turns import Turns
 from handlers.waiting import LongPolls
 from persistence.documents import Document, retrieval_document, retrieval_summary
 from persistence.errors import Conflict
@@ -56,6 +57,7 @@ class Client:
         self._clock = clock
         self._health = health
         self._known = KnownProviders(aggregator)
+        self._turns = Turns()
 
     async def get_health(self) -> ConnexionResponse:
         """This process serves."""
@@ -112,9 +114,10 @@ class Client:
         """Take the result that the aggregator delivers; the same one again changes nothing."""
         if body["requestId"] != request_id:
             raise Problem("unprocessable", f"the result is of the request {body['requestId']}, not {request_id}")
-        retrieval = self._retrievals.get(request_id)
         results = {job["provider"]: job["result"] for job in body["jobs"] if "result" in job}
-        if self._retrievals.receive(retrieval, body, results):
+        with self._turns.of(request_id):
+            new = self._retrievals.receive(self._retrievals.get(request_id), body, results)
+        if new:
             log.info("%s: %s, callback accepted", request_id, body["status"])
         else:
             log.info("%s: callback repeated, counted once", request_id)
