@@ -110,7 +110,9 @@ class Settings(BaseModel):
         (0, 5, 300, 1800, 7200, 18000, 36000, 36000),
         description="seconds before each attempt to deliver a result, comma-separated",
     )
-    delivery_timeout: Seconds = Field(15, description="seconds a callback has to answer")
+    delivery_timeout: Seconds = Field(
+        15, description="seconds a callback has to answer, and one more for each megabyte of the result"
+    )
     outbound_networks: tuple[outbound.Network, ...] = Field(
         (),
         description="comma-separated networks where providers and callbacks may be besides the public internet",

@@ -24,6 +24,9 @@ from workers.signing import SIGNATURE, Signer
 log = logging.getLogger(__name__)
 
 _GONE = 410
+# A receiver has so many bytes of the body to take in each second, besides the time it has for any. With the largest of
+# bodies that is still less than the five minutes for which a signature holds.
+_BYTES_A_SECOND = 1_000_000
 # Seconds. A receiver that asks for more than this would get nothing: results are not kept for ever.
 _LONGEST_FLOOR = 86_400
 
@@ -108,7 +111,12 @@ class Deliver:
         credentials = {"webhookSignature": headers.pop(SIGNATURE)}
         try:
             reply = self._receivers.call(
-                "deliverResult", headers, to=request.callback_url, body=body, credentials=credentials
+                "deliverResult",
+                headers,
+                to=request.callback_url,
+                body=body,
+                credentials=credentials,
+                more_seconds=len(body) // _BYTES_A_SECOND,
             )
         except HttpError as error:
             self._try_again(request, str(error), floor=0)

@@ -3,7 +3,7 @@
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from http.client import BadStatusLine, RemoteDisconnected, UnknownProtocol
 from urllib.parse import urljoin
@@ -49,6 +49,10 @@ class Timeouts:
     connect: float
     read: float
     total: float
+
+    def with_more(self, seconds: float) -> "Timeouts":
+        """The same, but for an answer that may take so much longer."""
+        return replace(self, read=self.read + seconds, total=self.total + seconds)
 
 
 @dataclass(frozen=True)

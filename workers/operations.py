@@ -92,11 +92,12 @@ class Operations:
         body: Any = None,
         to: str | None = None,
         credentials: Mapping[str, str] = _NONE,
+        more_seconds: float = 0,
     ) -> Reply:
         """Call an operation; arguments bear the parameters' names.
 
         A body of bytes is sent as it is, any other as JSON. `to` is the URL of a callback. `credentials` are those of
-        this call only.
+        this call only, and so are the `more_seconds` that the answer may take.
 
         Raises BadCall, HttpError when no answer came, and ContractBroken for one that the document does not declare.
         """
@@ -118,7 +119,7 @@ class Operations:
             to or self._base_url + target,
             headers=headers,
             body=body if body is None or isinstance(body, bytes) else orjson.dumps(body),
-            timeouts=self._timeouts,
+            timeouts=self._timeouts.with_more(more_seconds),
             limit=_LIMIT if has_content else _START,
             cut=not has_content,
         )

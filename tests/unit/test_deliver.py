@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import Webhook
 import specs
 from datahog.wiring import Wiring
 from persistence.dynamodb import Unavailable
-from persistence.records import CloseReason, Delivery, DeliveryStatus
+from persistence.records import CloseReason, Delivery, DeliveryStatus, Request
 from persistence.times import from_text, to_text
 from tests.repositories import HandClock, incompressible_json
 from tests.system import SECRET
@@ -60,6 +60,17 @@ def ended(wiring: Wiring, stub: StubServer) -> None:
     gas, water = request.jobs
     wiring.requests.finish_job(request.attempt(gas), b'[ {"amount": 22.270} ]')
     wiring.requests.fail_job(request.attempt(water), "HTTP 500 #fail")
+
+
+@pytest.fixture
+def large(wiring: Wiring, stub: StubServer) -> Request:
+    """The request r1, ended with a result of three megabytes."""
+    deadline = datetime.now(UTC) + timedelta(days=1)
+    request, _ = wiring.requests.create(
+        "r1", [("gas", "http://gas")], f"{stub.url}/callback", deadline=deadline, content={}
+    )
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), incompressible_json(3_000_000))
+    return wiring.requests.get("r1")
 
 
 def delivery(wiring: Wiring) -> Delivery:
@@ -152,6 +163,14 @@ def test_anything_else_is_written_down_and_repeated_by_the_schedule(
     assert 100 <= (from_text(found.next_attempt_at or "") - before).total_seconds() < 112
     assert scheduled(wiring.redis, DELIVER) == ["deliver-r1-1-1"]
     assert len(stub.asked) == 1
+
+
+def test_a_receiver_has_longer_for_a_large_result(wiring: Wiring, make: Make, stub: StubServer, large: Request) -> None:
+    stub.replies = [Reply(204, after=0.7)]
+
+    make()(large.request_id)
+
+    assert delivery(wiring).status is DeliveryStatus.SUCCEEDED
 
 
 @pytest.mark.usefixtures("ended")
