@@ -67,5 +67,10 @@ class Results:
                 raise ResultLost(f"part {number} of a result of {request_id} is gone") from None
 
 
+def in_parts(place: Item) -> bool:
+    """Whether the result at a place that `store` returned is kept in items of its own: it may be large."""
+    return "parts" in place
+
+
 def _part_key(result_id: str, number: int | None = None) -> str:
     return f"result#{result_id}#" + ("" if number is None else f"{number:04}")

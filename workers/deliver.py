@@ -13,7 +13,7 @@ from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
 from persistence.records import DeliveryStatus, Request, clock_set_back_since, seconds_until
 from persistence.requests import Requests
-from persistence.results import ResultLost
+from persistence.results import ResultLost, in_parts
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
 from workers.http import HttpError
@@ -77,10 +77,16 @@ class Deliver:
         return None
 
     def first(self, request: Request) -> None:
-        """Make the first attempt to deliver a request that has just ended, here and now if the schedule says so."""
+        """Make the first attempt to deliver a request that has just ended, here and now if the schedule says so.
+
+        What may be large is left to a job of its own: it takes longer than the reconciler takes an attempt without one
+        to take, and would be delivered by two at the same time.
+        """
         try:
             if wait := self._wait(request):
                 self._queue.put(deliver_step(request, at=self._clock() + timedelta(seconds=wait)))
+            elif any(job.result and in_parts(job.result) for job in request.jobs):
+                self._queue.put(deliver_step(request))
             else:
                 self._attempt(request)
         except (Conflict, NotFound) as gone:

@@ -22,6 +22,7 @@ from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.deliver import Deliver
 from workers.http import Http, Timeouts
 from workers.operations import Operations
+from workers.queue import deliver_step
 from workers.signing import Signer
 
 SCHEDULE = (0, 100, 200)
@@ -446,6 +447,16 @@ def test_who_ends_a_request_delivers_it_at_once(wiring: Wiring, make: Make, stub
 
     assert len(stub.asked) == 1
     assert delivery(wiring).status is DeliveryStatus.SUCCEEDED
+
+
+def test_what_may_be_large_is_delivered_by_a_job_of_its_own_which_the_reconciler_finds(
+    wiring: Wiring, make: Make, stub: StubServer, large: Request
+) -> None:
+    make().first(large)
+
+    assert stub.asked == []
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+    assert wiring.queue.put_missing([deliver_step(large)]) == 0
 
 
 @pytest.mark.usefixtures("ended")
