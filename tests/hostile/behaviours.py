@@ -33,6 +33,7 @@ _WIRE = "the answer's body is larger than 7929856 bytes on the wire"
 _BUSY = ("the answer takes more than 1.3 s of processor time to read", _WIRE, _NO_ANSWER)
 _SMALL_PIECES = "the body comes in more than 1000 pieces of less than 16 bytes"
 _NO_LENGTH = "Content-Length is no number: "
+_TOO_MANY = "HTTP 200 with a body that is of more than 500000 arrays and objects"
 _NOT_JSON = "HTTP 200 with a body that is not JSON: "
 
 
@@ -197,6 +198,13 @@ def behaviours() -> Iterator[tuple[str, Behaviour]]:
     yield "br-bomb", Behaviour(encoded("br", bomb), "the answer is encoded as br, which was not asked for")
     yield "zstd-bomb", Behaviour(encoded("zstd", bomb), "the answer is encoded as zstd, which was not asked for")
     yield "no-gzip", Behaviour(encoded("gzip", b"[1, 2]"), "the answer cannot be decompressed: ")
+    yield (
+        "short-arrays",
+        Behaviour(
+            encoded("gzip", gzip.compress(b"[" + b"[]," * 1_700_000 + b"[]]")),
+            _TOO_MANY,
+        ),
+    )
     yield "cut-gzip", Behaviour(encoded("gzip", gzip.compress(b"[1, 2]")[:-4]), "the answer cannot be decompressed: ")
     yield "gzip-and-more", Behaviour(encoded("gzip", gzip.compress(b"[1, 2]") + b"x"), "the answer cannot be decompr")
     yield "gzip-members", Behaviour(floods(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"")), _SMALL_PIECES)
@@ -212,8 +220,9 @@ def behaviours() -> Iterator[tuple[str, Behaviour]]:
         "deep",
         Behaviour(json_body(b"[" * 501 + b"]" * 501), "HTTP 200 with a body that is nested more than 500 levels deep"),
     )
-    yield "bottomless", Behaviour(json_body(b"[" * 5_000_000), _NOT_JSON)
-    yield "deep-objects", Behaviour(json_body(b'{"a":' * 1_000_000), _NOT_JSON)
+    yield "bottomless", Behaviour(json_body(b"[" * 5_000_000), _TOO_MANY)
+    yield "far-too-deep", Behaviour(json_body(b"[" * 400_000), _NOT_JSON)
+    yield "deep-objects", Behaviour(json_body(b'{"a":' * 1_000_000), _TOO_MANY)
 
     yield "redirect-loop", Behaviour(redirects("/again"), "more than 5 redirects")
     yield (

@@ -48,6 +48,6 @@ def wrong_with(answer: Answer) -> str:
     """Why an answer is no result, in the words of `workers/fetch.py`."""
     if not answer.ok:
         return str(answer)
-    with pytest.raises(ValueError, match="JSON|nested") as caught:
+    with pytest.raises(ValueError, match="JSON|nested|more than") as caught:
         json_text.parse(answer.body)
     return f"HTTP {answer.status} with a body that is {caught.value}"
