@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
@@ -58,7 +59,7 @@ class Body:
     def _parse(self, body: bytes) -> Any:
         if not body:
             raise Problem("bad-request", "the body must be a JSON document; it is empty")
-        results: list[bytes | None] = []
+        results: list[msgspec.Raw | None] = []
         try:
             if self._relayed:
                 document, results = relayed.cut_out(body)

@@ -11,8 +11,10 @@ _read_document = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_jobs = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
-def cut_out(body: bytes) -> tuple[Any, list[bytes | None]]:
+def cut_out(body: bytes) -> tuple[Any, list[msgspec.Raw | None]]:
     """The value of a `Result` of both documents with each job's result null, and these as JSON text, job by job.
+
+    The texts are views of the body, which may be hundreds of megabytes.
 
     Read and written again, a result would not be what it was: numbers have more digits than programs keep, and an
     object two members of one name. Its value may also take many times its size, so that there is never more than one.
@@ -27,10 +29,10 @@ def cut_out(body: bytes) -> tuple[Any, list[bytes | None]]:
         return json_text.parse(body), []
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
-    results = [bytes(job["result"]) if "result" in job else None for job in jobs]
+    results = [job.get("result") for job in jobs]
     for result in results:
         if result is not None:
-            json_text.parse(result)
+            json_text.parse(bytes(result))
     document["jobs"] = msgspec.Raw(msgspec.json.encode([_without_result(job) for job in jobs]))
     return json_text.parse(msgspec.json.encode(document)), results
 
