@@ -81,7 +81,7 @@ class Aggregator:
 
     def list_providers(self) -> ConnexionResponse:
         """Every provider that a request may name."""
-        providers = [{"name": name, "url": self._providers[name].url} for name in sorted(self._providers)]
+        providers = [{"name": name, "url": self._providers[name].shown_url} for name in sorted(self._providers)]
         return answer({"providers": providers})
 
     def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:
@@ -182,7 +182,7 @@ class Aggregator:
 
     def _create(self, caller: Caller, request_id: str, body: Document) -> tuple[Request, bool]:
         deadline = self._check(body)
-        providers = [(name, self._providers[name].url) for name in body["providers"]]
+        providers = [(name, self._providers[name].shown_url) for name in body["providers"]]
         content = {name: body[name] for name in ("providers", "callbackUrl", "deadline") if name in body}
         self._open_requests.count(caller, request_id)
         request, new = self._requests.create(

@@ -112,7 +112,8 @@ class Fetch:
             return self._try_again(attempt, provider.retry, str(error), answered=False)
         if not answer.ok:
             floor = retry_after(answer.headers, self._clock())
-            return self._try_again(attempt, provider.retry, str(answer), answered=False, floor=floor)
+            said = str(replace(answer, body=provider.without_secrets(answer.body)))
+            return self._try_again(attempt, provider.retry, said, answered=False, floor=floor)
         result = b"null" if answer.status == 204 else answer.body
         try:
             json_text.parse(result)

@@ -19,6 +19,9 @@ Timeout = Annotated[float, Field(gt=0, le=3600)]
 
 _REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
+_BETWEEN_WORDS = re.compile(r"[\s,;=&]+")
+_SECRET = 8
+
 
 class ProvidersError(Exception):
     """The providers' file is missing or wrong; the message is one line a person can act on."""
@@ -42,7 +45,7 @@ class BreakerPolicy(_Section):
 class Provider(_Section):
     """How one provider is asked. Times are seconds; `concurrency` counts over all worker processes."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+", max_length=2048)]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+", max_length=2048, repr=False)]
     connect_timeout: Timeout = 3.05
     read_timeout: Timeout = 30
     total_timeout: Timeout = 60
@@ -50,6 +53,22 @@ class Provider(_Section):
     concurrency: int = Field(50, ge=1, le=10_000)
     breaker: BreakerPolicy = BreakerPolicy()
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, repr=False)
+
+    @property
+    def shown_url(self) -> str:
+        """Where it is, for those who ask: the query may hold a key."""
+        return self.url.partition("?")[0]
+
+    def without_secrets(self, text: bytes) -> bytes:
+        """A text without what this provider is told by headers and query, which it may send back.
+
+        Of each of these the whole goes, and every word of it; what is short is no secret.
+        """
+        told = [*self.headers.values(), self.url.partition("?")[2]]
+        words = {word for value in told for word in (value, *_BETWEEN_WORDS.split(value)) if len(word) >= _SECRET}
+        for word in sorted(words, key=len, reverse=True):
+            text = text.replace(word.encode(), b"***")
+        return text
 
 
 class _File(_Section):

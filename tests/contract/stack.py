@@ -21,10 +21,11 @@ _PROVIDERS = {
 
 @contextmanager
 def running_system(directory: Path, receiver: Receiver) -> Iterator[System]:
-    """Besides the simulator's providers it knows `steady`, `mute` and `broken`, for which the receiver answers."""
+    """Besides the simulator's providers it knows some for which the receiver answers; `keyed` has a key in its query."""
     for name, (answer, _) in _PROVIDERS.items():
         receiver.answers(f"/{name}", answer)
     own = {name: {"url": receiver.url(f"/{name}")} | options for name, (_, options) in _PROVIDERS.items()}
+    own["keyed"] = {"url": receiver.url("/keyed?key=hunter2")}
     lines = [f"  {name}: {json.dumps(options)}\n" for name, options in own.items()]
     (directory / "providers.yaml").write_text(providers_file() + "".join(lines))
     with System(system_settings(directory, webhook_secrets=(SECRET, NEXT_SECRET))) as running:

@@ -30,6 +30,16 @@ def test_the_known_providers_are_listed_by_name(aggregator: Api) -> None:
     assert {"gas", "steady", "mute", "broken"} <= set(names)
 
 
+def test_what_stands_in_a_provider_s_query_is_shown_to_nobody(aggregator: Api, receiver: Receiver) -> None:
+    request_id = _create(aggregator, receiver, "keyed")
+
+    request = aggregator.call("getRequest", request_id, params={"wait": 10})
+
+    assert receiver.calls("/keyed?key=hunter2")
+    assert "hunter2" not in request.text + aggregator.call("listProviders").text
+    assert request.json()["jobs"][0]["url"] == receiver.url("/keyed")
+
+
 def test_a_request_is_accepted_at_once_and_found_where_the_answer_says(aggregator: Api, receiver: Receiver) -> None:
     callback_url = receiver.url("/accepted")
 

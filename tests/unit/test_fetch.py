@@ -160,6 +160,19 @@ def test_the_provider_is_asked_where_its_file_says_with_its_headers(
     assert asked.headers["accept"] == "application/json"
 
 
+def test_what_a_provider_sends_back_of_its_key_is_kept_nowhere(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    create()
+    url = f"{stub.url}/gas?type=a&key=in-the-query-1"
+    stub.replies = [Reply(401, b"x" * 190 + b" no: Bearer in-the-header-1, in-the-query-1 a")]
+
+    make(url=url, headers={"Authorization": "Bearer in-the-header-1"})("r1", "gas")
+
+    assert wiring.requests.get("r1").jobs[0].last_error == "HTTP 401 " + "x" * 190 + " no: ***,"
+    assert "in-the" not in caplog.text
+
+
 def test_a_redirect_is_followed(wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer) -> None:
     create()
     stub.replies = [Reply(307, b"", {"Location": "/moved"}), Reply(200, b"[1]")]
