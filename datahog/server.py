@@ -16,6 +16,8 @@ _GRACE = 5
 # Bytes of a request's head, give or take what comes at once, and seconds that it may take; others allow 8 to 64 KiB.
 _HEAD = 65_536
 _HEAD_SECONDS = 20.0
+# Requests of one connection that may wait for the answers to those before them.
+_PIPELINED = 16
 
 
 class _Protocol(HttpToolsProtocol):
@@ -24,6 +26,8 @@ class _Protocol(HttpToolsProtocol):
     _all_head = True
     _head_size = 0
     _late: asyncio.TimerHandle | None = None
+    # So many wait that the connection ends with their answers; what comes after them is not looked at.
+    _full = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called first; who then says nothing would keep the connection for ever."""
@@ -37,6 +41,8 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called with what comes; a head is kept in memory as it comes, and the parser sets it no limit."""
+        if self._full:
+            return
         if self._in_head and self._late is None:
             self._expect_head()
         self._all_head = self._in_head
@@ -50,6 +56,11 @@ class _Protocol(HttpToolsProtocol):
         """Called by the parser."""
         self._in_head, self._all_head, self._head_size = False, False, 0
         self._expect_head_no_more()
+        if len(self.pipeline) >= _PIPELINED:
+            self._full = True
+            self.cycle.keep_alive = False
+            # The parser gives up what it has been given.
+            raise OverflowError
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -59,7 +70,8 @@ class _Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Called for what cannot be parsed, which no application gets to see."""
-        self._refuse("bad-request", "this is not HTTP, or broken HTTP")
+        if not self._full:
+            self._refuse("bad-request", "this is not HTTP, or broken HTTP")
 
     def _expect_head(self) -> None:
         why = f"the request line and the headers have not come within {_HEAD_SECONDS:g} s"

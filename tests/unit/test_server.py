@@ -1,4 +1,4 @@
-"""The HTTP server: whoever does not finish the head of a request is told so, and keeps no connection."""
+"""The HTTP server: whoever does not finish the head of a request is told so, and no connection takes much memory."""
 
 import json
 import socket
@@ -18,7 +18,9 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server that has little patience."""
     monkeypatch.setattr(server, "_HEAD_SECONDS", 0.5)
 
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
@@ -55,6 +57,28 @@ def test_a_second_head_on_the_same_connection_has_its_time_too(port: int) -> Non
 
     assert first.startswith(b"HTTP/1.1 204 ")
     assert second.startswith(b"HTTP/1.1 408 ")
+
+
+def test_of_many_requests_at_once_the_first_are_answered_and_the_last_of_these_says_so(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+
+        answers = read_all(connection).split(b"HTTP/1.1 ")[1:]
+
+    # One under way, and those that wait for it.
+    assert len(answers) == 1 + server._PIPELINED
+    assert [b"connection: close" in answer for answer in answers] == [False] * server._PIPELINED + [True]
+    assert {answer[:3] for answer in answers} == {b"204"}
+
+
+def test_a_few_requests_at_once_are_all_answered(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" * server._PIPELINED)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+        answers = read_all(connection).split(b"HTTP/1.1 ")[1:]
+
+    assert [answer[:3] for answer in answers] == [b"204"] * (server._PIPELINED + 1)
 
 
 def read_all(connection: socket.socket) -> bytes:
