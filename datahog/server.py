@@ -13,7 +13,8 @@ from handlers.problems import MEDIA_TYPE, Problem
 
 # Seconds that requests under way get when the server is told to stop.
 _GRACE = 5
-# Bytes of a request's head, give or take what comes at once, and seconds that it may take; others allow 8 to 64 KiB.
+# Bytes of a request's head, or of its trailers, give or take what comes at once, and seconds that a head may take;
+# others allow 8 to 64 KiB.
 _HEAD = 65_536
 _HEAD_SECONDS = 20.0
 # Requests of one connection that may wait for the answers to those before them.
@@ -21,10 +22,10 @@ _PIPELINED = 16
 
 
 class _Protocol(HttpToolsProtocol):
-    # What comes next is of a head; all that has just come was; so many bytes of it have come.
+    # What comes next is of a head; so many bytes have come since the parser last got on.
     _in_head = True
-    _all_head = True
-    _head_size = 0
+    _unfinished = 0
+    _got_on = False
     _late: asyncio.TimerHandle | None = None
     # So many wait that the connection ends with their answers; what comes after them is not looked at.
     _full = False
@@ -40,21 +41,25 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Called with what comes; a head is kept in memory as it comes, and the parser sets it no limit."""
+        """Called with what comes; heads, trailers and the sizes of chunks may be endless, as the parser has it."""
         if self._full:
             return
         if self._in_head and self._late is None:
             self._expect_head()
-        self._all_head = self._in_head
+        self._got_on = False
         super().data_received(data)
-        if self._all_head:
-            self._head_size += len(data)
-            if self._head_size > _HEAD:
-                self._refuse("bad-request", f"the request line and the headers are larger than {_HEAD} bytes")
+        self._unfinished = 0 if self._got_on else self._unfinished + len(data)
+        if self._unfinished > _HEAD:
+            self._refuse("bad-request", f"the request line and the headers, or the trailers, exceed {_HEAD} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser; nobody asks for trailers."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        self._in_head, self._all_head, self._head_size = False, False, 0
+        self._in_head, self._got_on = False, True
         self._expect_head_no_more()
         if len(self.pipeline) >= _PIPELINED:
             self._full = True
@@ -63,9 +68,14 @@ class _Protocol(HttpToolsProtocol):
             raise OverflowError
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._got_on = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        self._in_head = True
+        self._in_head, self._got_on = True, True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

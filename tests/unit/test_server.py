@@ -1,5 +1,6 @@
 """The HTTP server: whoever does not finish the head of a request is told so, and no connection takes much memory."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -18,10 +19,11 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server that has little patience."""
     monkeypatch.setattr(server, "_HEAD_SECONDS", 0.5)
 
-    async def app(_scope: Any, receive: Any, send: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
-        await send({"type": "http.response.start", "status": 204, "headers": []})
+        seen = b",".join(name for name, _ in scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"seen", seen)]})
         await send({"type": "http.response.body"})
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -79,6 +81,52 @@ def test_a_few_requests_at_once_are_all_answered(port: int) -> None:
         answers = read_all(connection).split(b"HTTP/1.1 ")[1:]
 
     assert [answer[:3] for answer in answers] == [b"204"] * (server._PIPELINED + 1)
+
+
+_CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begun", "piece"),
+    [(b"0\r\n", b"X-More: x\r\n"), (b"0\r\nX-First: ", b"x" * 10), (b"1;", b"x" * 10)],
+    ids=["many trailers", "one trailer", "chunk extension"],
+)
+def test_what_a_body_brings_along_must_end(begun: bytes, piece: bytes, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(_CHUNKED + begun)
+        # Whoever is refused in the midst of it may find the connection reset.
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 20_000_000:
+                connection.sendall(piece * 1000)
+                sent += len(piece) * 1000
+
+    assert sent < 20_000_000
+
+
+def test_trailers_are_no_headers(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(_CHUNKED + b"0\r\nX-Trailer: x\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Next: x\r\nConnection: close\r\n\r\n")
+
+        said = read_all(connection)
+
+    assert [line for line in said.split(b"\r\n") if line.startswith(b"seen")] == [
+        b"seen: host,transfer-encoding",
+        b"seen: x-next,connection",
+    ]
+
+
+def test_a_body_in_many_small_chunks_may_be_long(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(_CHUNKED)
+        for _ in range(200):
+            connection.sendall(b"1;x=y\r\nx\r\n" * 1000)
+        connection.sendall(b"0\r\nX-Trailer: x\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+
+        answers = read_all(connection).split(b"HTTP/1.1 ")[1:]
+
+    assert [answer[:3] for answer in answers] == [b"204", b"204"]
 
 
 def read_all(connection: socket.socket) -> bytes:
