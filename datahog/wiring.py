@@ -370,7 +370,7 @@ class Wiring:
         """The asynchronous client."""
         from datahog.apps import build_app
         from handlers.client import Client
-        from handlers.signatures import signature_check
+        from handlers.signatures import SignedCallbacks
 
         # Its results would never come.
         self._check_url(self._settings.client_url, "DATAHOG_CLIENT_URL")
@@ -390,6 +390,6 @@ class Wiring:
             callers=self._callers(),
             rate_limit=self._rate_limit(specs.CLIENT),
             body_limits={"receiveCallback": _CALLBACK_LIMIT},
-            body_checks={"receiveCallback": signature_check(self.signer)},
+            body_checks={"receiveCallback": SignedCallbacks(self.signer, self.retrievals.get)},
             cors_origin=self._settings.viewer_origin,
         )

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any, Protocol
 
 import jsonschema_rs
 import msgspec
@@ -18,19 +19,31 @@ from persistence import json_text
 
 # Bytes: enough for fifty providers and the longest URL.
 DEFAULT_LIMIT = 65_536
-# Seconds between two pieces of a body.
+# Seconds between two pieces of a body, and bytes a second that it must come in at, once these seconds are over.
 _PATIENCE = 30.0
+_LEAST_RATE = 100_000
+# Bytes of an operation's larger bodies that a process has in memory at once: twice the largest that there is.
+_LARGE_AT_ONCE = 600_000_000
+# Seconds after which there may be room again.
+_FULL = 5
 # It carries what providers have sent, as they sent it.
 _RELAYED = frozenset({"receiveCallback"})
 
-BodyCheck = Callable[[Mapping[str, str], bytes], None]
+
+class BodyCheck(Protocol):
+    """What an operation asks of a body besides its schema. Both methods raise what the application answers with."""
+
+    async def expect(self, arguments: Mapping[str, Any]) -> None:
+        """Called with the parameters before a body larger than DEFAULT_LIMIT is read."""
+
+    def check(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Called before anybody looks into the body."""
 
 
 class Body:
     """The body that one operation takes.
 
-    `limit` is in bytes, `check` gets headers and body before anybody looks into the body, and may raise Problem.
-    Results that are relayed are given to the method as JSON text.
+    `limit` is in bytes. Results that are relayed are given to the method as JSON text.
     """
 
     def __init__(
@@ -39,22 +52,33 @@ class Body:
         self._relayed = operation_id in _RELAYED
         self._limit = limit or DEFAULT_LIMIT
         self._check = check
+        self._room = _Room(_LARGE_AT_ONCE)
         # What was sent may be long; the message says what it must be.
         self._validator = jsonschema_rs.Draft4Validator(schema, validate_formats=True, mask="the value")
 
-    async def read(self, scope: Scope, receive: Receive) -> Receive:
-        """Leave the body's value for the operation's method, and return what plays the body again.
+    @asynccontextmanager
+    async def read(self, scope: Scope, receive: Receive) -> AsyncIterator[Receive]:
+        """Leave the body's value for the operation's method, and give what plays the body again while it is needed.
 
-        Raises Problem for a body that is too large, late, no strict JSON, or not valid.
+        Raises Problem for a body that is too large, late, no strict JSON, or not valid, and when there is no room.
         """
         headers = Headers(scope=scope)
-        body = await _read(receive, headers, self._limit)
-        if self._check:
-            await run_in_threadpool(self._check, headers, body)
-        # So long that others would wait for it.
-        long = len(body) > DEFAULT_LIMIT
-        given(scope)["body"] = await run_in_threadpool(self._parse, body) if long else self._parse(body)
-        return _replay(body, receive)
+        # Who does not say how much comes may send it all.
+        size = int(headers.get("content-length", self._limit))
+        if size > self._limit:
+            raise _too_large(self._limit)
+        with ExitStack() as held:
+            if size > DEFAULT_LIMIT:
+                if self._check:
+                    await self._check.expect(given(scope))
+                held.enter_context(self._room.taken(size))
+            body = await _read(receive, self._limit)
+            if self._check:
+                await run_in_threadpool(self._check.check, headers, body)
+            # So long that others would wait for it.
+            long = len(body) > DEFAULT_LIMIT
+            given(scope)["body"] = await run_in_threadpool(self._parse, body) if long else self._parse(body)
+            yield _replay(body, receive)
 
     def _parse(self, body: bytes) -> Any:
         if not body:
@@ -78,22 +102,45 @@ class Body:
         return exact
 
 
-async def _read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    too_large = Problem("payload-too-large", f"the body must not be larger than {limit} bytes")
-    if int(headers.get("content-length", 0)) > limit:
-        raise too_large
+class _Room:
+    """Memory for large bodies, in bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Keep so much of it. Raises Problem (503) when there is less."""
+        if size > self._free:
+            detail = "too many large bodies are being received; nothing of this one was read, send it again soon"
+            raise Problem("unavailable", detail, headers={"Retry-After": str(_FULL)})
+        self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("payload-too-large", f"the body must not be larger than {limit} bytes")
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    now = asyncio.get_running_loop().time
+    begun = now()
     body = bytearray()
     while True:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout_at(_PATIENCE + min(now(), begun + len(body) / _LEAST_RATE)):
                 message = await receive()
         except TimeoutError:
-            raise Problem("request-timeout", f"no more of the body came for {_PATIENCE:g} s") from None
+            detail = f"no more of the body came for {_PATIENCE:g} s, or less than {_LEAST_RATE} bytes a second"
+            raise Problem("request-timeout", detail) from None
         if message["type"] == "http.disconnect":
             raise Problem("bad-request", "the body ended before its length")
         body += message.get("body", b"")
         if len(body) > limit:
-            raise too_large
+            raise _too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
 

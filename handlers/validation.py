@@ -24,9 +24,11 @@ class _Validated:
         if self._body:
             require_json(scope)
         self._parameters.validate(scope)
-        if self._body:
-            receive = await self._body.read(scope, receive)
-        await self._next_app(scope, receive, send)
+        if not self._body:
+            await self._next_app(scope, receive, send)
+            return
+        async with self._body.read(scope, receive) as replayed:
+            await self._next_app(scope, replayed, send)
 
 
 class _ValidationOfApi(RoutedAPI):  # type: ignore[misc]
@@ -53,8 +55,8 @@ class _ValidationOfApi(RoutedAPI):  # type: ignore[misc]
 class Validation(RoutedMiddleware):  # type: ignore[misc]
     """ASGI middleware, in the place of the framework's, which looks up for each request what it is to check.
 
-    `body_limits` is the largest body in bytes by operationId, where it is not the default; each of `body_checks` gets
-    headers and body before anybody looks into the body, and may raise Problem.
+    `body_limits` is the largest body in bytes by operationId, where it is not the default, and `body_checks` what an
+    operation asks of its body besides.
     """
 
     api_cls = _ValidationOfApi

@@ -1,6 +1,5 @@
 """What is not as declared is refused with a problem document that says why, and breaks nothing."""
 
-import asyncio
 import contextlib
 import gzip
 import json
@@ -13,7 +12,6 @@ import pytest
 import requests
 
 from handlers import bodies
-from handlers.problems import Problem
 from persistence import json_text
 from tests.contract.api import Api, check_problem
 from tests.system import API_KEY, eventually
@@ -271,19 +269,6 @@ def test_a_body_that_breaks_off_harms_nobody(api: Api, framing: str) -> None:
         _read_all(connection)
 
     assert _ask(api, json.dumps(_valid(api))).status_code == 202
-
-
-def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_PATIENCE", 0.01)
-    body = bodies.Body("createRequest", {})
-
-    async def never() -> Any:
-        await asyncio.Event().wait()
-
-    with pytest.raises(Problem) as refusal:
-        asyncio.run(body.read({"type": "http", "headers": [], "extensions": {}}, never))
-
-    assert refusal.value.response.status_code == 408
 
 
 @pytest.mark.parametrize("deep", [499, 500, 1000, 5000])

@@ -1,9 +1,11 @@
 """The client's callback endpoint: takes what is signed, for the request it is about, once."""
 
 import json
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -202,6 +204,18 @@ def test_results_of_many_megabytes_come_through(client: Api, request_id: str) ->
 
     assert _post(client, request_id, body, _signed(body)).status_code == 204
     assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == "x" * 5_000_000
+
+
+def test_a_large_result_of_an_unknown_request_is_not_found_before_it_is_sent(client: Api) -> None:
+    parts = urlsplit(client.url)
+    head = f"POST {parts.path}/callbacks/unknown HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    signed = "".join(f"{name}: {value}\r\n" for name, value in _signed(b"").items())
+
+    with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
+        connection.sendall(f"{head}{signed}Content-Length: {250_000_000}\r\n\r\n".encode())
+        answer = connection.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 404")
 
 
 def test_a_forged_callback_is_refused_before_anybody_looks_into_it(client: Api, request_id: str) -> None:
