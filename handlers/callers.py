@@ -6,15 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.concurrency import run_in_threadpool
-
+from handlers.known_keys import KnownKeys
 from handlers.problems import Problem
-from persistence.api_keys import ApiKey, ApiKeys, id_of
+from persistence.api_keys import ApiKeys, id_of
 from persistence.tenants import DEFAULT_TENANT
 
-# Seconds that a key is taken for what it was when it was looked up: how long a revoked one may still work.
-REMEMBERED = 5.0
-_MOST_REMEMBERED = 10_000
 _REALM = 'Bearer realm="datahog"'
 
 
@@ -36,18 +32,15 @@ class Callers:
     def __init__(
         self, keys: ApiKeys, *, local_key: str | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._keys = keys
+        self._known = KnownKeys(keys, clock=clock)
         self._local = _hash(local_key) if local_key else None
-        self._clock = clock
-        # Ids that nobody has are remembered too: whoever guesses shall not keep the database busy.
-        self._remembered: dict[str, tuple[float, ApiKey | None]] = {}
 
     async def check(self, text: str, scope: str) -> Caller:
-        """Who calls with that key. Raises Problem (401, 403) unless it is one with the scope, and Unavailable."""
+        """Who calls with that key. Raises Problem (401, 403, 429) unless it is one with the scope, and Unavailable."""
         if self._local and hmac.compare_digest(_hash(text), self._local):
             return _LOCAL
         key_id = id_of(text)
-        key = await self._find(key_id) if key_id else None
+        key = await self._known.find(key_id) if key_id else None
         if key is None or key.revoked_at or not key.matches(text):
             raise Problem(
                 "unauthorized",
@@ -61,16 +54,6 @@ class Callers:
                 headers={"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'},
             )
         return Caller(key.key_id, key.tenant, key.unlimited)
-
-    async def _find(self, key_id: str) -> ApiKey | None:
-        now = self._clock()
-        until, key = self._remembered.get(key_id, (0.0, None))
-        if until <= now:
-            key = await run_in_threadpool(self._keys.get, key_id)
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key_id] = now + REMEMBERED, key
-        return key
 
 
 def no_key() -> Problem:

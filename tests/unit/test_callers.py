@@ -5,8 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from handlers import callers
-from handlers.callers import REMEMBERED, Caller, Callers
+from handlers import known_keys
+from handlers.callers import Caller, Callers
+from handlers.known_keys import REMEMBERED
 from handlers.problems import Problem
 from persistence.api_keys import ApiKey, ApiKeys, id_of, new_key
 from persistence.dynamodb import Unavailable
@@ -105,11 +106,48 @@ def test_who_guesses_keeps_nobody_busy(check: Any, keys: Keys) -> None:
     assert keys.asked == [id_of(guess)]
 
 
-def test_what_is_remembered_is_bounded(check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "_MOST_REMEMBERED", 3)
+def test_what_is_remembered_is_bounded_and_guesses_push_out_no_key(
+    check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_keys, "_MOST_GUESSES", 3)
+    check(keys.text)
 
     assert {check(new_key()) for _ in range(10)} == {"unauthorized"}
     assert check(keys.text) is None
+    assert keys.asked.count(id_of(keys.text) or "") == 1
+
+
+def test_few_guesses_a_second_are_looked_up_and_no_key_that_is_known_waits(
+    check: Any, keys: Keys, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_keys, "_GUESSES", 3)
+    check(keys.text)
+    watch.now += REMEMBERED
+    late = keys.repository.create("Bob", ["requests:read"])
+
+    assert [check(new_key()) for _ in range(5)] == ["unauthorized"] * 3 + ["too-many-requests"] * 2
+    assert check(keys.text) is None
+    assert check(late) == "too-many-requests"
+
+    watch.now += 1
+    assert [check(late), check(new_key())] == [None, "unauthorized"]
+
+
+def test_keys_that_there_are_count_as_no_guesses(check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_keys, "_GUESSES", 1)
+
+    assert [check(keys.repository.create("Bob", ["requests:read"])) for _ in range(5)] == [None] * 5
+
+
+def test_many_who_come_with_a_new_key_at_once_have_it_looked_up_seldom(keys: Keys) -> None:
+    made = Callers(cast(Any, type("Repository", (), {"get": staticmethod(keys.look_up)})))
+
+    async def many() -> None:
+        await asyncio.gather(*(made.check(keys.text, "requests:read") for _ in range(200)))
+
+    asyncio.run(many())
+
+    assert len(keys.asked) <= known_keys._AT_ONCE
 
 
 def test_a_database_that_is_away_is_not_taken_for_a_wrong_key(check: Any, keys: Keys) -> None:
