@@ -78,6 +78,12 @@ class _Protocol(HttpToolsProtocol):
         self._in_head, self._got_on = True, True
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Called when an answer is sent, which may be before its request is: who then sends on and on is not kept."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self._in_head and self._late is None:
+            self._late = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
     def send_400_response(self, msg: str) -> None:
         """Called for what cannot be parsed, which no application gets to see."""
         if not self._full:

@@ -20,7 +20,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(server, "_HEAD_SECONDS", 0.5)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        while (await receive()).get("more_body"):
+        while scope["path"] != "/early" and (await receive()).get("more_body"):
             pass
         seen = b",".join(name for name, _ in scope["headers"])
         await send({"type": "http.response.start", "status": 204, "headers": [(b"seen", seen)]})
@@ -59,6 +59,18 @@ def test_a_second_head_on_the_same_connection_has_its_time_too(port: int) -> Non
 
     assert first.startswith(b"HTTP/1.1 204 ")
     assert second.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_nobody_waits_for_keeps_no_connection(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
+        answer = connection.recv(1000)
+        connection.sendall(b"x")
+
+        more = read_all(connection)
+
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert not more
 
 
 def test_of_many_requests_at_once_the_first_are_answered_and_the_last_of_these_says_so(port: int) -> None:
