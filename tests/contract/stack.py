@@ -21,7 +21,7 @@ _PROVIDERS = {
 
 @contextmanager
 def running_system(directory: Path, receiver: Receiver) -> Iterator[System]:
-    """Besides the simulator's providers it knows some for which the receiver answers; `keyed` has a key in its query."""
+    """It knows the simulator's providers, and some that the receiver is; `keyed` has a key in its query."""
     for name, (answer, _) in _PROVIDERS.items():
         receiver.answers(f"/{name}", answer)
     own = {name: {"url": receiver.url(f"/{name}")} | options for name, (_, options) in _PROVIDERS.items()}
