@@ -84,9 +84,9 @@ def _is_client(node: Any) -> bool:
 
 
 def _keys_methods_used() -> set[str]:
-    """What those who let callers in ask of the repository of keys."""
+    """What is asked of the repository of keys to let callers in."""
     return {
         node.attr
-        for node in ast.walk(_tree(str(_ROOT / "handlers" / "callers.py")))
+        for node in ast.walk(_tree(str(_ROOT / "handlers" / "known_keys.py")))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "_keys"
     }
