@@ -108,9 +108,8 @@ class _Response(HTTPResponse):
     def begin(self) -> None:
         super().begin()
         # RFC 9110, 8.6.
-        for length in self.headers.get_all("Content-Length", ()):
-            if not _LENGTHS.fullmatch(length):
-                raise NoLength(f"Content-Length is no number: {length[:50]!r}")
+        if not all(map(_LENGTHS.fullmatch, self.headers.get_all("Content-Length", ()))):
+            raise NoLength("the answer's Content-Length is no number")
         self._reader.allow("body", _exchange.size)
 
     def _read_status(self) -> tuple[str, int, str]:

@@ -109,7 +109,8 @@ class Fetch:
         except BodyTooLarge as error:
             return self._fail(attempt, str(error), answered=True)
         except HttpError as error:
-            return self._try_again(attempt, provider.retry, str(error), answered=False)
+            said = provider.without_secrets(str(error).encode()).decode()
+            return self._try_again(attempt, provider.retry, said, answered=False)
         if not answer.ok:
             floor = retry_after(answer.headers, self._clock())
             said = str(replace(answer, body=provider.without_secrets(answer.body)))

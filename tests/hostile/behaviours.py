@@ -32,7 +32,7 @@ _WIRE = "the answer's body is larger than 7929856 bytes on the wire"
 # It depends on the machine, and on what else it does, what such an answer exceeds first.
 _BUSY = ("the answer takes more than 1.3 s of processor time to read", _WIRE, _NO_ANSWER)
 _SMALL_PIECES = "the body comes in more than 1000 pieces of less than 16 bytes"
-_NO_LENGTH = "Content-Length is no number: "
+_NO_LENGTH = "the answer's Content-Length is no number"
 _TOO_MANY = "HTTP 200 with a body that is of more than 500000 arrays and objects"
 _NOT_JSON = "HTTP 200 with a body that is not JSON: "
 

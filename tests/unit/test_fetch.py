@@ -19,7 +19,7 @@ from persistence.records import Attempt, CloseReason, JobStatus, Request, Reques
 from persistence.requests import Requests
 from persistence.times import from_text, to_text
 from tests.unit.rq_state import DELIVER, FETCH, queued, scheduled
-from tests.unit.servers import Meanwhile, Reply, StubServer
+from tests.unit.servers import Meanwhile, RawServer, Reply, StubServer
 from workers.backoff import RetryPolicy
 from workers.deliver import Deliver
 from workers.fetch import Fetch
@@ -171,6 +171,16 @@ def test_what_a_provider_sends_back_of_its_key_is_kept_nowhere(
 
     assert wiring.requests.get("r1").jobs[0].last_error == "HTTP 401 " + "x" * 190 + " no: ***,"
     assert "in-the" not in caplog.text
+
+
+def test_what_is_no_answer_and_has_the_provider_s_key_in_it_is_kept_without(
+    wiring: Wiring, make: Make, create: Callable[..., Request]
+) -> None:
+    create()
+    with RawServer(lambda connection: connection.sendall(b"no: Bearer in-the-header-1\r\n")) as server:
+        make(url=server.url, headers={"Authorization": "Bearer in-the-header-1"})("r1", "gas")
+
+    assert wiring.requests.get("r1").jobs[0].last_error == "the answer is not HTTP/1: no: ***"
 
 
 def test_a_redirect_is_followed(wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer) -> None:
