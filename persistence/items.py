@@ -1,6 +1,7 @@
 """Items that are records: read, written first, and changed by condition, in the one way that every repository uses."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -129,29 +130,20 @@ class Items(Generic[Record]):
 
         To the others it is no change: the version stays.
         """
-        values = {"due": to_text(at), "version": record.version}
-        try:
-            self._table.update(
-                self._key(record.request_id), "SET #dueAt = :due", condition="#version = :version", values=values
-            )
-        except ConditionFailed:
-            return
+        self._move_due(record.request_id, at, "#version = :version", version=record.version)
 
     def put_off(self, request_id: str, at: datetime) -> None:
         """The same for what cannot be read; nothing happens if nobody is to look at it."""
-        try:
-            self._table.update(
-                self._key(request_id),
-                "SET #dueAt = :due",
-                condition="attribute_exists(#dueAt)",
-                values={"due": to_text(at)},
-            )
-        except ConditionFailed:
-            return
+        self._move_due(request_id, at, "attribute_exists(#dueAt)")
 
     def due_soon(self, moment: datetime) -> str:
         """When the reconciler must look at a step that should be taken at the given moment."""
         return to_text(moment + self._heal_after)
+
+    def _move_due(self, request_id: str, at: datetime, condition: str, **values: Any) -> None:
+        values["due"] = to_text(at)
+        with suppress(ConditionFailed):
+            self._table.update(self._key(request_id), "SET #dueAt = :due", condition=condition, values=values)
 
     def _is_gone(self, item: Item) -> bool:
         return bool(item.get("expiresAt", float("inf")) <= self.clock().timestamp())

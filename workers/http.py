@@ -23,8 +23,8 @@ _CHUNK = 65_536
 _REDIRECTS = 5
 # Bytes of an answer that is no success.
 _START = 65_536
-# The one coding that is asked for. urllib3 would take others too, and several on top of one another, of which a few
-# kilobytes can keep a processor busy for hours, and of each one that breaks off.
+# The one coding that is asked for, and taken apart here: urllib3 would take others too, and several on top of one
+# another, of which a few kilobytes can keep a processor busy for hours; and what it takes may break off.
 _CODING = "gzip"
 _PACKED, _PLAIN = ("gzip", "x-gzip"), ("", "identity")
 _GZIP = 16 + zlib.MAX_WBITS

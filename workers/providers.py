@@ -18,9 +18,9 @@ HeaderValue = Annotated[str, Field(pattern=r"^([\x21-\x7e]([\x20-\x7e]*[\x21-\x7
 Timeout = Annotated[float, Field(gt=0, le=3600)]
 
 _REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-
-_BETWEEN_WORDS = re.compile(r"[\s,;=&]+")
+# Characters: a shorter word is no secret, and stands in many texts.
 _SECRET = 8
+_BETWEEN_WORDS = re.compile(r"[\s,;=&]+")
 
 
 class ProvidersError(Exception):
