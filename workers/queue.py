@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
-from itertools import compress
+from typing import Any
 
 import redis
 from rq.utils import now, utcformat
@@ -16,7 +16,7 @@ from persistence.records import Attempt, Request
 from persistence.retrieval_record import Retrieval
 from persistence.times import from_text
 from workers.providers import Provider
-from workers.scripts import DROP, MISSING, PUT
+from workers.scripts import DROP, PUT, SWEEP
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,15 @@ _DELIVER, _SUBMIT, _FETCH = QUEUES
 
 # RQ's own limit for a job, seconds: no provider's total timeout can be longer than an hour.
 _JOB_TIMEOUT = 4000
+# Jobs that one script puts: Redis does nothing else meanwhile, so that many more would make others wait.
+_BATCH = 500
 
 
 @dataclass(frozen=True)
 class Step:
     """One step that is due at a moment (None: now). Its id names the very attempt, so that putting it twice is once.
 
-    `provider` is whose limit it is under.
+    `provider` is whose limit it is under; `description` is for people who look at the queue.
     """
 
     queue: str
@@ -41,17 +43,23 @@ class Step:
     job_id: str
     at: datetime | None
     provider: str | None = None
+    description: str = ""
 
 
 def fetch_step(attempt: Attempt, known_at: datetime, at: datetime | None = None) -> Step:
     """The attempt to fetch from a provider; `known_at` is when the record was as it says."""
     args = (*astuple(attempt), known_at.timestamp())
-    return Step(_FETCH, "fetch", args, fetch_job_id(attempt), at, attempt.provider)
+    description = f"fetch {attempt.provider} for {attempt.request_id}, attempt {attempt.made + 1}"
+    return Step(_FETCH, "fetch", args, fetch_job_id(attempt), at, attempt.provider, description)
 
 
 def fetch_job_id(attempt: Attempt) -> str:
-    """The id of the job that makes the attempt."""
-    return f"fetch-{attempt.request_id}-{attempt.provider}-{attempt.revision}-{attempt.made}"
+    """The id of the job that makes the attempt.
+
+    RQ allows letters, digits, `_` and `-` in an id, all of which a request's id may have, too. So the request's id is
+    the one part that is not a number, and two attempts that differ never have the same id.
+    """
+    return f"fetch-{attempt.request_id}-{attempt.index}-{attempt.revision}-{attempt.made}"
 
 
 def fetch_steps(request: Request, known_at: datetime) -> list[Step]:
@@ -84,39 +92,57 @@ class Queue:
     """Puts steps on RQ's queues. `functions` is the module in which RQ finds a step's function by name.
 
     `provider_of` tells the limits of a provider by its name. `wake` is called after each put, so that a worker in the
-    same process looks at once.
+    same process looks at once. `docs/queue.md` says what holds of the queue at any time.
     """
 
     def __init__(
-        self, connection: "redis.Redis", functions: str, provider_of: Callable[[str], Provider | None]
+        self,
+        connection: "redis.Redis",
+        functions: str,
+        provider_of: Callable[[str], Provider | None],
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._functions = functions
         self._provider_of = provider_of
+        self._clock = clock
         self._put_script = connection.register_script(PUT)
         self._drop_script = connection.register_script(DROP)
-        self._missing_script = connection.register_script(MISSING)
+        self._sweep_script = connection.register_script(SWEEP)
         self.wake: Callable[[], None] = lambda: None
 
     def put(self, *steps: Step) -> None:
-        """Put the steps on the queue, at their times. Without Redis they are left to the reconciler."""
+        """Put the steps on the queue, at their times. Without Redis they are left to the reconciler.
+
+        A step that a worker is at is not touched, and runs once more after it has ended.
+        """
         try:
-            self._put(steps)
+            self._put(steps, only_missing=False)
         except redis.RedisError as error:
             log.warning("queue away, %d steps left to the reconciler: %s", len(steps), error)
 
     def put_missing(self, steps: Iterable[Step]) -> int:
         """Put those of the steps that are not on the queue, waiting or running, and return how many they were.
 
+        One script looks and puts, so that any number of processes may do this at once. Raises redis.RedisError.
+        """
+        return self._put(list(steps), only_missing=True)
+
+    def sweep(self) -> int:
+        """Take permits back from those that have no right to them, for all providers; returns how many it mended.
+
+        Nothing of Datahog's leaves such a permit behind; deleting jobs in Redis by hand, or by RQ's tools, does.
         Raises redis.RedisError.
         """
-        candidates = list(steps)
-        if not candidates:
-            return 0
-        places = [text for step in candidates for text in (step.queue, step.job_id)]
-        missing = list(compress(candidates, self._missing_script(keys=[], args=places)))
-        self._put(missing)
-        return len(missing)
+        keys: Any = self._connection.smembers("rq:rl-keys")
+        mended = 0
+        for key in keys:
+            taken, put_back = self._sweep_script(keys=[], args=[key, *QUEUES])
+            if taken or put_back:
+                log.warning("%s: %d permits taken back, %d jobs put back", key.decode(), taken, put_back)
+            mended += taken + put_back
+        return mended
 
     def drop(self, *job_ids: str) -> None:
         """Take those of the jobs off the queue that nobody has begun. Without Redis they find nothing to do."""
@@ -125,9 +151,15 @@ class Queue:
         except redis.RedisError as error:
             log.info("queue away, %d jobs stay on it: %s", len(job_ids), error)
 
-    def _put(self, steps: Sequence[Step]) -> None:
-        if not steps:
-            return
+    def _put(self, steps: Sequence[Step], *, only_missing: bool) -> int:
+        put = 0
+        for first in range(0, len(steps), _BATCH):
+            put += self._put_batch(steps[first : first + _BATCH], only_missing)
+        if put:
+            self.wake()
+        return put
+
+    def _put_batch(self, steps: Sequence[Step], only_missing: bool) -> int:
         limits = {}
         arguments: list[str | float | bytes] = []
         for step in steps:
@@ -138,11 +170,14 @@ class Queue:
                 step.queue,
                 step.job_id,
                 self._data(step),
+                step.description or step.job_id,
                 "" if step.at is None else step.at.timestamp(),
                 step.provider if step.provider and provider else "",
             ]
-        self._put_script(keys=[], args=[time.time(), utcformat(now()), _JOB_TIMEOUT, json.dumps(limits), *arguments])
-        self.wake()
+        moment = self._clock()
+        head = (moment, utcformat(now()), _JOB_TIMEOUT, int(only_missing), json.dumps(limits))
+        put: int = self._put_script(keys=[], args=[*head, *arguments])
+        return put
 
     def _data(self, step: Step) -> bytes:
         """RQ's job format: (function, instance, args, kwargs), serialized and compressed."""

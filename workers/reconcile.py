@@ -84,14 +84,14 @@ class Reconciler:
         self._stop.put(None)
 
     def look(self) -> int:
-        """Look once at what is due, up to a number, and return how many steps were missing.
+        """Look once at what is due, up to a number, and at the permits; returns how many steps and permits it mended.
 
         Raises Unavailable and redis.RedisError; what is due stays due.
         """
         self._behind = False
-        return self._heal_all(self._request_index, self._heal_request, self._requests.put_off) + self._heal_all(
-            self._retrieval_index, self._heal_retrieval, self._retrievals.put_off
-        )
+        mended = self._queue.sweep()
+        mended += self._heal_all(self._request_index, self._heal_request, self._requests.put_off)
+        return mended + self._heal_all(self._retrieval_index, self._heal_retrieval, self._retrievals.put_off)
 
     def _heal_all(self, index: DueIndex, heal: Callable[[str], int], put_off: Callable[[str, datetime], None]) -> int:
         put = 0

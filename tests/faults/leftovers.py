@@ -10,9 +10,19 @@ from persistence.dynamodb import Table
 from persistence.tables import aggregator_table, client_table
 from persistence.times import utc_now
 from persistence.transport import Transport
+from tests.queue_state import QueueState
 from tests.system import System
 
-_WORK = ("rq:queue:*", "rq:wip:*", "rq:scheduled:*", "rq:failed:*", "rq:job:*")
+# Permits are no work, but one without a job would keep work from being done.
+_WORK = (
+    "rq:queue:*",
+    "rq:wip:*",
+    "rq:scheduled:*",
+    "rq:failed:*",
+    "rq:job:*",
+    "rq:rl:*:allowed",
+    "rq:rl:*:rate_limited",
+)
 
 
 def open_records(system: System) -> list[str]:
@@ -28,3 +38,9 @@ def queued(system: System) -> list[str]:
     """The keys that hold work on the queue: waiting, running, scheduled, failed, and the jobs themselves."""
     with redis.Redis.from_url(system.settings.redis_url) as connection:
         return [key.decode() for pattern in _WORK for key in connection.scan_iter(pattern, count=1000)]
+
+
+def broken_invariants(system: System) -> list[str]:
+    """What of `docs/queue.md` does not hold now."""
+    with redis.Redis.from_url(system.settings.redis_url) as connection:
+        return QueueState.read(connection).violations(deleted_by_hand=True)

@@ -19,6 +19,7 @@ from datahog.wiring import Wiring
 from persistence.records import Attempt, DeliveryStatus, Request, RequestStatus
 from persistence.tables import create_tables
 from persistence.times import to_text, utc_now
+from tests.queue_state import QueueState
 from tests.receiver import Receiver
 from tests.system import System, system_settings
 from workers.fetch import Fetch
@@ -105,6 +106,7 @@ def _race(wiring: Wiring, workers: _Workers, receiver: Receiver, request_id: str
         told.append(workers.ended.get())
     request = wiring.requests.get(request_id)
     left = [key for name in QUEUES for key in (f"rq:queue:{name}", f"rq:scheduled:{name}") if wiring.redis.exists(key)]
+    left += QueueState.read(wiring.redis).violations()
     return Race(request_id, size, seconds, _wrong(request, told, [c.webhook_id for c in receiver.calls(path)], left))
 
 

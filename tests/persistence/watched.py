@@ -199,9 +199,17 @@ class _Deliveries(Deliveries):
 
 
 class _Queue(Queue):
-    def _put(self, steps: Sequence[Step]) -> None:
-        if steps:
-            current().step(lambda: super(_Queue, self)._put(steps), QUEUE_AWAY)
+    def _put(self, steps: Sequence[Step], *, only_missing: bool) -> int:
+        if not steps:
+            return 0
+        put = 0
+
+        def script() -> None:
+            nonlocal put
+            put = super(_Queue, self)._put(steps, only_missing=only_missing)
+
+        current().step(script, QUEUE_AWAY)
+        return put
 
     def drop(self, *job_ids: str) -> None:
         with suppress(redis.RedisError):
@@ -291,7 +299,7 @@ class Parts:
         self.due = DueIndex(table)
         self.requests = _Requests(model, items, Results(table), results_kept=RETENTION)
         deliveries = _Deliveries(model, items, self.requests, retention=RETENTION)
-        queue = _Queue(connection, "tests", PROVIDERS.get)
+        queue = _Queue(connection, "tests", PROVIDERS.get, clock=lambda: clock().timestamp())
         http, timeouts = _Http(model, attempt), Timeouts(1, 1, 1)
         receivers = Operations(specs.AGGREGATOR, "http://nobody", http, timeouts=timeouts)
         self.deliver = Deliver(

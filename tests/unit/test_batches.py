@@ -146,7 +146,7 @@ def test_of_two_who_run_one_job_the_last_to_start_ends_it(
     queue.put(step("note", "a"))
     batches = [make("one"), make("two")]
     jobs = [take_one(batches[0])]
-    queue.put(step("note", "a"))
+    batches[1].recover()
     jobs.append(take_one(batches[1]))
 
     batches[first].end([Ended(jobs[first], wait=60 if first else None)])

@@ -223,7 +223,7 @@ def test_anything_else_is_written_down_and_tried_again(
     assert (job.status, job.attempts) == (JobStatus.INIT, 1)
     assert (job.last_error or "").startswith(error)
     assert request.status is RequestStatus.OPEN
-    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
 
 
 def test_a_provider_that_is_down_is_tried_again(wiring: Wiring, make: Make, create: Callable[..., Request]) -> None:
@@ -260,7 +260,7 @@ def test_a_job_on_the_queue_is_due_no_earlier_than_the_record_says(
     make()("r1", "gas")
 
     [job] = wiring.requests.get("r1").jobs
-    due = wiring.redis.zscore(f"rq:scheduled:{FETCH}", "fetch-r1-gas-1-1")
+    due = wiring.redis.zscore(f"rq:scheduled:{FETCH}", "fetch-r1-0-1-1")
     assert due == from_text(job.next_attempt_at or "").timestamp()
 
 
@@ -306,8 +306,8 @@ def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..
     assert fetch("r1", "gas") is None
 
     assert len(stub.asked) == 1
-    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
-    due = wiring.redis.zscore(f"rq:scheduled:{FETCH}", "fetch-r1-gas-1-1") or 0
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
+    due = wiring.redis.zscore(f"rq:scheduled:{FETCH}", "fetch-r1-0-1-1") or 0
     assert 8 < due - time.time() < 12
 
 
@@ -391,7 +391,7 @@ def test_a_provider_that_is_not_in_the_file_is_tried_again(
     [job] = wiring.requests.get("r1").jobs
     assert (job.status, job.attempts) == (JobStatus.INIT, 1)
     assert job.last_error == "the provider is not in the providers' file"
-    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
     assert stub.asked == []
 
 
@@ -440,7 +440,7 @@ def test_the_same_attempt_made_twice_counts_once(wiring: Wiring, make: Make, cre
 
     [job] = wiring.requests.get("r1").jobs
     assert job.attempts == 1
-    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
 
 
 def test_without_redis_an_attempt_is_made_and_written_down(
@@ -516,7 +516,7 @@ def test_the_next_attempt_carries_what_this_one_has_written(
     assert direct(request.attempt(request.jobs[0]), utc_now()) is False
 
     recorded = wiring.requests.get("r1")
-    data = wiring.redis.hget("rq:job:fetch-r1-gas-1-1", "data")
+    data = wiring.redis.hget("rq:job:fetch-r1-0-1-1", "data")
     assert isinstance(data, bytes)
     function, _, args, _ = json.loads(zlib.decompress(data))
     assert function == "datahog.jobs.fetch"
@@ -573,7 +573,7 @@ def test_what_was_counted_although_its_answer_was_lost_goes_on(
 
     assert fetch(first, utc_now()) is None
 
-    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
     assert wiring.requests.get("r1").jobs[0].attempts == 1
 
 

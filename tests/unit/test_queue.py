@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import redis
 import rq
+from rq.executions import Execution
+from rq.job import Job
 from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 from rq.utils import utcparse
@@ -161,11 +163,18 @@ def test_what_waits_or_is_with_a_worker_is_not_missing(
     assert [status(connection, step.job_id) for step in steps] == [b"started", b"queued", b"rate_limited", b"scheduled"]
 
 
-def test_what_another_rq_worker_has_begun_is_not_missing(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_job_that_a_stock_rq_worker_runs_is_not_missing(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("note", "a"))
+    connection.lpop(f"rq:queue:{FETCH}")
     connection.hset("rq:job:a", "status", "started")
+    with connection.pipeline() as pipeline:
+        Execution.create(Job.fetch("a", connection=connection, serializer=JSONSerializer), 60, pipeline)
+        pipeline.execute()
 
     assert queue.put_missing([step("note", "a")]) == 0
+
+    connection.delete("rq:executions:a")
+    assert queue.put_missing([step("note", "a")]) == 1
 
 
 @pytest.mark.parametrize("lost", [f"rq:wip:{FETCH}", f"rq:scheduled:{FETCH}", "rq:rl:gas:rate_limited"])

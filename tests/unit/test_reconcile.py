@@ -78,7 +78,7 @@ def test_a_lost_enqueue_is_made_up_for(wiring: Wiring, make: Make, create: Creat
 
     assert make().look() == 2
 
-    assert queued(wiring.redis, FETCH) == ["fetch-r1-gas-1-0", "fetch-r1-water-1-0"]
+    assert queued(wiring.redis, FETCH) == ["fetch-r1-0-1-0", "fetch-r1-1-1-0"]
 
 
 def test_a_lost_attempt_is_put_back_when_it_is_due_and_not_before(wiring: Wiring, make: Make, create: Create) -> None:
@@ -89,7 +89,7 @@ def test_a_lost_attempt_is_put_back_when_it_is_due_and_not_before(wiring: Wiring
     assert make().look() == 0
     assert make(ahead=100 + HEAL_AFTER + 1).look() == 1
 
-    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-gas-1-1"]
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
 
 
 def test_only_jobs_that_have_not_ended_are_put_back(wiring: Wiring, make: Make, create: Create) -> None:
@@ -98,7 +98,7 @@ def test_only_jobs_that_have_not_ended_are_put_back(wiring: Wiring, make: Make, 
 
     make().look()
 
-    assert queued(wiring.redis, FETCH) == ["fetch-r1-water-1-0"]
+    assert queued(wiring.redis, FETCH) == ["fetch-r1-1-1-0"]
 
 
 def test_a_lost_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
@@ -362,7 +362,7 @@ def test_it_looks_again_and_again_until_it_is_stopped(wiring: Wiring, make: Make
     with Running(make(period=0.05)):
         for name in ("r1", "r2"):
             create(name, "gas")
-            eventually(lambda name=name: f"fetch-{name}-gas-1-0" in queued(wiring.redis, FETCH))  # type: ignore[misc]
+            eventually(lambda name=name: f"fetch-{name}-0-1-0" in queued(wiring.redis, FETCH))  # type: ignore[misc]
 
 
 def test_it_stops_at_once_however_long_its_period(make: Make) -> None:
@@ -405,4 +405,4 @@ def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
     create("lost", "gas")
 
     with Running(make(period=3600)):
-        eventually(lambda: "fetch-lost-gas-1-0" in queued(wiring.redis, FETCH), 10)
+        eventually(lambda: "fetch-lost-0-1-0" in queued(wiring.redis, FETCH), 10)

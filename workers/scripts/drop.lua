@@ -1,14 +1,16 @@
--- Forgets jobs that nobody has begun; what is left of them on a queue is passed over.
+-- Forgets jobs that no worker holds; what is left of them on a queue is passed over. One that is held runs no more.
 -- ARGV: job ids...
 
 for _, id in ipairs(ARGV) do
-    local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'origin', 'rate_limit_key')
-    if job[1] and job[1] ~= 'started' then
+    local status, name, key, execution = unpack(read(id, 'status', 'origin', 'rate_limit_key', 'execution'))
+    if status == 'started' and name and is_leased(id, name, execution) then
+        redis.call('HDEL', 'rq:job:' .. id, 'again')
+    elseif status then
         redis.call('DEL', 'rq:job:' .. id)
-        redis.call('ZREM', 'rq:scheduled:' .. job[2], id)
-        if job[3] then
-            redis.call('ZREM', waiting_of(job[3]), id)
-            release(job[3], id)
+        redis.call('ZREM', 'rq:scheduled:' .. (name or ''), id)
+        if key then
+            redis.call('ZREM', waiting_of(key), id)
+            release(key, id)
         end
     end
 end

@@ -1,7 +1,7 @@
--- Ends jobs, or has them come again, and frees their places; counts the answers of what they asked.
+-- Ends jobs, or has them come again, and frees their permits; counts the responses of what they asked.
 -- A job that somebody else has started or queued meanwhile is left to them: only the own entry goes.
 -- ARGV: now, worker name, JSON rows of [queue name, job id, execution id, key or "",
--- time to come again, or "" for never, or "goes on" when it has not ended and needs its place no more,
+-- time to come again, or "" for never, or "goes on" when it has not ended and returns its permit,
 -- 1 when what the key names answered, 0 when it did not, "" when it was not asked]
 
 local now, worker, finished = tonumber(ARGV[1]), ARGV[2], 0
@@ -23,8 +23,8 @@ local function count(key, answered)
     redis.call('EXPIRE', state, 172800)
 end
 
--- Of each queue, which entries in the started registry are still there; they go.
-local rows, members, there = cjson.decode(ARGV[3]), {}, {}
+-- Which leases there are still; they end.
+local rows, members, leased = cjson.decode(ARGV[3]), {}, {}
 for _, row in ipairs(rows) do
     local name, id, execution, _, again = unpack(row)
     if again ~= 'goes on' then
@@ -34,35 +34,48 @@ for _, row in ipairs(rows) do
 end
 for name, list in pairs(members) do
     for number, score in ipairs(redis.call('ZMSCORE', 'rq:wip:' .. name, unpack(list))) do
-        there[list[number]] = score
+        leased[list[number]] = score
     end
     redis.call('ZREM', 'rq:wip:' .. name, unpack(list))
 end
 
 local gone, failed, freed = {}, {}, {}
+
+local function free(key, id)
+    freed[key] = freed[key] or {}
+    table.insert(freed[key], id)
+end
+
+-- Ends a job of this worker, or has it come again: when its worker says so, or because it was put while it ran.
+local function complete(name, id, again)
+    if again == '' then
+        gone[#gone + 1], gone[#gone + 2] = 'rq:job:' .. id, 'rq:results:' .. id
+        failed[name] = failed[name] or {}
+        table.insert(failed[name], id)
+        finished = finished + 1
+        return
+    end
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled', 'begun_before', 1)
+    redis.call('HDEL', 'rq:job:' .. id, 'execution', 'again')
+    redis.call('ZADD', 'rq:scheduled:' .. name, again, id)
+end
+
 for _, row in ipairs(rows) do
     local name, id, execution, key, again, answered = unpack(row)
-    local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'execution')
-    local own = job[1] == 'started' and job[2] == execution
+    local status, holder, put_again = unpack(redis.call('HMGET', 'rq:job:' .. id, 'status', 'execution', 'again'))
+    local own = status == 'started' and holder == execution
+    local others = not own and (status == 'started' or status == 'queued')
     local member = id .. ':' .. execution
-    local held = false
-    -- That it goes on may be told together with its end, which then still counts.
-    if again ~= 'goes on' then held, there[member] = there[member], nil end
     if key ~= '' and answered ~= '' then count(key, answered) end
-    if held and own then
-        if again == '' then
-            gone[#gone + 1], gone[#gone + 2] = 'rq:job:' .. id, 'rq:results:' .. id
-            failed[name] = failed[name] or {}
-            table.insert(failed[name], id)
-            finished = finished + 1
-        else
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'scheduled', 'begun_before', 1)
-            redis.call('ZADD', 'rq:scheduled:' .. name, again, id)
-        end
-    end
-    if key ~= '' and (again == 'goes on' and own or held and (own or not job[1])) then
-        freed[key] = freed[key] or {}
-        table.insert(freed[key], id)
+    if again == 'goes on' then
+        if own and key ~= '' then free(key, id) end
+    else
+        -- Told twice in one batch, it has ended once.
+        local held = leased[member]
+        leased[member] = nil
+        if again == '' and put_again then again = put_again end
+        if held and own then complete(name, id, again) end
+        if held and key ~= '' and not others then free(key, id) end
     end
 end
 if #gone > 0 then redis.call('DEL', unpack(gone)) end

@@ -1,16 +1,23 @@
--- Puts jobs whose lease has ended back at the front of their queues; their places stay theirs.
+-- Puts jobs whose lease is over back at the front of their queues, each with its permit, if it has not returned it.
 -- ARGV: now, queue names...
 -- Returns how many.
 
 local recovered = 0
 for i = 2, #ARGV do
-    local started = 'rq:wip:' .. ARGV[i]
+    local name = ARGV[i]
+    local started = 'rq:wip:' .. name
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', started, '-inf', '(' .. ARGV[1], 'LIMIT', 0, 1000)) do
         redis.call('ZREM', started, member)
-        local id = string.match(member, '^(.*):')
-        if id and redis.call('HGET', 'rq:job:' .. id, 'status') == 'started' then
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'begun_before', 1)
-            redis.call('LPUSH', 'rq:queue:' .. ARGV[i], id)
+        local id, execution = string.match(member, '^(.*):(.*)$')
+        local status, own, key = unpack(id and read(id, 'status', 'execution', 'rate_limit_key') or {})
+        if status == 'started' and (not own or own == execution) then
+            redis.call('HSET', 'rq:job:' .. id, 'begun_before', 1)
+            redis.call('HDEL', 'rq:job:' .. id, 'again', 'execution')
+            if key and not redis.call('ZSCORE', allowed_of(key), id) then
+                admit(id, name, key, 0)
+            else
+                queue_first(id, name)
+            end
             recovered = recovered + 1
         end
     end

@@ -30,12 +30,8 @@ local function breaker(key)
     return unpack(breakers[key])
 end
 
--- What is no job of RQ's, whose ids are ASCII, is passed over: an error would lose those that were taken before it.
-local function read(id, ...)
-    local job = redis.pcall('HMGET', 'rq:job:' .. id, ...)
-    if job.err or string.find(id, '[\128-\255]') then return {} end
-    return job
-end
+-- A job of these states is in one other place than the one where it was found.
+local placed = {queued = true, rate_limited = true, started = true}
 
 local function look(id)
     return read(id, 'data', 'status', 'origin', 'rate_limit_key', 'timeout', 'result_ttl', 'success_callback_name',
@@ -59,7 +55,6 @@ local function start(id, job)
     taken[#taken + 1] = {id, name, job[1], key or '', job[5] or '', plain(job), job[11] and 1 or 0}
     rooms[key or name] = room(key or name) - 1
     if not key then return end
-    redis.call('ZADD', allowed_of(key), 'NX', now, id)
     if breaker(key) == 1 then
         local probe = now + tonumber(redis.call('HGET', 'datahog:policy:' .. key, 'probeSeconds') or 60)
         redis.call('HSET', 'datahog:breaker:' .. key, 'probeUntil', probe)
@@ -87,9 +82,9 @@ for i = 9, #ARGV do
     local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1000)
     for j = 1, #due, 2 do
         redis.call('ZREM', scheduled, due[j])
-        local job = read(due[j], 'data', 'rate_limit_key', 'rate_limit_concurrency')
+        local job = read(due[j], 'data', 'rate_limit_key', 'rate_limit_concurrency', 'status')
         if job[3] then know(job[2], job[3]) end
-        if job[1] then admit(due[j], ARGV[i], job[2], due[j + 1]) end
+        if job[1] and not placed[job[4]] then admit(due[j], ARGV[i], job[2], due[j + 1]) end
     end
 end
 
@@ -98,11 +93,14 @@ local share = math.max(1, math.floor(wanted / (#held + 1)))
 for _, key in ipairs(held) do
     if #taken >= wanted then break end
     local let, again = breaker(key)
-    local count = math.min(share, wanted - #taken, room(key), let, free_places(key))
+    local count = math.min(share, wanted - #taken, room(key), let, free_permits(key))
     local popped = count > 0 and redis.call('ZPOPMIN', waiting_of(key), count) or {}
     for j = 1, #popped, 2 do
         local job = look(popped[j])
-        if job[2] == 'rate_limited' then start(popped[j], job) end
+        if job[2] == 'rate_limited' then
+            redis.call('ZADD', allowed_of(key), popped[j + 1], popped[j])
+            start(popped[j], job)
+        end
     end
     -- Taken out first: a full Redis lets a script write only what follows something that needs no memory.
     redis.call('ZREM', 'datahog:held', key)
@@ -121,10 +119,13 @@ for i = 9, #ARGV do
             local job = look(id)
             -- Here its lease is looked for, wherever it was made for.
             job[3] = ARGV[i]
-            if job[1] and job[2] ~= 'started' then
+            if job[1] and (job[2] == 'queued' or not job[2]) then
                 local key, let, again = job[4], 1, now
                 if key then let, again = breaker(key) end
-                if key and (let < 1 or room(key) < 1) then hold_back(id, key, again) else start(id, job) end
+                if not key then start(id, job)
+                elseif not redis.call('ZSCORE', allowed_of(key), id) then admit(id, ARGV[i], key, now)
+                elseif let < 1 or room(key) < 1 then hold_back(id, key, again)
+                else start(id, job) end
             end
         end
     end

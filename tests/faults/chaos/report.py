@@ -24,12 +24,14 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"- callbacks at the receiver {count.callbacks}, of {count.webhook_ids} webhook-ids"
     yield f"- **lost = {len(count.lost)}, double-counted = {len(count.double)}, wrong = {len(count.wrong)}**"
     yield f"- left on the queue and open in the end: {len(outcome.left)}"
+    yield f"- invariants of the queue that do not hold in the end: {len(outcome.broken)}"
     yield f"- programs that ended by themselves: {', '.join(outcome.died) or 'none'}"
     if not plan.faults:
         yield f"- programs whose memory grew: {', '.join(outcome.swollen) or 'none'}"
     for title, found in (("lost", count.lost), ("double-counted", count.double), ("wrong", count.wrong)):
         yield from (f"  - {title}: {line}" for line in found[:_SHOWN])
     yield from (f"  - left: {name}" for name in outcome.left[:_SHOWN])
+    yield from (f"  - the queue: {line}" for line in outcome.broken[:_SHOWN])
     yield ""
     if plan.faults:
         yield from _faults(outcome)

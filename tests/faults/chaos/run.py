@@ -21,7 +21,7 @@ from tests.faults.chaos.memory import Memory, Resident
 from tests.faults.chaos.mutations import Mutation
 from tests.faults.chaos.schedule import LINKS, Fault
 from tests.faults.chaos.world import DELIVERY_TIMEOUT, READ_TIMEOUT, World
-from tests.faults.leftovers import open_records, queued
+from tests.faults.leftovers import broken_invariants, open_records, queued
 from tests.faults.load import accepted_callbacks
 from tests.system import System, system_settings
 
@@ -47,7 +47,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. `died` are programs that ended by themselves, `left` what is still to be done in the end."""
+    """What came of a run. `died` are programs that ended by themselves, `left` what is still to be done in the end.
+
+    `broken` is what does not hold of the queue then (`docs/queue.md`).
+    """
 
     plan: Plan
     faults: Sequence[Injected]
@@ -56,6 +59,7 @@ class Outcome:
     memory: Mapping[str, Resident]
     died: Sequence[str]
     left: Sequence[str]
+    broken: Sequence[str]
 
     @property
     def swollen(self) -> Sequence[str]:
@@ -67,7 +71,7 @@ class Outcome:
     @property
     def clean(self) -> bool:
         """Whether all was as it must be."""
-        return self.count.clean and not (self.died or self.left or self.swollen)
+        return self.count.clean and not (self.died or self.left or self.broken or self.swollen)
 
 
 def conduct(plan: Plan, directory: Path) -> Outcome:
@@ -122,6 +126,7 @@ def _judge(
         memory.summary(),
         [name for name in running if system.exit_code(name) is not None],
         _left(system, settle_ends),
+        broken_invariants(system),
     )
 
 
