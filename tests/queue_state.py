@@ -64,7 +64,7 @@ class QueueState:
 
         Of jobs that were `deleted_by_hand` an entry may stay, which is passed over once it is due.
         """
-        return [*self._jobs_out_of_place(deleted_by_hand), *self._wrong_permits()]
+        return [*self._jobs_out_of_place(deleted_by_hand), *self.wrong_permits()]
 
     def _jobs_out_of_place(self, deleted_by_hand: bool) -> Iterator[str]:
         for job_id, job in self.jobs.items():
@@ -85,7 +85,8 @@ class QueueState:
             if status == "queued" and key and job_id not in self.members("permits", key):
                 yield f"{job_id} is queued without a permit"
 
-    def _wrong_permits(self) -> Iterator[str]:
+    def wrong_permits(self) -> Iterator[str]:
+        """What does not hold of the permits."""
         for key, concurrency in self.found["concurrency"].items():
             permits = self.members("permits", key)
             for job_id in permits:

@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import pytest
 import redis
+import rq
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -43,6 +44,7 @@ from persistence.transport import Transport
 from tests.persistence.model import Model
 from tests.persistence.processes import Fate, Interruption, Process, current
 from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, Parts, Reply
+from tests.queue_state import QueueState
 from tests.repositories import HandClock
 from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES
@@ -56,6 +58,8 @@ _CALLBACK = "https://receivers.example/callback"
 # Seconds, and how many rounds of so many it may take until all is at rest: less than the longer deadline.
 _ROUND, _ROUNDS = 40, 40
 _DEADLINES = (90, 7200)
+# Seconds by which the clocks are set back in all, from where on they are not any more.
+_MOST_SET_BACK = 1000
 
 _WISHES = (
     "retry",
@@ -105,6 +109,8 @@ class Datahog(RuleBasedStateMachine):
         self._processes: list[Process] = []
         self._jobs: dict[Process, tuple[Batches, Taken]] = {}
         self._names = 0
+        self._set_back = 0.0
+        self._meddled = False
         # Of its own, so that it does not find what others could not deliver.
         self._caller = Caller("tests", f"t-{uuid.uuid4().hex[:12]}", unlimited=True)
 
@@ -177,6 +183,12 @@ class Datahog(RuleBasedStateMachine):
         """A reconciler looks, besides those that are still at it."""
         self._start("reconciler", lambda: self._parts().reconciler.look(), interruption)
 
+    @rule(steps=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+    def look_at_once(self, steps: list[int]) -> None:
+        """Three reconcilers look at the same time: each stops at a step of its own, and goes on later."""
+        for number in steps:
+            self.look((number, Fate.PAUSE))
+
     @rule(one=st.none() | _any_one)
     def beat(self, one: int | None) -> None:
         """A worker renews the lease of one of its jobs, if it gets to it, and takes back what others have let go."""
@@ -200,6 +212,25 @@ class Datahog(RuleBasedStateMachine):
         if flush:
             self._engines.redis.flushall()
 
+    @precondition(lambda self: self._set_back < _MOST_SET_BACK)
+    @rule(seconds=st.sampled_from([5, 65, 700]), noticed=st.booleans())
+    def set_clock_back(self, seconds: float, noticed: bool) -> None:
+        """All clocks are set back at once; a worker may have run meanwhile, and notice it."""
+        self._clock.advance(seconds=-seconds)
+        self._set_back += seconds
+        if noticed:
+            self._batches("worker").wait_no_more()
+
+    @rule(queue=st.sampled_from(QUEUES), way=st.sampled_from(["empty", "list", "leases", "scheduled"]))
+    def meddle(self, queue: str, way: str) -> None:
+        """A person deletes part of a queue, by RQ's tools or by hand."""
+        self._meddled = True
+        if way == "empty":
+            rq.Queue(queue, connection=self._engines.redis).empty()  # type: ignore[no-untyped-call]
+        else:
+            kind = {"list": "queue", "leases": "wip", "scheduled": "scheduled"}[way]
+            self._engines.redis.delete(f"rq:{kind}:{queue}")
+
     def teardown(self) -> None:
         """Everything works again: all comes to rest. Not after a failure, nor when Hypothesis gave an example up."""
         if sys.exc_info()[0] is not None:
@@ -211,7 +242,7 @@ class Datahog(RuleBasedStateMachine):
                 process.kill()
             self._run(process)
         self._forget()
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS + int(self._set_back / _ROUND)):
             if self._is_at_rest():
                 break
             self._clock.advance(seconds=_ROUND)
@@ -222,6 +253,8 @@ class Datahog(RuleBasedStateMachine):
                     self._run(process)
                 self._forget()
         assert self._is_at_rest(), self._left()
+        state = QueueState.read(self._engines.redis)
+        assert (list(state.wrong_permits()) if self._meddled else state.violations()) == []
         self._check_results()
         self._engines.at_rest(self._prefix)
 
@@ -234,7 +267,9 @@ class Datahog(RuleBasedStateMachine):
 
     def _left(self) -> dict[str, Any]:
         later, connection = self._clock() + timedelta(days=30), self._engines.redis
-        keys = [key for kind in ("rq:job:*", "rq:rl:*:*", "rq:wip:*") for key in connection.scan_iter(kind)]
+        # A job that lost its place by hand, and was needed no more, stays as a hash that nothing refers to.
+        kinds = ("rq:rl:*:*", "rq:wip:*", *(() if self._meddled else ("rq:job:*",)))
+        keys = [key for kind in kinds for key in connection.scan_iter(kind)]
         return {"due": self._parts().due.due(later, limit=10), "Redis": keys}
 
     def _check_results(self) -> None:

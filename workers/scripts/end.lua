@@ -39,7 +39,7 @@ for name, list in pairs(members) do
     redis.call('ZREM', 'rq:wip:' .. name, unpack(list))
 end
 
-local gone, failed, freed = {}, {}, {}
+local gone, failed, freed, ended = {}, {}, {}, {}
 
 local function free(key, id)
     freed[key] = freed[key] or {}
@@ -69,13 +69,11 @@ for _, row in ipairs(rows) do
     if key ~= '' and answered ~= '' then count(key, answered) end
     if again == 'goes on' then
         if own and key ~= '' then free(key, id) end
-    else
-        -- Told twice in one batch, it has ended once.
-        local held = leased[member]
-        leased[member] = nil
+    elseif not ended[member] then
+        ended[member] = true
         if again == '' and put_again then again = put_again end
-        if held and own then complete(name, id, again) end
-        if held and key ~= '' and not others then free(key, id) end
+        if own then complete(name, id, again) end
+        if (own or leased[member]) and key ~= '' and not others then free(key, id) end
     end
 end
 if #gone > 0 then redis.call('DEL', unpack(gone)) end
