@@ -20,8 +20,9 @@ from handlers.waiting import LongPolls
 from persistence.documents import Document, retrieval_document, retrieval_summary
 from persistence.errors import Conflict
 from persistence.records import RequestStatus
+from persistence.retrieval_list import BadCursor
 from persistence.retrieval_record import Retrieval, SubmissionStatus
-from persistence.retrievals import BadCursor, Retrievals
+from persistence.retrievals import Retrievals
 from persistence.times import Clock, utc_now
 from specs.operations import target
 from workers.http import HttpError
