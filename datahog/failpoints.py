@@ -65,6 +65,9 @@ FAILPOINTS = (
     Failpoint("submit.refused", "worker", "after", "persistence.retrievals:Retrievals.refused"),
     Failpoint("submit.cancel.sent", "worker", "after", _CALL, "cancelRequest"),
     Failpoint("submit.cancelled", "worker", "after", "persistence.retrievals:Retrievals.cancelled"),
+    Failpoint("submit.cancel.late", "worker", "after", "persistence.retrievals:Retrievals.cancel_came_late"),
+    Failpoint("submit.checked", "worker", "after", "persistence.retrievals:Retrievals.check_again"),
+    Failpoint("submit.received", "worker", "after", "persistence.retrievals:Retrievals.receive"),
     # The aggregator is asked for a request, or told what to do with it.
     Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.claim"),
     Failpoint("aggregator.create.refused", "aggregator", "before", "persistence.idempotency:IdempotencyKeys.release"),

@@ -12,10 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from handlers import relayed
 from handlers.calls import given
 from handlers.problems import Problem
-from persistence import json_text
+from persistence import json_text, relayed
 
 # Bytes: enough for fifty providers and the longest URL.
 DEFAULT_LIMIT = 65_536

@@ -12,16 +12,17 @@ from handlers.answers import answer, no_content
 from handlers.callers import Caller
 from handlers.checks import deadline_of, unknown_provider
 from handlers.health import Health
+from handlers.in_flight import InFlight
 from handlers.known_providers import KnownProviders
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
-from handlers.turns import Turns
 from handlers.waiting import LongPolls
 from persistence.documents import Document, retrieval_document, retrieval_summary
 from persistence.errors import Conflict
 from persistence.records import RequestStatus
+from persistence.retrieval_list import BadCursor
 from persistence.retrieval_record import Retrieval, SubmissionStatus
-from persistence.retrievals import BadCursor, Retrievals
+from persistence.retrievals import Retrievals
 from persistence.times import Clock, utc_now
 from specs.operations import target
 from workers.http import HttpError
@@ -57,7 +58,7 @@ class Client:
         self._clock = clock
         self._health = health
         self._known = KnownProviders(aggregator)
-        self._turns = Turns()
+        self._in_flight = InFlight()
 
     async def get_health(self) -> ConnexionResponse:
         """This process serves."""
@@ -110,18 +111,22 @@ class Client:
         self._queue.put(submit_step(retrieval))
         return answer(self._document(retrieval), 202, {"Retry-After": "1"})
 
-    def receive_callback(self, request_id: str, body: Document) -> ConnexionResponse:
+    async def receive_callback(self, request_id: str, body: Document) -> ConnexionResponse:
         """Take the result that the aggregator delivers; the same one again changes nothing."""
         if body["requestId"] != request_id:
             raise Problem("unprocessable", f"the result is of the request {body['requestId']}, not {request_id}")
         results = {job["provider"]: job["result"] for job in body["jobs"] if "result" in job}
-        with self._turns.of(request_id):
-            new = self._retrievals.receive(self._retrievals.get(request_id), body, results)
+        size = sum(memoryview(text).nbytes for text in results.values())
+        async with self._in_flight.alone(request_id, size):
+            new = await run_in_threadpool(self._receive, request_id, body, results)
         if new:
             log.info("%s: %s, callback accepted", request_id, body["status"])
         else:
             log.info("%s: callback repeated, counted once", request_id)
         return no_content()
+
+    def _receive(self, request_id: str, body: Document, results: dict[str, bytes]) -> bool:
+        return self._retrievals.receive(self._retrievals.get(request_id), body, results)
 
     def _document_with_results(self, retrieval: Retrieval) -> Document:
         live_jobs = None

@@ -20,6 +20,15 @@ class SubmissionStatus(StrEnum):
     REFUSED = "REFUSED"
 
 
+class NextStep(StrEnum):
+    """The next exchange with the aggregator; the value is what a step's id on the queue begins with."""
+
+    SUBMIT = "submit"
+    CANCEL = "cancel"
+    CHECK = "check"
+    """The callback has not come by its time: ask for the result."""
+
+
 @dataclass(frozen=True)
 class Submission:
     """The handing over of a request to the aggregator."""
@@ -39,6 +48,9 @@ class Retrieval:
     providers: tuple[str, ...]
     deadline: str
     submission: Submission
+    checks: int
+    """How often the aggregator was asked for a result whose callback had not come."""
+    next_check_at: str | None
     cancel_requested_at: str | None
     cancelled_at: str | None
     outcome: Item | None
@@ -71,6 +83,18 @@ class Retrieval:
         """Whether it has ended."""
         return self.ended_at is not None
 
+    @property
+    def next_step(self) -> NextStep:
+        """What is to be done next while it is open."""
+        if self.cancel_requested_at:
+            return NextStep.CANCEL
+        return NextStep.CHECK if self.submission.status is SubmissionStatus.ACCEPTED else NextStep.SUBMIT
+
+    @property
+    def next_step_at(self) -> str | None:
+        """When; None for at once."""
+        return self.next_check_at if self.next_step is NextStep.CHECK else self.submission.next_attempt_at
+
 
 def retrieval_from_item(item: Mapping[str, Any]) -> Retrieval:
     """The retrieval that an item of the client's table says."""
@@ -86,6 +110,8 @@ def retrieval_from_item(item: Mapping[str, Any]) -> Retrieval:
             submission.get("nextAttemptAt"),
             submission.get("lastError"),
         ),
+        checks=item.get("checks", 0),
+        next_check_at=item.get("nextCheckAt"),
         cancel_requested_at=item.get("cancelRequestedAt"),
         cancelled_at=item.get("cancelledAt"),
         outcome=item.get("outcome"),

@@ -1,31 +1,23 @@
 """The client's side of a request: asked for, submitted to the aggregator, answered by a callback."""
 
-import base64
-import heapq
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
-from persistence.due import SHARDS, shard_of
+from persistence.due import OPEN, shard_of
 from persistence.dynamodb import ConditionFailed, Item, Table
 from persistence.errors import Conflict
 from persistence.items import Items
 from persistence.records import RequestStatus
 from persistence.results import Results
-from persistence.retrieval_record import KIND, Retrieval, SubmissionStatus, retrieval_from_item
-from persistence.tables import NEWEST_INDEX
-from persistence.tenants import DEFAULT_TENANT, kind_of
+from persistence.retrieval_list import RetrievalList, newest_first
+from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.tenants import DEFAULT_TENANT
 from persistence.times import from_text, to_text
 
-_NEWEST = "newest"
-_NEWEST_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z#[A-Za-z0-9_-]{1,64}", re.ASCII)
+# Seconds after the deadline for the aggregator to end the request, and to deliver its result for the first time.
+FIRST_DELIVERY = 20
 _NOT_ENDED = "attribute_not_exists(#outcome) AND attribute_not_exists(#cancelledAt) AND #submission.#status <> :refused"
-
-
-class BadCursor(Exception):
-    """A cursor that no list has given out."""
 
 
 class Retrievals:
@@ -40,10 +32,10 @@ class Retrievals:
         self, items: Items[Retrieval], table: Table, results: Results, *, retention: float, awaited: float
     ) -> None:
         self._items = items
-        self._table = table
         self._results = results
         self._retention = timedelta(seconds=retention)
         self._awaited = timedelta(seconds=awaited)
+        self.newest = RetrievalList(table, items.clock).newest
         self.get = items.get
         self.look_again = items.look_again
         self.put_off = items.put_off
@@ -57,8 +49,7 @@ class Retrievals:
             "providers": list(providers),
             "deadline": to_text(deadline),
             "submission": {"status": SubmissionStatus.PENDING.value, "attempts": 0},
-            "newestShard": shard_of(kind_of(_NEWEST, tenant), request_id),
-            "newestKey": f"{to_text(self._items.clock())}#{request_id}",
+            **newest_first(request_id, tenant, self._items.clock()),
         }
         try:
             return self._items.put_new(request_id, facts)
@@ -66,62 +57,51 @@ class Retrievals:
             # boto3 repeats a write whose answer was lost, which then finds what it has written itself.
             return self.get(request_id)
 
-    def newest(
-        self, *, limit: int, cursor: str | None, tenant: str = DEFAULT_TENANT
-    ) -> tuple[list[Retrieval], str | None]:
-        """At most `limit` (up to 100) of a tenant's retrievals, newest first, from where an earlier list's cursor is.
-
-        Returns them with the next cursor, None at the end. Raises BadCursor.
-        """
-        before = _read_cursor(cursor) if cursor else "~"  # "~" sorts after every digit
-
-        def shard(number: int) -> Iterator[tuple[str, str]]:
-            values = {"shard": f"{kind_of(_NEWEST, tenant)}#{number}", "before": before}
-            condition = "#newestShard = :shard AND #newestKey < :before"
-            for item in self._table.query(condition, values, index=NEWEST_INDEX, limit=limit + 1, newest_first=True):
-                yield item["newestKey"], item["pk"]
-
-        merged = heapq.merge(*(shard(number) for number in range(SHARDS)), reverse=True)
-        page = list(islice(merged, limit))
-        more = next(merged, None) is not None
-        items = self._table.get_many([{"pk": request_id, "sk": KIND} for _, request_id in page])
-        now = self._items.clock().timestamp()
-        found = [retrieval_from_item(item) for item in items if item.get("expiresAt", float("inf")) > now]
-        found.sort(key=lambda retrieval: retrieval.newest_key, reverse=True)
-        return found, _write_cursor(page[-1][0]) if more else None
-
     def load_results(self, retrieval: Retrieval) -> dict[str, bytes]:
         """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
         jobs = retrieval.outcome["jobs"] if retrieval.outcome else []
         return {j["provider"]: self._results.load(retrieval.request_id, j["result"]) for j in jobs if "result" in j}
 
     def accepted(self, retrieval: Retrieval) -> None:
-        """The aggregator has the request; now its callback is awaited. Raises Conflict when the record has changed."""
+        """The aggregator has the request; now its callback is awaited. Raises Conflict when the record has changed.
+
+        Should it not have come by a while after the deadline, the aggregator is to be asked for the result.
+        """
+        deadline = from_text(retrieval.deadline)
+        check_at = to_text(deadline + timedelta(seconds=FIRST_DELIVERY))
         self._settle(
             retrieval,
             [
                 "#submission.#status = :status",
                 "#submission.#attempts = #submission.#attempts + :one",
+                "#nextCheckAt = :check",
+                "#dueAt = :check",
                 "#expiresAt = :expires",
             ],
-            # Should the callback never come, this does not stay for ever.
-            {"status": SubmissionStatus.ACCEPTED.value, "expires": self._expires_at(from_text(retrieval.deadline))},
-            ["#submission.#nextAttemptAt", "#submission.#lastError", "#dueShard", "#dueAt"],
+            # Should no result ever come, this does not stay for ever.
+            {"status": SubmissionStatus.ACCEPTED.value, "check": check_at, "expires": self._expires_at(deadline)},
+            ["#submission.#nextAttemptAt", "#submission.#lastError"],
         )
+
+    def check_again(self, retrieval: Retrieval, at: datetime, deadline: datetime | None = None) -> None:
+        """There is no result to be had yet: ask the aggregator again at that time. Raises Conflict as `accepted` does.
+
+        `deadline` is the one that the aggregator names; until a while after it the record is kept.
+        """
+        changes = ["#checks = if_not_exists(#checks, :none) + :one", "#nextCheckAt = :at", "#dueAt = :at"]
+        values: Item = {"none": 0, "at": to_text(at)}
+        if deadline:
+            changes.append("#expiresAt = :expires")
+            values["expires"] = self._expires_at(max(deadline, from_text(retrieval.deadline)))
+        self._settle(retrieval, changes, values)
 
     def refused(self, retrieval: Retrieval, error: str) -> None:
         """The aggregator will never take the request: it has FAILED. Raises Conflict when the record has changed."""
-        self._settle(
-            retrieval,
-            [
-                "#submission.#status = :status",
-                "#submission.#attempts = #submission.#attempts + :one",
-                "#submission.#lastError = :error",
-                "#expiresAt = :expires",
-            ],
-            {"status": SubmissionStatus.REFUSED.value, "error": error, "expires": self._expires_at()},
-            ["#submission.#nextAttemptAt", "#dueShard", "#dueAt"],
-        )
+        self._fail(retrieval, error, attempts=1)
+
+    def lost(self, retrieval: Retrieval, error: str) -> None:
+        """The aggregator has the request no more: it has FAILED. Raises Conflict when the record has changed."""
+        self._fail(retrieval, error, attempts=0)
 
     def submission_failed(self, retrieval: Retrieval, error: str, next_attempt_at: datetime) -> None:
         """Count a failed attempt to reach the aggregator. Raises Conflict when the record has changed."""
@@ -144,7 +124,7 @@ class Retrievals:
         """Write down that the request is to be cancelled. Raises NotFound, and Conflict when it has ended."""
         values = {
             "refused": SubmissionStatus.REFUSED.value,
-            "shard": shard_of("open", request_id),
+            "shard": shard_of(OPEN, request_id),
             "due": self._items.due_soon(self._items.clock()),
         }
         changes = [
@@ -165,10 +145,11 @@ class Retrievals:
     def cancelled(self, retrieval: Retrieval) -> None:
         """The aggregator works on it no more: it has ended. Raises Conflict when the record has changed."""
         values = {"expires": self._expires_at()}
-        self._settle(retrieval, ["#cancelledAt = :now", "#expiresAt = :expires"], values, ["#dueShard", "#dueAt"])
+        changes = ["#cancelledAt = :now", "#expiresAt = :expires"]
+        self._settle(retrieval, changes, values, ["#nextCheckAt", "#dueShard", "#dueAt"])
 
     def receive(self, retrieval: Retrieval, outcome: dict[str, Any], results: dict[str, bytes]) -> bool:
-        """Take what the callback said, with the results as JSON text by provider.
+        """Take what a callback said, or the aggregator when asked, with the results as JSON text by provider.
 
         Returns False, with nothing changed, when this revision or a later one was received before, or when the
         request was cancelled and this says otherwise.
@@ -201,7 +182,7 @@ class Retrievals:
                 condition="(attribute_not_exists(#outcome) OR #outcome.#revision < :revision) "
                 "AND (attribute_not_exists(#cancelledAt) OR :status = :cancelled)",
                 conflict="has this outcome already",
-                remove=["#dueShard", "#dueAt", "#submission.#nextAttemptAt"],
+                remove=["#dueShard", "#dueAt", "#nextCheckAt", "#submission.#nextAttemptAt"],
             )
         except Conflict:
             # boto3 repeats a write whose answer was lost, which then conflicts with what it has written itself.
@@ -213,17 +194,44 @@ class Retrievals:
             return False
         return True
 
-    def cancel_came_late(self, retrieval: Retrieval) -> None:
-        """It had ended before it could be cancelled; its callback is awaited. Raises Conflict as `accepted` does."""
-        self._settle(
+    def cancel_came_late(self, retrieval: Retrieval) -> Retrieval:
+        """It had ended before it could be cancelled: the aggregator is to be asked for the result at once.
+
+        Returns the record as it is then. Raises Conflict as `accepted` does.
+        """
+        now = self._items.clock()
+        return self._settle(
             retrieval,
-            ["#submission.#status = :status", "#expiresAt = :expires"],
-            {"status": SubmissionStatus.ACCEPTED.value, "expires": self._expires_at(from_text(retrieval.deadline))},
-            ["#cancelRequestedAt", "#dueShard", "#dueAt"],
+            [
+                "#submission.#status = :status",
+                "#nextCheckAt = :now",
+                "#dueAt = :due",
+                "#expiresAt = :expires",
+            ],
+            {
+                "status": SubmissionStatus.ACCEPTED.value,
+                "due": self._items.due_soon(now),
+                # The aggregator may have run it again since, for longer than it was to take at first.
+                "expires": self._expires_at(max(now, from_text(retrieval.deadline))),
+            },
+            ["#cancelRequestedAt", "#submission.#nextAttemptAt", "#submission.#lastError"],
         )
 
-    def _settle(self, retrieval: Retrieval, changes: list[str], values: Item, remove: Sequence[str] = ()) -> None:
-        self._items.change(
+    def _fail(self, retrieval: Retrieval, error: str, *, attempts: int) -> None:
+        self._settle(
+            retrieval,
+            [
+                "#submission.#status = :status",
+                "#submission.#attempts = #submission.#attempts + :made",
+                "#submission.#lastError = :error",
+                "#expiresAt = :expires",
+            ],
+            {"status": SubmissionStatus.REFUSED.value, "made": attempts, "error": error, "expires": self._expires_at()},
+            ["#submission.#nextAttemptAt", "#nextCheckAt", "#dueShard", "#dueAt"],
+        )
+
+    def _settle(self, retrieval: Retrieval, changes: list[str], values: Item, remove: Sequence[str] = ()) -> Retrieval:
+        item = self._items.change(
             retrieval.request_id,
             changes,
             values | {"seen": retrieval.version},
@@ -231,22 +239,8 @@ class Retrievals:
             conflict="was changed at the same moment",
             remove=remove,
         )
+        return self._items.parse(item)
 
     def _expires_at(self, deadline: datetime | None = None) -> int:
         ends = deadline + self._awaited if deadline else self._items.clock()
         return int((ends + self._retention).timestamp())
-
-
-def _write_cursor(newest_key: str) -> str:
-    return base64.urlsafe_b64encode(newest_key.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> str:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except ValueError:
-        text = ""
-    # Decoding is lenient, so what it gave must also be what makes this very cursor.
-    if not _NEWEST_KEY.fullmatch(text) or _write_cursor(text) != cursor:
-        raise BadCursor("this cursor was not given out by this API")
-    return text

@@ -1,6 +1,6 @@
 """Calls an API by its OpenAPI document: an operationId and arguments go in, a checked answer comes out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -93,11 +93,13 @@ class Operations:
         to: str | None = None,
         credentials: Mapping[str, str] = _NONE,
         more_seconds: float = 0,
+        read: Callable[[bytes], Any] = orjson.loads,
     ) -> Reply:
         """Call an operation; arguments bear the parameters' names.
 
         A body of bytes is sent as it is, any other as JSON. `to` is the URL of a callback. `credentials` are those of
-        this call only, and so are the `more_seconds` that the answer may take.
+        this call only, and so are the `more_seconds` that the answer may take. `read` makes the value of the answer's
+        body, and raises ValueError for what is none.
 
         Raises BadCall, HttpError when no answer came, and ContractBroken for one that the document does not declare.
         """
@@ -123,7 +125,7 @@ class Operations:
             limit=_LIMIT if has_content else _START,
             cut=not has_content,
         )
-        return Reply(answer, self._check(operation, answer))
+        return Reply(answer, self._check(operation, answer, read))
 
     def _find(self, operation_id: str) -> Operation:
         if operation_id not in self._operations:
@@ -138,7 +140,7 @@ class Operations:
                 return dict(_header(schemes[name], credentials[name]) for name in needed)
         return {}
 
-    def _check(self, operation: Operation, answer: Answer) -> Any:
+    def _check(self, operation: Operation, answer: Answer, read: Callable[[bytes], Any]) -> Any:
         check = self._checks.get((operation.operation_id, answer.status))
         if check is None:
             declared = operation.declared(answer.status)
@@ -147,7 +149,7 @@ class Operations:
                 raise ContractBroken(said)
             check = self._checks[operation.operation_id, answer.status] = _Check(self._document, declared)
         try:
-            return check(answer)
+            return check(answer, read)
         except ValueError as error:
             raise ContractBroken(f"{operation.operation_id} answered {answer.status} with {error}") from error
 
@@ -166,22 +168,22 @@ class _Check:
             for media_type, content in declared.get("content", {}).items()
         }
 
-    def __call__(self, answer: Answer) -> Any:
+    def __call__(self, answer: Answer, read: Callable[[bytes], Any]) -> Any:
         """The JSON body, if one is declared. Raises ValueError, which says what is wrong with the answer."""
         for name, (header, validator) in self._headers.items():
             if name in answer.headers:
                 _check_header(name, answer.headers[name], header["schema"], validator)
             elif header.get("required"):
                 raise ValueError(f"no {name}")
-        return self._read(answer) if self._bodies else None
+        return self._read(answer, read) if self._bodies else None
 
-    def _read(self, answer: Answer) -> Any:
+    def _read(self, answer: Answer, read: Callable[[bytes], Any]) -> Any:
         media_type = answer.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if media_type not in self._bodies:
             raise ValueError(f"Content-Type {printable(media_type.encode()) or 'missing'}")
         try:
-            document = orjson.loads(answer.body)
-        except orjson.JSONDecodeError as error:
+            document = read(answer.body)
+        except ValueError as error:
             raise ValueError(f"broken JSON: {error}") from None
         wrong = next(self._bodies[media_type].iter_errors(document), None)
         if wrong is not None:

@@ -13,7 +13,7 @@ import redis
 from rq.utils import now, utcformat
 
 from persistence.records import Attempt, Request
-from persistence.retrieval_record import Retrieval
+from persistence.retrieval_record import NextStep, Retrieval
 from persistence.times import from_text
 from workers.providers import Provider
 from workers.scripts import DROP, PUT, SWEEP
@@ -82,10 +82,11 @@ def deliver_step(request: Request, *, attempts: int | None = None, at: datetime 
 
 
 def submit_step(retrieval: Retrieval) -> Step:
-    """The next attempt to bring the aggregator in line with what the client wrote down."""
-    wish = "cancel" if retrieval.cancel_requested_at else "submit"
-    job_id = f"{wish}-{retrieval.request_id}-{retrieval.submission.attempts}"
-    return Step(_SUBMIT, "submit", (retrieval.request_id,), job_id, _moment(retrieval.submission.next_attempt_at))
+    """The next attempt to bring the aggregator in line with what the client wrote down, or to learn what it has."""
+    kind = retrieval.next_step
+    made = retrieval.checks if kind is NextStep.CHECK else retrieval.submission.attempts
+    job_id = f"{kind}-{retrieval.request_id}-{made}"
+    return Step(_SUBMIT, "submit", (retrieval.request_id,), job_id, _moment(retrieval.next_step_at))
 
 
 class Queue:

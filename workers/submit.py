@@ -1,4 +1,4 @@
-"""Submit: one attempt to bring the aggregator in line with what a person asked of the client: a request, or its end."""
+"""Submit: one attempt to bring client and aggregator in line: a request is there, or its end, and its result here."""
 
 import logging
 import math
@@ -7,18 +7,22 @@ from datetime import timedelta
 
 from persistence.errors import Conflict, NotFound
 from persistence.records import clock_set_back_since, seconds_until
-from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.relayed import cut_out
+from persistence.retrieval_record import NextStep, Retrieval
 from persistence.retrievals import Retrievals
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import RetryPolicy
+from workers.check import Check
 from workers.http import HttpError
-from workers.operations import Operations
+from workers.operations import Operations, Reply
 from workers.queue import Queue, submit_step
 
 log = logging.getLogger(__name__)
 
 # The aggregator is ours and one hop away: look often, and spread out.
 _POLICY = RetryPolicy(initial_delay=0.5, maximum_delay=30, jitter=0.5)
+# Seconds. A check that is due later than this is for the reconciler to put on the queue.
+_SOON = 60
 # Refusals that no repetition changes; others (408, 429, 5xx) may pass.
 _FINAL = frozenset({400, 409, 413, 415, 422})
 
@@ -40,12 +44,14 @@ class Submit:
         self._queue = queue
         self._client = client
         self._aggregator = aggregator
+        self._check = Check(retrievals, aggregator, rng=rng, clock=clock)
         self._rng = rng
         self._clock = clock
 
     def __call__(self, request_id: str) -> float | None:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
 
+        Its result is taken from the aggregator when its callback has not come by its time.
         Raises `persistence.dynamodb.Unavailable`.
         """
         try:
@@ -55,26 +61,33 @@ class Submit:
         if retrieval.ended_at:
             return None
         now = self._clock()
-        wait = seconds_until(retrieval.submission.next_attempt_at, now)
+        wait = seconds_until(retrieval.next_step_at, now)
         if wait and not clock_set_back_since(retrieval.updated_at, now):
-            return wait
+            # The queue need not remember for days what the index does.
+            return None if retrieval.next_step is NextStep.CHECK and wait > _SOON else wait
         try:
-            self._attempt(retrieval)
+            return self._attempt(retrieval)
         except NotFound:
             return None
         except Conflict:
             # Somebody changed the record under way: what is to be done now is in there.
-            self._queue.put_missing([submit_step(self._retrievals.get(request_id))])
+            changed = self._retrievals.get(request_id)
+            if not changed.ended and changed.next_step is not NextStep.CHECK:
+                self._queue.put_missing([submit_step(changed)])
         return None
 
-    def _attempt(self, retrieval: Retrieval) -> None:
+    def _attempt(self, retrieval: Retrieval) -> float | None:
         try:
-            if retrieval.cancel_requested_at:
-                self._cancel(retrieval)
-            elif retrieval.submission.status is SubmissionStatus.PENDING:
-                self._submit(retrieval)
+            match retrieval.next_step:
+                case NextStep.CHECK:
+                    return self._check(retrieval)
+                case NextStep.CANCEL:
+                    self._cancel(retrieval)
+                case NextStep.SUBMIT:
+                    self._submit(retrieval)
         except HttpError as error:
             self._try_again(retrieval, str(error))
+        return None
 
     def _submit(self, retrieval: Retrieval) -> None:
         body = {
@@ -101,19 +114,23 @@ class Submit:
         except Conflict:
             if self._retrievals.get(retrieval.request_id).cancelled_at:
                 # The cancellation was faster, when there was nothing to cancel yet.
-                self._aggregator.call("cancelRequest", {"requestId": retrieval.request_id})
+                self._call_cancel(retrieval)
             raise
 
     def _cancel(self, retrieval: Retrieval) -> None:
-        reply = self._aggregator.call("cancelRequest", {"requestId": retrieval.request_id})
+        reply = self._call_cancel(retrieval)
         if reply.ok or reply.status == 404:
             log.info("%s: cancelled", retrieval.request_id)
             self._retrievals.cancelled(retrieval)
         elif reply.status == 409:
             log.info("%s: ended before it could be cancelled", retrieval.request_id)
-            self._retrievals.cancel_came_late(retrieval)
+            self._queue.put(submit_step(self._retrievals.cancel_came_late(retrieval)))
         else:
             self._try_again(retrieval, str(reply))
+
+    def _call_cancel(self, retrieval: Retrieval) -> Reply:
+        # The answer has the results that are there, of which nobody here needs the values.
+        return self._aggregator.call("cancelRequest", {"requestId": retrieval.request_id}, read=lambda b: cut_out(b)[0])
 
     def _refuse(self, retrieval: Retrieval, error: str) -> None:
         """End it, unless an attempt whose answer was lost has arrived: then it ends with what the aggregator has."""
@@ -125,7 +142,7 @@ class Submit:
 
     def _is_there(self, request_id: str) -> bool:
         try:
-            return self._aggregator.call("getRequest", {"requestId": request_id}).ok
+            return self._aggregator.call("getRequest", {"requestId": request_id, "results": False}).ok
         except HttpError:
             # At the deadline nobody waits for an aggregator that is away.
             return False

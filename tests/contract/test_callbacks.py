@@ -12,6 +12,7 @@ import requests
 
 from persistence.times import to_text, utc_now
 from tests.contract.api import Api
+from tests.repositories import at_once, incompressible_json
 from tests.system import SECRET
 from workers.signing import Signer
 
@@ -204,6 +205,32 @@ def test_results_of_many_megabytes_come_through(client: Api, request_id: str) ->
 
     assert _post(client, request_id, body, _signed(body)).status_code == 204
     assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == "x" * 5_000_000
+
+
+@pytest.mark.parametrize(("copies", "size"), [(2, 100), (20, 100), (2, 4_000_000), (6, 4_000_000)])
+def test_copies_of_a_callback_at_once_are_all_acknowledged(
+    client: Api, request_id: str, copies: int, size: int
+) -> None:
+    document = _result(request_id)
+    document["jobs"][0]["result"] = json.loads(incompressible_json(size))
+    body = json.dumps(document).encode()
+
+    answers = at_once([lambda: _post(client, request_id, body, _signed(body)).status_code] * copies)
+
+    assert answers == [204] * copies
+    assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == document["jobs"][0]["result"]
+
+
+def test_of_revisions_at_once_the_latest_counts(client: Api, request_id: str) -> None:
+    documents = [_result(request_id, revision=number) for number in (3, 1, 4, 2)]
+    for document in documents:
+        document["jobs"][0]["result"] = document["revision"]
+    bodies = [json.dumps(document).encode() for document in documents]
+
+    answers = at_once([lambda b=b: _post(client, request_id, b, _signed(b)).status_code for b in bodies])  # type: ignore[misc]
+
+    assert answers == [204] * 4
+    assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == 4
 
 
 def test_a_large_result_of_an_unknown_request_is_not_found_before_it_is_sent(client: Api) -> None:

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from persistence.due import SHARDS, shard_of
-from persistence.retrievals import BadCursor
+from persistence.retrieval_list import BadCursor
 from tests.repositories import RETENTION, Repositories
 
 

@@ -117,7 +117,13 @@ def cancel_came_late(repositories: Repositories, _: Retrieval) -> None:
     repositories.retrievals.cancel_came_late(repositories.retrievals.request_cancel("r1"))
 
 
-@pytest.mark.parametrize("wait", [accepted, cancel_came_late])
+def asked_about(repositories: Repositories, retrieval: Retrieval) -> None:
+    repositories.retrievals.accepted(retrieval)
+    for _ in range(3):
+        repositories.retrievals.check_again(repositories.retrievals.get("r1"), repositories.clock())
+
+
+@pytest.mark.parametrize("wait", [accepted, cancel_came_late, asked_about])
 def test_what_waits_for_a_callback_that_never_comes_expires_too(
     repositories: Repositories, wait: Callable[[Repositories, Retrieval], None]
 ) -> None:
@@ -126,6 +132,17 @@ def test_what_waits_for_a_callback_that_never_comes_expires_too(
     [item] = items(repositories.client_table, repositories)
     last_delivery = repositories.clock() + timedelta(hours=1, days=7)
     assert int(item["expiresAt"]["N"]) == last_delivery.timestamp() + RETENTION
+
+
+def test_a_request_that_runs_again_is_kept_until_it_ends(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval(request_id="r1")
+    accepted(repositories, retrieval)
+    anew = repositories.clock.advance(days=8) + timedelta(days=3)
+
+    repositories.retrievals.check_again(repositories.retrievals.get("r1"), repositories.clock(), anew)
+
+    [item] = items(repositories.client_table, repositories)
+    assert int(item["expiresAt"]["N"]) == (anew + timedelta(days=7)).timestamp() + RETENTION
 
 
 def test_what_has_expired_is_gone_for_everybody_although_it_is_still_there(keeping: Retentions) -> None:

@@ -11,8 +11,9 @@ from persistence.documents import retrieval_document
 from persistence.errors import Conflict, NotFound
 from persistence.records import RequestStatus
 from persistence.results import ResultLost
-from persistence.retrieval_record import Retrieval, SubmissionStatus
-from persistence.times import to_text
+from persistence.retrieval_record import NextStep, Retrieval, SubmissionStatus
+from persistence.retrievals import FIRST_DELIVERY
+from persistence.times import from_text, to_text
 from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
 
 Step = Callable[[Repositories, Retrieval], object]
@@ -23,6 +24,8 @@ STEPS: dict[str, Step] = {
     "submission failed": lambda r, retrieval: r.retrievals.submission_failed(retrieval, "timeout", r.clock()),
     "cancelled": lambda r, retrieval: r.retrievals.cancelled(retrieval),
     "cancel came late": lambda r, retrieval: r.retrievals.cancel_came_late(retrieval),
+    "check again": lambda r, retrieval: r.retrievals.check_again(retrieval, r.clock()),
+    "lost": lambda r, retrieval: r.retrievals.lost(retrieval, "it is gone"),
 }
 every_step = pytest.mark.parametrize("step", STEPS.values(), ids=list(STEPS))
 
@@ -78,7 +81,12 @@ def test_a_failed_submission_is_counted_and_the_next_one_is_planned(repositories
     assert repositories.retrievals_due.due(later + timedelta(seconds=10), limit=10) == [retrieval.request_id]
 
 
-def test_an_accepted_retrieval_awaits_its_callback_and_is_not_looked_at(repositories: Repositories) -> None:
+def due(repositories: Repositories, after: float, at: str) -> list[str]:
+    """What is due so many seconds after a recorded time."""
+    return repositories.retrievals_due.due(from_text(at) + timedelta(seconds=after), limit=10)
+
+
+def test_an_accepted_retrieval_is_due_a_while_after_its_deadline(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     repositories.retrievals.submission_failed(retrieval, "timeout", repositories.clock())
 
@@ -88,7 +96,51 @@ def test_an_accepted_retrieval_awaits_its_callback_and_is_not_looked_at(reposito
     assert (retrieval.submission.status, retrieval.submission.attempts) == (SubmissionStatus.ACCEPTED, 2)
     assert (retrieval.submission.last_error, retrieval.submission.next_attempt_at) == (None, None)
     assert retrieval.status is RequestStatus.OPEN
+    assert (retrieval.next_step, retrieval.checks) == (NextStep.CHECK, 0)
+    assert due(repositories, FIRST_DELIVERY - 1, retrieval.deadline) == []
+    assert due(repositories, FIRST_DELIVERY, retrieval.deadline) == [retrieval.request_id]
+
+
+def test_a_check_without_a_result_is_no_submission_attempt(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    repositories.retrievals.accepted(retrieval)
+    at = repositories.clock() + timedelta(hours=2)
+
+    repositories.retrievals.check_again(reread(repositories, retrieval), at)
+
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.checks, retrieval.next_step_at, retrieval.submission.attempts) == (1, to_text(at), 1)
+    assert retrieval.submission.next_attempt_at is None
+    assert due(repositories, -1, to_text(at)) == []
+    assert due(repositories, 0, to_text(at)) == [retrieval.request_id]
+
+
+def test_a_request_lost_by_the_aggregator_fails_and_expires(repositories: Repositories) -> None:
+    retrieval = repositories.retrieval()
+    repositories.retrievals.accepted(retrieval)
+    now = repositories.clock.advance(hours=2)
+
+    repositories.retrievals.lost(reread(repositories, retrieval), "it is gone")
+
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.status, retrieval.ended_at) == (RequestStatus.FAILED, to_text(now))
+    assert (retrieval.submission.last_error, retrieval.submission.attempts) == ("it is gone", 1)
+    assert retrieval_document(retrieval, "", {})["jobs"][0]["lastError"] == "it is gone"
     assert repositories.indexed("client") == set()
+    repositories.clock.advance(seconds=RETENTION)
+    with pytest.raises(NotFound):
+        reread(repositories, retrieval)
+
+
+@pytest.mark.parametrize("given_up", [STEPS["refused"], STEPS["lost"]], ids=["refused", "lost"])
+def test_a_callback_after_all_ends_what_was_given_up(repositories: Repositories, given_up: Step) -> None:
+    retrieval = repositories.retrieval()
+    given_up(repositories, retrieval)
+
+    assert receive(repositories, reread(repositories, retrieval))
+
+    retrieval = reread(repositories, retrieval)
+    assert (retrieval.status, retrieval.submission.status) == (RequestStatus.COMPLETE, SubmissionStatus.ACCEPTED)
 
 
 def test_a_refused_retrieval_has_failed_and_expires(repositories: Repositories) -> None:
@@ -255,16 +307,24 @@ def test_a_cancelled_retrieval_has_ended_and_expires(repositories: Repositories)
         reread(repositories, retrieval)
 
 
-def test_a_cancel_that_came_late_leaves_the_retrieval_to_its_callback(repositories: Repositories) -> None:
-    retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
+@pytest.mark.parametrize("was_accepted", [True, False])
+def test_after_a_late_cancel_the_result_is_due_at_once(repositories: Repositories, was_accepted: bool) -> None:
+    retrieval = repositories.retrieval()
+    if was_accepted:
+        repositories.retrievals.accepted(retrieval)
+    retrieval = repositories.retrievals.request_cancel(retrieval.request_id)
+    now = to_text(repositories.clock.advance(minutes=1))
 
-    repositories.retrievals.cancel_came_late(retrieval)
+    late = repositories.retrievals.cancel_came_late(retrieval)
 
     retrieval = reread(repositories, retrieval)
+    assert retrieval == late
+    assert (retrieval.next_step, retrieval.next_step_at) == (NextStep.CHECK, now)
+    assert due(repositories, 10, now) == [retrieval.request_id]
     assert (retrieval.status, retrieval.cancel_requested_at) == (RequestStatus.OPEN, None)
     assert retrieval.submission.status is SubmissionStatus.ACCEPTED
-    assert repositories.indexed("client") == set()
     assert receive(repositories, retrieval)
+    assert repositories.indexed("client") == set()
 
 
 def test_what_was_cancelled_stays_cancelled_whatever_comes_late(repositories: Repositories) -> None:
@@ -291,8 +351,8 @@ def test_the_callback_of_a_cancelled_retrieval_says_how_it_ended(repositories: R
 
 @pytest.mark.parametrize(
     "end",
-    [receive, STEPS["refused"], STEPS["cancelled"]],
-    ids=["received", "refused", "cancelled"],
+    [receive, STEPS["refused"], STEPS["cancelled"], STEPS["lost"]],
+    ids=["received", "refused", "cancelled", "lost"],
 )
 def test_what_has_ended_cannot_be_cancelled(repositories: Repositories, end: Step) -> None:
     retrieval = repositories.retrieval()

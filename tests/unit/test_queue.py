@@ -138,11 +138,12 @@ def test_the_steps_of_a_request_are_those_of_its_open_jobs_at_their_times(
     assert one.at == SOON.replace(microsecond=123_000)
 
 
-def test_a_cancellation_is_another_step_than_the_submission(wiring: Wiring) -> None:
+def test_submission_cancellation_and_check_are_different_steps(wiring: Wiring) -> None:
     retrieval = wiring.retrievals.create("r1", ["gas"], deadline=SOON)
     cancelled = wiring.retrievals.request_cancel("r1")
+    late = wiring.retrievals.cancel_came_late(cancelled)
 
-    assert submit_step(retrieval).job_id != submit_step(cancelled).job_id
+    assert len({submit_step(each).job_id for each in (retrieval, cancelled, late)}) == 3
 
 
 def test_what_waits_or_is_with_a_worker_is_not_missing(

@@ -14,7 +14,7 @@ from datahog.wiring import Wiring
 from persistence.due import DueIndex
 from persistence.dynamodb import Unavailable
 from persistence.records import DeliveryStatus, Request, RequestStatus
-from persistence.retrieval_record import SubmissionStatus
+from persistence.retrievals import FIRST_DELIVERY
 from persistence.times import from_text, to_text
 from tests.system import eventually
 from tests.unit.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
@@ -174,12 +174,26 @@ def test_what_is_done_with_is_not_looked_at_again(wiring: Wiring, make: Make, cr
 
 
 @pytest.mark.usefixtures("retrieve")
-def test_what_the_aggregator_has_is_not_looked_at_again(wiring: Wiring, make: Make) -> None:
+def test_an_accepted_request_is_checked_after_its_deadline(wiring: Wiring, make: Make) -> None:
     wiring.retrievals.accepted(wiring.retrievals.get("r1"))
 
-    assert make(ahead=100_000).look() == 0
+    assert make(ahead=86_400 + FIRST_DELIVERY - 1).look() == 0
+    assert make(ahead=86_400 + FIRST_DELIVERY + 1).look() == 1
+    assert make(ahead=86_400 + 2 * FIRST_DELIVERY).look() == 0
 
-    assert wiring.retrievals.get("r1").submission.status is SubmissionStatus.ACCEPTED
+    assert scheduled(wiring.redis, SUBMIT) == ["check-r1-0"]
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_a_lost_check_is_made_up_for(wiring: Wiring, make: Make) -> None:
+    wiring.retrievals.cancel_came_late(wiring.retrievals.request_cancel("r1"))
+
+    assert make(ahead=0).look() == 0
+    assert make().look() == 1
+    wiring.redis.flushall()
+    assert make(ahead=400).look() == 1
+
+    assert scheduled(wiring.redis, SUBMIT) == ["check-r1-0"]
 
 
 def test_a_request_whose_deadline_has_passed_ends_and_is_delivered(wiring: Wiring, make: Make, create: Create) -> None:

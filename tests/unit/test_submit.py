@@ -47,6 +47,7 @@ def problem(status: int, detail: str = "because") -> Reply:
     return json_reply(document, status, "application/problem+json", headers=headers)
 
 
+BARE = "/api/v1/requests/r1?results=false"
 TAKEN = {"Location": "/api/v1/requests/r1"}
 ACCEPTED = json_reply(aggregators(), 202, headers=TAKEN)
 CANCELLED = json_reply(aggregators("CANCELLED"))
@@ -232,7 +233,7 @@ def test_what_has_arrived_is_not_refused_although_its_answer_was_lost(
 
     make(ahead=ahead)("r1")
 
-    assert (submission(wiring).status, stub.asked[-1].path) == (SubmissionStatus.ACCEPTED, "/api/v1/requests/r1")
+    assert (submission(wiring).status, stub.asked[-1].path) == (SubmissionStatus.ACCEPTED, BARE)
     assert wiring.retrievals.get("r1").status == "OPEN"
 
 
@@ -272,7 +273,7 @@ def test_a_cancellation_is_taken_to_the_aggregator(wiring: Wiring, make: Make, s
 
 
 @pytest.mark.usefixtures("created")
-def test_a_cancellation_that_comes_too_late_is_forgotten(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_after_a_late_cancellation_the_result_is_asked_for(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [ACCEPTED, problem(409)]
     make()("r1")
     wiring.retrievals.request_cancel("r1")
@@ -281,6 +282,7 @@ def test_a_cancellation_that_comes_too_late_is_forgotten(wiring: Wiring, make: M
 
     retrieval = wiring.retrievals.get("r1")
     assert (retrieval.status, retrieval.cancel_requested_at) == ("OPEN", None)
+    assert scheduled(wiring.redis, SUBMIT) == ["check-r1-0"]
 
 
 @pytest.mark.usefixtures("created")

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,10 @@ import requests
 
 from datahog.failpoints import Failpoint
 from datahog.wiring import Wiring
+from persistence.errors import Conflict
+from persistence.records import DeliveryStatus
 from persistence.results import INLINE_LIMIT
+from persistence.times import utc_now
 from specs.operations import operations
 from tests.faults.load import accepted_callbacks
 from tests.faults.providers import path_of
@@ -89,6 +93,27 @@ class Scene:
         with redis.Redis.from_url(self.system.settings.redis_url) as connection:
             connection.flushall()
 
+    def undelivered(self) -> str:
+        """Ask the client for what ends while it is away; returns the id of the request, whose delivery has failed."""
+        request_id = self.system.ask(self.provider("slow", Answer(200, body=b"1", delay=1)))
+        eventually(lambda: self.system.read(request_id)["submission"]["status"] == "ACCEPTED")
+        self.system.kill("client")
+        wiring = Wiring(self.system.settings, {})
+
+        def is_given_up() -> bool:
+            with suppress(Conflict):
+                wiring.deliveries.attempt_failed(wiring.requests.get(request_id), "HTTP 410", None)
+            return wiring.requests.get(request_id).delivery.status is DeliveryStatus.FAILED
+
+        eventually(is_given_up)
+        self.system.start("client")
+        return request_id
+
+    def have_asked_for(self, request_id: str) -> None:
+        """Have the time be over in which a callback may come to the client."""
+        retrievals = Wiring(self.system.settings, {}).retrievals
+        retrievals.check_again(retrievals.get(request_id), utc_now())
+
     # What must have become of it. Each looks until it is so.
 
     def has_come_back(self, status: str = "COMPLETE") -> None:
@@ -106,6 +131,13 @@ class Scene:
         assert all(("result" in job) is (job["status"] == "DONE") for job in document["jobs"])
         self._is_settled(request_id, status)
         assert accepted_callbacks(self.system)[request_id] <= 1
+
+    def is_at_the_client_only(self, request_id: str) -> None:
+        """The client has the result, although it was not delivered."""
+        document = self.system.read_until_ended(request_id, 30)
+        assert (document["status"], document["jobs"][0]["result"]) == ("COMPLETE", 1)
+        assert self.system.look(request_id)["delivery"]["status"] == "FAILED"
+        assert accepted_callbacks(self.system)[request_id] == 0
 
     def _calls(self) -> list[Call]:
         """The calls that came whole: who dies while it posts sends a part, which no receiver takes for a result."""

@@ -94,6 +94,34 @@ def cancellation_submitted(scene: Scene) -> Playing:
     scene.is_at_the_client(request_id, "CANCELLED")
 
 
+def cancelled_too_late(scene: Scene) -> Playing:
+    """A person cancels a request that has ended without being delivered; the worker dies when it has learnt that."""
+    request_id = scene.undelivered()
+    scene.arm()
+    assert scene.system.call(specs.CLIENT, "cancelRequest", {"requestId": request_id}).status_code == 202
+    yield
+    scene.is_at_the_client_only(request_id)
+
+
+def asked_for_too_early(scene: Scene) -> Playing:
+    """The worker asks for a result that is not there yet, and dies when it has written down when to ask again."""
+    request_id = scene.system.ask(scene.provider("slow", Answer(200, body=b"1", delay=4)))
+    eventually(lambda: scene.system.read(request_id)["submission"]["status"] == "ACCEPTED")
+    scene.arm()
+    scene.have_asked_for(request_id)
+    yield
+    scene.is_at_the_client(request_id)
+
+
+def asked_for(scene: Scene) -> Playing:
+    """The worker asks for a result that could not be delivered, and dies when it is at the client."""
+    request_id = scene.undelivered()
+    scene.arm()
+    scene.have_asked_for(request_id)
+    yield
+    scene.is_at_the_client_only(request_id)
+
+
 def handed_over_with_a_key(scene: Scene) -> Playing:
     """Who has an Idempotency-Key asks again until there is an answer, and has asked once."""
     body = {"providers": [scene.steady()], "callbackUrl": scene.receiver.url(scene.hook)}
@@ -298,6 +326,9 @@ SCENES: dict[str, Callable[[Scene], Playing]] = {
     "submit.refused": submitted_too_late,
     "submit.cancel.sent": cancellation_submitted,
     "submit.cancelled": cancellation_submitted,
+    "submit.cancel.late": cancelled_too_late,
+    "submit.checked": asked_for_too_early,
+    "submit.received": asked_for,
     "aggregator.create.claimed": handed_over_with_a_key,
     "aggregator.create.refused": refused_with_a_key,
     "aggregator.create.counted": asked_again,

@@ -1,4 +1,4 @@
-"""Relayed results: cut out of a callback's body as the very text that the providers sent, and handed on as such."""
+"""Relayed results: cut out of a body as the very text that the providers sent, and handed on as such."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _read_jobs = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
 def cut_out(body: bytes) -> tuple[Any, list[msgspec.Raw | None]]:
-    """The value of a `Result` of both documents with each job's result null, and these as JSON text, job by job.
+    """The value of a `Result` or `Request` with each job's result null, and these as JSON text, job by job.
 
     The texts are views of the body, which may be hundreds of megabytes.
 

@@ -1,0 +1,114 @@
+"""Check: asks the aggregator for the result of a request whose callback has not come by its time."""
+
+import logging
+import math
+import random
+import threading
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from persistence.relayed import cut_out
+from persistence.retrieval_record import Retrieval
+from persistence.retrievals import Retrievals
+from persistence.times import Clock, from_text
+from workers.backoff import RetryPolicy
+from workers.http import HttpError
+from workers.operations import ContractBroken, Operations, Reply
+
+log = logging.getLogger(__name__)
+
+# Seconds between two checks: from half a minute to five minutes.
+_POLICY = RetryPolicy(initial_delay=30, multiplier=2, maximum_delay=250, jitter=0.2)
+# Seconds that an attempt to deliver may take, which will bring the result by itself: so long does its signature hold.
+_DELIVERY = 300
+# Seconds before an attempt to deliver in which it counts as under way.
+_ABOUT_TO_BEGIN = 5
+# Seconds more than any answer that one with results may take: fifty of them are up to 300 MB.
+_MORE_SECONDS = 300
+# Seconds until a result is taken while another is.
+_NEXT_TURN = 5
+_RESULT = ("requestId", "status", "revision", "jobs", "callbackUrl", "createdAt", "endedAt")
+_GONE = "the aggregator has this request or its results no more, so that they cannot come; ask for the data again"
+
+
+class Check:
+    """Checks with the aggregator. The results of one request at a time are in memory."""
+
+    def __init__(self, retrievals: Retrievals, aggregator: Operations, *, rng: random.Random, clock: Clock) -> None:
+        self._retrievals = retrievals
+        self._aggregator = aggregator
+        self._rng = rng
+        self._clock = clock
+        self._taking = threading.Lock()
+
+    def __call__(self, retrieval: Retrieval) -> float | None:
+        """Take the result, if there is one, as its callback would have brought it; or else say when to ask again.
+
+        Returns the seconds to wait while the result of another request is being taken.
+        Raises Conflict and NotFound when the record has changed, and `persistence.dynamodb.Unavailable`.
+        """
+        try:
+            # Without results at first, which is little: they may not be there yet, or be on their way.
+            reply = self._aggregator.call("getRequest", {"requestId": retrieval.request_id, "results": False})
+            if not (reply.ok and is_to_be_taken(reply.document, self._clock())):
+                self._ask_again(retrieval, reply)
+                return None
+            if not self._taking.acquire(blocking=False):
+                return _NEXT_TURN
+            try:
+                self._take(retrieval)
+            finally:
+                self._taking.release()
+        except HttpError as error:
+            if isinstance(error, ContractBroken):
+                log.warning("%s: its result cannot be read: %s", retrieval.request_id, error)
+            self._wait(retrieval, str(error))
+        return None
+
+    def _take(self, retrieval: Retrieval) -> None:
+        texts: list[msgspec.Raw | None] = []
+
+        def read(body: bytes) -> Any:
+            document, found = cut_out(body)
+            texts.extend(found)
+            return document
+
+        arguments = {"requestId": retrieval.request_id, "results": True}
+        reply = self._aggregator.call("getRequest", arguments, more_seconds=_MORE_SECONDS, read=read)
+        if not reply.ok or reply.document["status"] == "OPEN":
+            self._ask_again(retrieval, reply)
+            return
+        outcome = {name: reply.document[name] for name in _RESULT}
+        # zlib and DynamoDB take what has a buffer, as bytes have.
+        results: dict[str, Any] = {
+            job["provider"]: text for job, text in zip(outcome["jobs"], texts, strict=True) if text is not None
+        }
+        if self._retrievals.receive(retrieval, outcome, results):
+            log.info("%s: %s, taken from the aggregator as no callback came", retrieval.request_id, outcome["status"])
+
+    def _ask_again(self, retrieval: Retrieval, reply: Reply) -> None:
+        if reply.status == 404:
+            log.warning("%s: lost: %s", retrieval.request_id, reply)
+            self._retrievals.lost(retrieval, _GONE)
+        elif reply.ok:
+            self._wait(retrieval, f"{reply.document['status']} at the aggregator", reply.document["deadline"])
+        else:
+            self._wait(retrieval, str(reply))
+
+    def _wait(self, retrieval: Retrieval, reason: str, deadline: str | None = None) -> None:
+        delay = _POLICY.delay(retrieval.checks + 1, remaining=math.inf, rng=self._rng) or _POLICY.maximum_delay
+        log.info("%s: no result yet, asked for again in %.0f s: %s", retrieval.request_id, delay, reason)
+        at = self._clock() + timedelta(seconds=delay)
+        self._retrievals.check_again(retrieval, at, from_text(deadline) if deadline else None)
+
+
+def is_to_be_taken(document: Any, now: datetime) -> bool:
+    """Whether a `Request` of the aggregator has ended, and no attempt to deliver its result is likely under way."""
+    if document["status"] == "OPEN":
+        return False
+    delivery = document["delivery"]
+    begins = from_text(delivery.get("nextAttemptAt") or document.get("endedAt") or document["updatedAt"])
+    since = (now - begins).total_seconds()
+    return delivery["status"] != "PENDING" or not -_ABOUT_TO_BEGIN <= since < _DELIVERY
