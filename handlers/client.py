@@ -113,6 +113,7 @@ class Client:
     def receive_callback(self, request_id: str, body: Document) -> ConnexionResponse:
         """Take the result that the aggregator delivers; the same one again changes nothing."""
         if body["requestId"] != request_id:
+            log.error("%s: a signed callback is refused: it is of the request %s", request_id, body["requestId"])
             raise Problem("unprocessable", f"the result is of the request {body['requestId']}, not {request_id}")
         results = {job["provider"]: job["result"] for job in body["jobs"] if "result" in job}
         with self._turns.of(request_id):
