@@ -1,18 +1,21 @@
 """`call`: calls any operation of either API by its operationId, and prints what comes back."""
 
 import argparse
-import json
+import re
 import sys
-from typing import Any
 
 import specs
 from datahog.settings import Settings
+from persistence import json_text
 from specs.operations import operations
 from workers.http import Http, HttpError, Timeouts
 from workers.operations import BadCall, Operations
 
 # Seconds. A read may be held back for 30.
 _TIMEOUTS = Timeouts(connect=5, read=40, total=60)
+
+# Of a JSON text; an array or an object with nothing in it is one.
+_PARTS = re.compile(r'"(?:[^"\\]|\\.)*+"|\[\s*\]|\{\s*\}|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +39,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
     except HttpError as error:
         return _complain(f"{api.url(arguments.operation, parameters)}: {error}", 1)
     if reply.document is not None:
-        print(json.dumps(reply.document, indent=2))
+        print(_indented(reply.answer.body.decode(), sys.stdout.encoding))
     return 0 if reply.ok else 1
 
 
@@ -47,14 +50,50 @@ def _parameters(given: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in given)
 
 
-def _body(text: str | None) -> Any:
-    """Raises BadCall."""
+def _body(text: str | None) -> bytes | None:
+    """The body, sent as it was given. Raises BadCall."""
     if text is None:
         return None
     try:
-        return json.loads(sys.stdin.read() if text == "-" else text)
+        body = (sys.stdin.read() if text == "-" else text).encode()
+        json_text.parse(body)
     except ValueError as error:
-        raise BadCall(f"the body is not JSON: {error}") from None
+        raise BadCall(f"the body is {error}") from None
+    return body
+
+
+def _indented(text: str, encoding: str) -> str:
+    """A JSON text over several lines, each part spelt as it came; what a terminal cannot show is escaped."""
+    unicode = encoding.lower() in ("utf-8", "utf8")
+    parts: list[str] = []
+    depth = 0
+    for part in _PARTS.findall(text):
+        if part in ("]", "}"):
+            depth -= 1
+            parts.append("\n" + "  " * depth)
+        elif part in ("[", "{"):
+            depth += 1
+        parts.append(part[0] + part[-1] if part[0] in "[{" and len(part) > 1 else _shown(part, unicode))
+        if part in ("[", "{", ","):
+            parts.append("\n" + "  " * depth)
+        elif part == ":":
+            parts.append(" ")
+    return "".join(parts)
+
+
+def _shown(part: str, unicode: bool) -> str:
+    # What a terminal takes for a command to itself is not for it.
+    if part.isprintable() and (unicode or part.isascii()):
+        return part
+    return "".join(
+        character if character.isprintable() and (unicode or character.isascii()) else _escaped(character)
+        for character in part
+    )
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def _some(name: str) -> str:

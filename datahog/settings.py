@@ -7,31 +7,21 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import specs
+from datahog.urls import HttpUrl, Origin, RedisUrl
 from persistence import api_keys
 from workers import outbound
 
 PREFIX = "DATAHOG_"
 
-
-def _with_good_port(url: str) -> str:
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        # The reason given would show what stands where the port should: often a password.
-        raise ValueError("not a URL with a host and, if any, a port from 0 to 65535") from None
-    return url
-
-
 Port = Annotated[int, Field(ge=1, le=65535)]
+# No request may take longer than the 30 days that a deadline may be away.
+Deadline = Annotated[float, Field(gt=0, le=2_592_000)]
 # At most ten years, which a time can still be added to.
 Seconds = Annotated[float, Field(gt=0, le=315_360_000)]
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$"), AfterValidator(_with_good_port)]
-RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://\S+$"), AfterValidator(_with_good_port)]
 
 
 def _ports(text: str) -> str:
@@ -77,7 +67,7 @@ class Settings(BaseModel):
     aggregator_url: HttpUrl = Field(
         "http://127.0.0.1:3200", description="where the client and its workers reach the aggregator"
     )
-    viewer_origin: HttpUrl | None = Field(
+    viewer_origin: Origin | None = Field(
         None, description="browser origin allowed to call both APIs (CORS); unset allows none"
     )
 
@@ -101,7 +91,7 @@ class Settings(BaseModel):
         10_000, ge=1, le=1_000_000, description="requests that one tenant may have open at once, at each API"
     )
 
-    request_deadline: Seconds = Field(259_200, description="seconds a request may take when it names no deadline")
+    request_deadline: Deadline = Field(259_200, description="seconds a request may take when it names no deadline")
     retention: Seconds = Field(604_800, description="seconds an ended request is kept")
     result_limit: int = Field(
         5_242_880, ge=1, le=5_242_880, description="largest result of one provider, bytes; a bigger one fails its job"
@@ -204,7 +194,10 @@ def load(environment: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        shown = "" if name in _HIDDEN else f" (got {str(first['input'])[:80]!r})"
+        text = str(first["input"])
+        # Before the first is a user, behind the others a query or a fragment: passwords and keys.
+        hidden = name in _HIDDEN or any(sign in text for sign in "@?#")
+        shown = "" if hidden else f" (got {text[:80]!r})"
         raise SettingsError(f"{PREFIX}{name.upper()}: {first['msg'].removeprefix('Value error, ')}{shown}") from None
 
 

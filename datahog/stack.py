@@ -105,4 +105,6 @@ def url(host: str, port: int) -> str:
     """Where a server that binds to this host is reached from this machine."""
     # An address that stands for all addresses is none to connect to.
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (nothing is bound here)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    name = f"[{reachable}]" if ":" in reachable else reachable
+    # Browsers leave the default port out of an origin.
+    return f"http://{name}" if port == 80 else f"http://{name}:{port}"

@@ -32,6 +32,8 @@ from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_job_id, fetch_steps, needless_job_ids
 
 _MOST_REDELIVERED = 1000
+# A deadline may have been reckoned by a person's clock, and accepted by the client's.
+_CLOCKS = 2
 
 
 class Aggregator:
@@ -86,10 +88,11 @@ class Aggregator:
 
     def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:
         """Write a request down and put its jobs on the queue, once for each Idempotency-Key."""
-        request_id = body.get("requestId") or uuid.uuid4().hex
+        own_id = body.get("requestId")
+        request_id = own_id or uuid.uuid4().hex
         key = http_request.headers.get("Idempotency-Key")
         if key is None:
-            return _accepted(self._bare(self._create(caller, request_id, body)[0]))
+            return _accepted(self._bare(self._create(caller, request_id, body, may_be_there=own_id is not None)[0]))
         try:
             claim = self._idempotency_keys.claim(key, body, request_id, tenant=caller.tenant)
         except KeyReused as error:
@@ -99,7 +102,9 @@ class Aggregator:
         if claim.answer is not None:
             return _accepted(claim.answer)
         try:
-            request, _ = self._create(caller, claim.request_id, body)
+            # Under the id of another, who came before with this key, that one's request may be there.
+            may_be_there = own_id is not None or claim.request_id != request_id
+            request, _ = self._create(caller, claim.request_id, body, may_be_there=may_be_there)
         except (Conflict, Problem):
             self._idempotency_keys.release(claim)
             raise
@@ -157,7 +162,7 @@ class Aggregator:
 
     def create_record(self, caller: Caller, id_: str, body: Document) -> ConnexionResponse:
         """The same as `create_request`, under the persistence layer's path."""
-        request, new = self._create(caller, id_, body)
+        request, new = self._create(caller, id_, body, may_be_there=True)
         return answer(self._document(request, record_document), 201 if new else 200)
 
     def get_record(self, caller: Caller, id_: str) -> ConnexionResponse:
@@ -180,11 +185,22 @@ class Aggregator:
             # It was retried, or has expired, since the index was read; or there is nothing left to deliver.
             return None
 
-    def _create(self, caller: Caller, request_id: str, body: Document) -> tuple[Request, bool]:
-        deadline = self._check(body)
-        providers = [(name, self._providers[name].shown_url) for name in body["providers"]]
+    def _create(self, caller: Caller, request_id: str, body: Document, *, may_be_there: bool) -> tuple[Request, bool]:
+        """The request of that id, and whether it is new.
+
+        What was accepted once stays the same request, whatever a new one would be refused for by now. Raises Problem
+        and Conflict.
+        """
         content = {name: body[name] for name in ("providers", "callbackUrl", "deadline") if name in body}
-        self._open_requests.count(caller, request_id)
+        try:
+            deadline = self._check(body)
+            self._open_requests.count(caller, request_id)
+        except Problem:
+            found = self._requests.find(request_id, content=content, tenant=caller.tenant) if may_be_there else None
+            if found is None:
+                raise
+            return found, False
+        providers = [(name, self._providers[name].shown_url) for name in body["providers"]]
         request, new = self._requests.create(
             request_id, providers, body["callbackUrl"], deadline=deadline, content=content, tenant=caller.tenant
         )
@@ -198,7 +214,7 @@ class Aggregator:
         if unknown:
             raise unknown_provider(unknown, sorted(self._providers))
         check_callback_url(body["callbackUrl"], self._outbound)
-        return deadline_of(body, self._clock(), self._default_deadline)
+        return deadline_of(body, self._clock(), self._default_deadline, clocks=_CLOCKS)
 
     def _document(
         self, request: Request, make: Callable[[Request, dict[str, bytes]], Document], results: bool = True

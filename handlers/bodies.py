@@ -1,20 +1,21 @@
 """Request bodies: bounded, strictly JSON (RFC 8259), and valid by a compiled schema before a handler sees them."""
 
 import asyncio
-import json
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
-import jsonschema_rs
-import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from handlers import verbatim
 from handlers.calls import given
 from handlers.problems import Problem
-from persistence import json_text, relayed
+from specs.schemas import validator
+
+log = logging.getLogger(__name__)
 
 # Bytes: enough for fifty providers and the longest URL.
 DEFAULT_LIMIT = 65_536
@@ -25,8 +26,6 @@ _LEAST_RATE = 100_000
 _LARGE_AT_ONCE = 600_000_000
 # Seconds after which there may be room again.
 _FULL = 5
-# It carries what providers have sent, as they sent it.
-_RELAYED = frozenset({"receiveCallback"})
 
 
 class BodyCheck(Protocol):
@@ -42,18 +41,19 @@ class BodyCheck(Protocol):
 class Body:
     """The body that one operation takes.
 
-    `limit` is in bytes. Results that are relayed are given to the method as JSON text.
+    `limit` is in bytes. Results are given to the method as JSON text (`handlers.verbatim`).
     """
 
     def __init__(
         self, operation_id: str, schema: dict[str, Any], *, limit: int | None = None, check: BodyCheck | None = None
     ) -> None:
-        self._relayed = operation_id in _RELAYED
+        self._operation_id = operation_id
+        self._reader = verbatim.READERS.get(operation_id, verbatim.whole)
         self._limit = limit or DEFAULT_LIMIT
         self._check = check
         self._room = _Room(_LARGE_AT_ONCE)
         # What was sent may be long; the message says what it must be.
-        self._validator = jsonschema_rs.Draft4Validator(schema, validate_formats=True, mask="the value")
+        self._validator = validator(schema, mask="the value")
 
     @asynccontextmanager
     async def read(self, scope: Scope, receive: Receive) -> AsyncIterator[Receive]:
@@ -80,25 +80,32 @@ class Body:
             yield _replay(body, receive)
 
     def _parse(self, body: bytes) -> Any:
+        try:
+            return self._valid(body)
+        except Problem as problem:
+            if self._check:
+                # It was sent by a part of ours, and no repetition changes it.
+                log.error(
+                    "%s: a signed body is refused, and its results are not kept: %s; see that the client and the "
+                    "aggregator's workers run the same version of Datahog",
+                    self._operation_id,
+                    problem.detail,
+                )
+            raise
+
+    def _valid(self, body: bytes) -> Any:
         if not body:
             raise Problem("bad-request", "the body must be a JSON document; it is empty")
-        results: list[msgspec.Raw | None] = []
         try:
-            if self._relayed:
-                document, results = relayed.cut_out(body)
-            else:
-                document = json_text.parse(body)
+            document, put_back = self._reader(body)
         except ValueError as error:
             raise Problem("bad-request", f"the body is {error}") from None
-        exact = document if self._relayed else _parse_distinct(body)
         wrong = next(self._validator.iter_errors(document), None)
         if wrong is not None:
             place = "/".join(str(part) for part in wrong.instance_path)
             raise Problem("bad-request", f"body{f' at {place}' if place else ''}: {wrong.message}"[:300])
-        for index, result in enumerate(results):
-            if result is not None:
-                exact["jobs"][index]["result"] = result
-        return exact
+        put_back()
+        return document
 
 
 class _Room:
@@ -142,23 +149,6 @@ async def _read(receive: Receive, limit: int) -> bytes:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
-
-
-def _parse_distinct(body: bytes) -> Any:
-    """The value of a body, its integers exact.
-
-    Raises Problem for two members of one name in an object: readers disagree on which counts (RFC 7493, 2.3).
-    """
-    return json.loads(body, object_pairs_hook=_distinct)
-
-
-def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in members:
-        if name in found:
-            raise Problem("bad-request", f"the body has two members named {name[:100]!r} in one object")
-        found[name] = value
-    return found
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

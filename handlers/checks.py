@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from handlers.problems import Problem
 from persistence.documents import Document
+from persistence.records import SKEW
 from persistence.times import from_text
 from workers.outbound import NotAllowed, Outbound
 
@@ -25,13 +26,20 @@ def check_callback_url(url: str, outbound: Outbound) -> None:
         raise Problem("unprocessable", f"callbackUrl: {error}") from None
 
 
-def deadline_of(body: Document, now: datetime, default: timedelta) -> datetime:
-    """The deadline that a body names, or the default. Raises Problem for one that is past or too far away."""
+def deadline_of(body: Document, now: datetime, default: timedelta, *, clocks: int = 1) -> datetime:
+    """The deadline that a body names, or the default. Raises Problem for one that is past or too far away.
+
+    `clocks` is how many others it may have been reckoned by, each ahead of the next one by no more than `SKEW`: what
+    one of our services accepts at the limit, the next one must not refuse because its clock is behind.
+    """
     if "deadline" not in body:
         return now + default
     deadline = moment(body["deadline"], "deadline")
-    if not now < deadline <= now + _LONGEST_DEADLINE:
-        raise Problem("unprocessable", f"deadline: must be within the next {_LONGEST_DEADLINE.days} days")
+    within = f"must be within the next {_LONGEST_DEADLINE.days} days"
+    if deadline <= now:
+        raise Problem("unprocessable", f"deadline: has passed; {within}")
+    if deadline > now + _LONGEST_DEADLINE + clocks * SKEW:
+        raise Problem("unprocessable", f"deadline: {within}")
     return deadline
 
 

@@ -114,6 +114,7 @@ class Client:
     async def receive_callback(self, request_id: str, body: Document) -> ConnexionResponse:
         """Take the result that the aggregator delivers; the same one again changes nothing."""
         if body["requestId"] != request_id:
+            log.error("%s: a signed callback is refused: it is of the request %s", request_id, body["requestId"])
             raise Problem("unprocessable", f"the result is of the request {body['requestId']}, not {request_id}")
         results = {job["provider"]: job["result"] for job in body["jobs"] if "result" in job}
         size = sum(memoryview(text).nbytes for text in results.values())

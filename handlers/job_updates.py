@@ -1,9 +1,8 @@
 """Job updates: the outcome of one job as a caller tells it, set once, and confirmed when it is told again."""
 
-import json
-
 from handlers.problems import Problem
-from persistence.documents import Document, result_text
+from persistence import json_text
+from persistence.documents import Document
 from persistence.errors import Conflict
 from persistence.records import Attempt, JobStatus, Request
 from persistence.requests import Requests
@@ -17,7 +16,7 @@ class JobUpdates:
         self._result_limit = result_limit
 
     def apply(self, request_id: str, tenant: str, body: Document) -> tuple[Request, bool]:
-        """Set the outcome that a `JobUpdate` of the aggregator's document tells.
+        """Set the outcome that a `JobUpdate` of the aggregator's document tells, its result as JSON text.
 
         Returns the request as it is then, and whether that has ended it.
         Raises NotFound, Conflict when the job has ended otherwise, and Problem.
@@ -40,7 +39,7 @@ class JobUpdates:
     def _end(self, attempt: Attempt, body: Document) -> Request | None:
         if body["status"] == JobStatus.FAILED:
             return self._requests.fail_job(attempt, body.get("error", "set to FAILED by hand"), attempts=0)
-        result = result_text(body["result"]) if "result" in body else None
+        result = bytes(body["result"]) if "result" in body else None
         if result is not None and len(result) > self._result_limit:
             raise Problem("unprocessable", f"the result is larger than {self._result_limit} bytes")
         return self._requests.finish_job(attempt, result, attempts=0)
@@ -55,4 +54,4 @@ class JobUpdates:
         kept = self._requests.load_results(request).get(job.provider)
         if kept is None or "result" not in body:
             return kept is None and "result" not in body
-        return bool(json.loads(kept) == body["result"])
+        return json_text.same(kept, bytes(body["result"]))

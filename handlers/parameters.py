@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-import jsonschema_rs
 from connexion.decorators.parameter import pythonic
 from starlette.types import Scope
 
 from handlers.calls import given
 from handlers.problems import Problem
+from specs.schemas import validator
 
 # Nothing but these: Connexion, by itself, takes for an integer all that Python does (`1_0`, `+1`), and any case.
 _SPELLINGS = {"integer": re.compile(r"-?(0|[1-9][0-9]{0,17})"), "boolean": re.compile("true|false")}
@@ -55,7 +55,7 @@ class _Parameter:
         self._type: str = schema["type"]
         self._default: _Value | None = schema.get("default")
         # What was sent may be long, or not to be printed; the message says what it must be.
-        self._validator = jsonschema_rs.Draft4Validator(schema, validate_formats=True, mask="the value")
+        self._validator = validator(schema, mask="the value")
 
     def read(self, values: Sequence[str]) -> _Value | None:
         """The value that was sent, or the default. Raises Problem."""

@@ -1,6 +1,5 @@
 """The JSON documents that the specs declare, made of records. A result goes in as the very text that was kept."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,9 @@ from persistence.records import Job, JobStatus, Request
 from persistence.retrieval_record import Retrieval, Submission
 
 Document = dict[str, Any]
+
+# Characters of an `ErrorText` of both specs. A longer one would have its receiver refuse the whole document.
+_LONGEST_ERROR = 1000
 Results = Mapping[str, bytes]
 
 
@@ -27,7 +29,7 @@ def request_document(request: Request, results: Results) -> Document:
             "status": delivery.status,
             "attempts": delivery.attempts,
             "webhookId": delivery.webhook_id,
-            **_present(lastError=delivery.last_error, nextAttemptAt=delivery.next_attempt_at),
+            **_present(lastError=_error(delivery.last_error), nextAttemptAt=delivery.next_attempt_at),
         },
         "revision": request.revision,
         "createdAt": request.created_at,
@@ -87,7 +89,7 @@ def _job(job: Job, results: Results) -> Document:
         "url": job.url,
         "status": job.status,
         "attempts": job.attempts,
-        **_present(lastError=job.last_error, nextAttemptAt=job.next_attempt_at, endedAt=job.ended_at),
+        **_present(lastError=_error(job.last_error), nextAttemptAt=job.next_attempt_at, endedAt=job.ended_at),
         **_result(job.provider, results),
     }
 
@@ -97,7 +99,7 @@ def _retrieval_jobs(retrieval: Retrieval, results: Results, live_jobs: list[Docu
         return [_received_job(job, results) for job in retrieval.outcome["jobs"]]
     if retrieval.ended_at:
         status = JobStatus.CANCELLED if retrieval.cancelled_at else JobStatus.FAILED
-        ended = _present(endedAt=retrieval.ended_at, lastError=retrieval.submission.last_error)
+        ended = _present(endedAt=retrieval.ended_at, lastError=_error(retrieval.submission.last_error))
         return [{"provider": name, "status": status, "attempts": 0, **ended} for name in retrieval.providers]
     return live_jobs or [{"provider": name, "status": JobStatus.INIT, "attempts": 0} for name in retrieval.providers]
 
@@ -112,7 +114,7 @@ def _submission(submission: Submission) -> Document:
     return {
         "status": submission.status,
         "attempts": submission.attempts,
-        **_present(lastError=submission.last_error, nextAttemptAt=submission.next_attempt_at),
+        **_present(lastError=_error(submission.last_error), nextAttemptAt=submission.next_attempt_at),
     }
 
 
@@ -120,15 +122,9 @@ def _result(provider: str, results: Results) -> Document:
     return {"result": orjson.Fragment(results[provider])} if provider in results else {}
 
 
+def _error(text: str | None) -> str | None:
+    return text and text[:_LONGEST_ERROR]
+
+
 def _present(**members: str | None) -> Document:
     return {name: value for name, value in members.items() if value is not None}
-
-
-def result_text(value: Any) -> bytes:
-    """A JSON value as the text that is kept as a result. Raises ValueError for what JSON cannot say (NaN, infinity)."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # Lone surrogates, which JSON can escape and UTF-8 cannot say.
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

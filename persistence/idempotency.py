@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
-from datetime import timedelta
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from persistence.dynamodb import ConditionFailed, Item, Table
@@ -26,16 +28,27 @@ class KeyUnderWay(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a key stands for: the request's id, and the answer if it was given."""
+    """A key held for one request: its id, and the answer if it was given.
+
+    `owner` names this very claim, and `fingerprint` the body. `first` tells whether nobody held the key before.
+    """
 
     key: str
     request_id: str
     answer: Any | None
     tenant: str = DEFAULT_TENANT
+    owner: str = field(default="", compare=False)
+    fingerprint: str = field(default="", compare=False)
+    first: bool = field(default=True, compare=False)
 
 
 class IdempotencyKeys:
-    """The keys, in the aggregator's table. Every method raises Unavailable when DynamoDB cannot answer."""
+    """The keys, in the aggregator's table. Every method raises Unavailable when DynamoDB cannot answer.
+
+    A key stands for one id, until it is forgotten. Who was too slow, and has lost it to another, may go on all the
+    same, at any later time: so a key is given back only by who held it first, while nobody has taken it over. By then
+    nobody else knows its id. After that it keeps its id, and whoever comes with it makes the same request.
+    """
 
     def __init__(self, table: Table, *, clock: Clock = utc_now) -> None:
         self._table = table
@@ -49,53 +62,81 @@ class IdempotencyKeys:
         """
         now = self._clock()
         fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        claim = Claim(key, request_id, None, tenant, uuid.uuid4().hex, fingerprint)
         facts = {
             "fingerprint": fingerprint,
             "requestId": request_id,
+            "owner": claim.owner,
             "lockedUntil": int((now + UNDER_WAY).timestamp()),
             "expiresAt": math.ceil((now + KEPT).timestamp()),
         }
-        now_seconds = int(now.timestamp())
         try:
             condition = "attribute_not_exists(#pk) OR #expiresAt <= :now"
-            self._table.put(_key(key, tenant) | facts, condition=condition, values={"now": now_seconds})
-            return Claim(key, request_id, None, tenant)
+            self._table.put(_key(key, tenant) | facts, condition=condition, values={"now": int(now.timestamp())})
+            return claim
         except ConditionFailed:
             earlier = self._table.get(_key(key, tenant))
         if earlier is None:
             raise KeyUnderWay("the first request with this Idempotency-Key has only just failed; try again")
+        if earlier.get("owner") == claim.owner:
+            # boto3 repeats a write whose answer was lost, which then finds what it has written itself.
+            return claim
         if earlier["fingerprint"] != fingerprint:
             raise KeyReused("this Idempotency-Key was used before, with another body")
         if "answer" in earlier:
-            return Claim(key, earlier["requestId"], json.loads(earlier["answer"]), tenant)
+            return replace(claim, request_id=earlier["requestId"], answer=json.loads(earlier["answer"]), first=False)
+        return self._take_over(replace(claim, request_id=earlier["requestId"], first=False), earlier, now)
+
+    def _take_over(self, claim: Claim, earlier: Item, now: datetime) -> Claim:
+        values: dict[str, Any] = {
+            "until": int((now + UNDER_WAY).timestamp()),
+            # So that it is not forgotten while this one is at it.
+            "expires": math.ceil((now + KEPT).timestamp()),
+            "owner": claim.owner,
+            "now": int(now.timestamp()),
+        }
+        condition = "#lockedUntil <= :now AND attribute_not_exists(#answer) AND "
+        if "owner" in earlier:
+            condition += "#owner = :earlier"
+            values["earlier"] = earlier["owner"]
+        else:
+            # Written before claims had names.
+            condition += "attribute_not_exists(#owner) AND #requestId = :id"
+            values["id"] = claim.request_id
+        update = "SET #lockedUntil = :until, #expiresAt = :expires, #owner = :owner"
         try:
-            self._table.update(
-                _key(key, tenant),
-                "SET #lockedUntil = :until",
-                condition="#lockedUntil <= :now AND #requestId = :id",
-                values={"until": facts["lockedUntil"], "now": now_seconds, "id": earlier["requestId"]},
-            )
+            self._table.update(_key(claim.key, claim.tenant), update, condition=condition, values=values)
         except ConditionFailed:
-            raise KeyUnderWay("the first request with this Idempotency-Key is still under way") from None
-        return Claim(key, earlier["requestId"], None, tenant)
+            held = self._table.get(_key(claim.key, claim.tenant))
+            # Its own write may have been repeated, as above.
+            if held is None or held.get("owner") != claim.owner:
+                raise KeyUnderWay("the first request with this Idempotency-Key is still under way") from None
+        return claim
 
     def answered(self, claim: Claim, answer: Any) -> None:
-        """Keep the answer (any JSON value) for those who come with the same key."""
-        values = {"answer": json.dumps(answer), "id": claim.request_id}
-        try:
+        """Keep the answer (any JSON value) for those who come with the same key, unless there is one already.
+
+        Whoever was let through may have made the request that the key stands for, also one who was too slow.
+        """
+        values = {"answer": json.dumps(answer), "id": claim.request_id, "fingerprint": claim.fingerprint}
+        condition = "#requestId = :id AND #fingerprint = :fingerprint AND attribute_not_exists(#answer)"
+        with suppress(ConditionFailed):
             self._table.update(
-                _key(claim.key, claim.tenant), "SET #answer = :answer", condition="#requestId = :id", values=values
+                _key(claim.key, claim.tenant), "SET #answer = :answer", condition=condition, values=values
             )
-        except ConditionFailed:
-            return
 
     def release(self, claim: Claim) -> None:
-        """Give the key back: the request was refused, and nothing came of it, unless another took it over."""
-        condition = "#requestId = :id AND attribute_not_exists(#answer)"
-        try:
-            self._table.delete(_key(claim.key, claim.tenant), condition=condition, values={"id": claim.request_id})
-        except ConditionFailed:
-            return
+        """The request was refused, and nothing came of it: another may have the key, unless another has it already.
+
+        It is free then for any body; where this claim was not the first one, for the same body only, under the same id.
+        """
+        key, values = _key(claim.key, claim.tenant), {"owner": claim.owner}
+        condition = "#owner = :owner AND attribute_not_exists(#answer)"
+        with suppress(ConditionFailed):
+            if claim.first:
+                self._table.delete(key, condition=condition, values=values)
+            else:
+                self._table.update(key, "SET #lockedUntil = :zero", condition=condition, values={**values, "zero": 0})
 
 
 def _key(key: str, tenant: str) -> Item:

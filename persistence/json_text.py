@@ -1,5 +1,6 @@
 """JSON text that comes from others: strict (RFC 8259), not too deep, and not of too many parts."""
 
+import json
 import re
 from typing import Any
 
@@ -37,6 +38,43 @@ def parse(text: bytes) -> Any:
             raise ValueError("not JSON: more than one value")
         [value] = value
     return value
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two texts that `parse` takes say the same value: every digit of a number counts, and every member."""
+    return one == other or bool(_exact(one) == _exact(other))
+
+
+def _exact(text: bytes) -> Any:
+    return json.loads(text.decode(), parse_int=_number, parse_float=_number, object_pairs_hook=_members)
+
+
+def _number(text: str) -> str:
+    """A number, spelt in the one way that all equal ones have; half a character marks it, which is in no text."""
+    mantissa, _, exponent = text.lower().lstrip("-").partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).strip("0")
+    if not digits:
+        return "\ud8000"
+    try:
+        shift = int(exponent or 0) - len(fraction) + len(whole + fraction) - len((whole + fraction).rstrip("0"))
+    except ValueError:
+        # More digits in the exponent than Python reads.
+        return f"\ud800{text}"
+    return f"\ud800{'-' * text.startswith('-')}{digits}e{shift}"
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of members of one name all values, in their order."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            # No value is a tuple otherwise.
+            earlier = found[name]
+            found[name] = (*earlier, value) if isinstance(earlier, tuple) else (earlier, value)
+        else:
+            found[name] = value
+    return found
 
 
 def _opened(text: bytes) -> int:

@@ -15,7 +15,7 @@ from persistence.tenants import tenant_of
 from persistence.times import from_text
 
 # By so much the clocks of two machines may differ.
-_SKEW = timedelta(minutes=1)
+SKEW = timedelta(minutes=1)
 
 
 class JobStatus(StrEnum):
@@ -165,7 +165,7 @@ def seconds_until(moment: str | None, now: datetime) -> float:
 
 def clock_set_back_since(written_at: str, now: datetime) -> bool:
     """Whether a record was written at a time still to come: the clock was set back, and its times are too late."""
-    return from_text(written_at) - now > _SKEW
+    return from_text(written_at) - now > SKEW
 
 
 def _status(open_jobs: int, done_jobs: int, all_jobs: int, closed: Item | None) -> RequestStatus:

@@ -9,7 +9,7 @@ from typing import Any
 from persistence.due import OPEN, shard_of
 from persistence.dynamodb import ConditionFailed, Item
 from persistence.endings import Ending, Endings
-from persistence.errors import Conflict
+from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
 from persistence.results import Results
@@ -50,7 +50,7 @@ class Requests:
         are the same request. Raises Conflict for the same id with other content, or of another tenant, in the same
         words: that the id is taken is all that can be learned.
         """
-        fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        fingerprint = _fingerprint(content)
         facts = {
             "tenant": tenant,
             "jobs": [_new_job(provider, url) for provider, url in providers],
@@ -70,6 +70,14 @@ class Requests:
             if (request.tenant, request.fingerprint) != (tenant, fingerprint):
                 raise Conflict(f"the request {request_id} exists with other content") from None
             return request, False
+
+    def find(self, request_id: str, *, content: Any, tenant: str) -> Request | None:
+        """The request that `create` would find there: of the tenant, with the same content. None if there is none."""
+        try:
+            request = self.get(request_id, tenant)
+        except NotFound:
+            return None
+        return request if request.fingerprint == _fingerprint(content) else None
 
     def load_results(self, request: Request) -> dict[str, bytes]:
         """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
@@ -187,6 +195,10 @@ class Requests:
 
     def _parts_expire_at(self, deadline: str) -> int:
         return int((from_text(deadline) + self._results_kept).timestamp())
+
+
+def _fingerprint(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _new_job(provider: str, url: str) -> Item:

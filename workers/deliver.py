@@ -16,7 +16,7 @@ from persistence.requests import Requests
 from persistence.results import ResultLost, in_parts
 from persistence.times import Clock, from_text, utc_now
 from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
-from workers.http import HttpError
+from workers.http import HttpError, printable
 from workers.operations import Operations, Reply
 from workers.queue import Queue, deliver_step
 from workers.signing import SIGNATURE, Signer
@@ -24,6 +24,8 @@ from workers.signing import SIGNATURE, Signer
 log = logging.getLogger(__name__)
 
 _GONE = 410
+# A receiver that finds the result wrong, or too large: it will again. Newer ones may take it.
+_REFUSED = frozenset({400, 413, 415, 422})
 # A receiver has so many bytes of the body to take in each second, besides the time it has for any. With the largest of
 # bodies that is still less than the five minutes for which a signature holds.
 _BYTES_A_SECOND = 1_000_000
@@ -133,7 +135,15 @@ class Deliver:
         elif reply.status == _GONE:
             self._give_up(request, str(reply))
         else:
-            self._try_again(request, str(reply), floor=self._floor(reply))
+            said = _said(reply)
+            if reply.status in _REFUSED:
+                log.error(
+                    "%s: the receiver refuses the result as it is: %s; look at what it takes (Result in "
+                    "aggregator.yaml), or update it: the result is posted again until the schedule is over",
+                    request.request_id,
+                    said,
+                )
+            self._try_again(request, said, floor=self._floor(reply))
 
     def _floor(self, reply: Reply) -> float:
         return min(retry_after(reply.headers, self._clock()), _LONGEST_FLOOR)
@@ -154,3 +164,12 @@ class Deliver:
         log.warning(
             "%s: delivery FAILED after %d attempts: %s", request.request_id, request.delivery.attempts + 1, error
         )
+
+
+def _said(reply: Reply) -> str:
+    """What a receiver has said; of a problem document (RFC 9457) only the detail, for there is little room."""
+    try:
+        detail = orjson.loads(reply.answer.body)["detail"]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        detail = None
+    return f"HTTP {reply.status} {printable(detail.encode())}".rstrip() if isinstance(detail, str) else str(reply)

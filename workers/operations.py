@@ -10,6 +10,7 @@ import orjson
 
 import specs
 from specs.operations import Operation, follow, operations, text
+from specs.schemas import validator
 from workers.http import Answer, Http, HttpError, Timeouts, printable
 
 # Fifty results of 5 MB each, and what surrounds them.
@@ -162,17 +163,17 @@ class _Check:
         self._headers = {}
         for name, node in declared.get("headers", {}).items():
             header = follow(document, node)
-            self._headers[name] = header, self._validator(header["schema"])
+            self._headers[name] = header, validator(header["schema"], self._components)
         self._bodies = {
-            media_type: self._validator(content["schema"])
+            media_type: validator(content["schema"], self._components)
             for media_type, content in declared.get("content", {}).items()
         }
 
     def __call__(self, answer: Answer, read: Callable[[bytes], Any]) -> Any:
         """The JSON body, if one is declared. Raises ValueError, which says what is wrong with the answer."""
-        for name, (header, validator) in self._headers.items():
+        for name, (header, checked) in self._headers.items():
             if name in answer.headers:
-                _check_header(name, answer.headers[name], header["schema"], validator)
+                _check_header(name, answer.headers[name], header["schema"], checked)
             elif header.get("required"):
                 raise ValueError(f"no {name}")
         return self._read(answer, read) if self._bodies else None
@@ -191,15 +192,10 @@ class _Check:
             raise ValueError(f"a wrong {place}: {printable(wrong.message.encode())}")
         return document
 
-    def _validator(self, schema: Mapping[str, Any]) -> jsonschema_rs.Draft4Validator:
-        # The components come along so that references into them are found.
-        whole = {"allOf": [schema], "components": self._components}
-        return jsonschema_rs.Draft4Validator(whole, validate_formats=True)
 
-
-def _check_header(name: str, value: str, schema: Mapping[str, Any], validator: jsonschema_rs.Draft4Validator) -> None:
+def _check_header(name: str, value: str, schema: Mapping[str, Any], checked: jsonschema_rs.Draft4Validator) -> None:
     try:
-        valid = validator.is_valid(_NUMBERS.get(schema["type"], str)(value))
+        valid = checked.is_valid(_NUMBERS.get(schema["type"], str)(value))
     except ValueError:
         valid = False
     if not valid:

@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from specs.schemas import url_fault
 from workers.backoff import RetryPolicy
 
+
+def _deliverable(url: str) -> str:
+    # It stands in every result: what the receiver's schema refuses would cost the results of a whole request.
+    if fault := url_fault(url):
+        raise ValueError(fault)
+    return url
+
+
+Url = Annotated[str, AfterValidator(_deliverable)]
 ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 # No space around it (RFC 9110, 5.5): `requests` would refuse it, and its error shows the value.
@@ -45,7 +55,7 @@ class BreakerPolicy(_Section):
 class Provider(_Section):
     """How one provider is asked. Times are seconds; `concurrency` counts over all worker processes."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+", max_length=2048, repr=False)]
+    url: Url = Field(repr=False)
     connect_timeout: Timeout = 3.05
     read_timeout: Timeout = 30
     total_timeout: Timeout = 60
@@ -99,7 +109,8 @@ def load_providers(path: Path, environment: Mapping[str, str]) -> Providers:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ProvidersError(f"{path}: {place}: {first['msg'].partition(' or instance of ')[0]}") from None
+        said = first["msg"].partition(" or instance of ")[0].removeprefix("Value error, ")
+        raise ProvidersError(f"{path}: {place}: {said}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ProvidersError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +31,9 @@ def run(system: System) -> Run:
         return subprocess.run(command, env=environment, input=given, capture_output=True, text=True, timeout=60)
 
     return run
+
+
+_RECORD = '{"providers": ["mute"], "callbackUrl": "http://127.0.0.1:9/"}'
 
 
 def test_a_request_can_be_made_and_read_by_operation_id(run: Run) -> None:
@@ -58,6 +63,21 @@ def test_a_refusal_is_printed_and_tells_by_the_exit_code(
 
     assert answer.returncode == 1
     assert json.loads(answer.stdout)["status"] == status
+
+
+def test_a_result_is_sent_and_printed_as_it_came(run: Run) -> None:
+    record_id, result = uuid.uuid4().hex, '{"a": [12345678901234567890123, 1.10, -0], "b": "é", "b": 1}'
+    made = run("call", "aggregator", "createRecord", f"id={record_id}", "--body", _RECORD)
+    told = run(
+        "call", "aggregator", "updateJob", f"id={record_id}",
+        "--body", f'{{"provider": "mute", "status": "DONE", "result": {result}}}',
+    )  # fmt: skip
+
+    read = run("call", "aggregator", "getRecord", f"id={record_id}")
+
+    assert (made.returncode, told.returncode, read.returncode) == (0, 0, 0)
+    assert result.replace(" ", "") in re.sub(r"\s", "", read.stdout)
+    assert [line for line in read.stdout.splitlines() if "1.10" in line] == ["          1.10,"]
 
 
 @pytest.mark.parametrize(

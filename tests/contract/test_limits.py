@@ -118,6 +118,22 @@ def test_what_is_open_may_be_sent_again_and_what_was_refused_leaves_no_trace(
     assert aggregator.call("getRequest", refused, key=key).status_code == 404
 
 
+def test_what_has_ended_may_be_sent_again_although_too_much_is_open(
+    limited: System, apis: list[Api], tenant: str
+) -> None:
+    aggregator, key = apis[0], _key(limited, tenant)
+    request_id = uuid.uuid4().hex
+    assert _create(aggregator, key, request_id).status_code == 202
+    assert aggregator.call("cancelRequest", request_id, key=key).status_code == 200
+    # Until somebody wants its place, it keeps it.
+    assert [_create(aggregator, key).status_code for _ in range(_QUOTA - 1)] == [202] * (_QUOTA - 1)
+    eventually(lambda: _create(aggregator, _key(limited, tenant)).status_code == 202, pause=1)
+
+    assert _create(aggregator, key, uuid.uuid4().hex).status_code == 429
+    assert _create(aggregator, key, request_id).status_code == 202
+    assert _create(aggregator, _key(limited, f"{tenant}-2"), request_id).status_code == 409
+
+
 def test_to_retry_is_to_open_again(limited: System, apis: list[Api], tenant: str) -> None:
     aggregator, key = apis[0], _key(limited, tenant)
     request_id = _create(aggregator, key).json()["requestId"]

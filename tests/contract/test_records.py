@@ -2,11 +2,13 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
 
+from persistence.times import to_text, utc_now
 from tests.contract.api import Api
 from tests.receiver import Receiver
 from tests.system import eventually
@@ -185,3 +187,81 @@ def test_a_result_of_five_megabytes_is_kept_whole_and_a_larger_one_refused(
     assert too_large.status_code == 422
     assert str(limit) in too_large.json()["detail"]
     assert largest.json()["jobs"][0]["result"] == "x" * (limit - 2)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "1.0000000000000000001",
+        "-0",
+        "1.10",
+        "12345678901234567890123",
+        "1E-400",
+        '{"twice": 1, "twice": 2.0}',
+        r'"\u00e9 \ud83d\ude00"',
+        '[ 1.0 , {"a" : null} ]',
+        '"' + "x" * 100_000 + '1.0"',
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_result_is_kept_as_the_text_that_was_told(
+    aggregator: Api, receiver: Receiver, record_id: str, result: str
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+    body = f'{{"provider": "mute", "status": "DONE", "result": {result}}}'.encode()
+
+    def update() -> requests.Response:
+        headers = {"Content-Type": "application/json"}
+        return aggregator.call("updateJob", params={"id": record_id}, data=body, headers=headers)
+
+    first, again = update(), update()
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    for told in (first, again, aggregator.call("getRecord", params={"id": record_id})):
+        assert f'"result":{result}' in told.text
+    [call] = eventually(lambda: receiver.calls(f"/{record_id}"))
+    assert f'"result":{result}'.encode() in call.body
+
+
+@pytest.mark.parametrize("result", ["1E400", "-1e999", '"\\ud800"', "NaN", "01", "[" * 500 + "]" * 500])
+def test_a_result_that_is_no_strict_json_is_refused(
+    aggregator: Api, receiver: Receiver, record_id: str, result: str
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+    body = f'{{"provider": "mute", "status": "DONE", "result": {result}}}'.encode()
+
+    answer = aggregator.call(
+        "updateJob", params={"id": record_id}, data=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code == 400
+    assert _get(aggregator, record_id)["jobs"][0]["status"] == "INIT"
+
+
+def test_the_same_result_spelt_otherwise_is_the_same_and_another_number_is_not(
+    aggregator: Api, receiver: Receiver, record_id: str
+) -> None:
+    _create(aggregator, receiver, record_id, "mute")
+
+    def update(result: str) -> int:
+        body = f'{{"provider": "mute", "status": "DONE", "result": {result}}}'.encode()
+        headers = {"Content-Type": "application/json"}
+        return aggregator.call("updateJob", params={"id": record_id}, data=body, headers=headers).status_code
+
+    assert [update(text) for text in ('{"a":1.10,"b":-0}', '{"b": 0, "a": 11e-1}')] == [200, 200]
+    assert [update(text) for text in ('{"a":1.1000000000000000001,"b":0}', '{"a":true,"b":0}', '{"a":1.1}')] == [
+        409
+    ] * 3
+
+
+def test_the_same_record_after_its_deadline_is_still_there(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+    soon = to_text(utc_now() + timedelta(seconds=1))
+    first = _create(aggregator, receiver, record_id, "mute", deadline=soon)
+    eventually(lambda: to_text(utc_now()) > soon)
+
+    again = _create(aggregator, receiver, record_id, "mute", deadline=soon)
+    other = _create(aggregator, receiver, record_id, "steady", deadline=soon)
+    new = _create(aggregator, receiver, f"{record_id}-2", "mute", deadline=soon)
+
+    assert (first.status_code, again.status_code, other.status_code, new.status_code) == (201, 200, 422, 422)
+    assert again.json()["createdAt"] == first.json()["createdAt"]

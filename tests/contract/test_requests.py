@@ -235,6 +235,33 @@ def test_a_deadline_out_of_reach_is_refused(api: Api, deadline: str) -> None:
     assert "deadline" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("key", [None, uuid.uuid4().hex])
+def test_the_same_id_and_content_after_the_deadline_are_the_same_request(
+    aggregator: Api, receiver: Receiver, key: str | None
+) -> None:
+    soon = to_text(utc_now() + timedelta(seconds=1))
+    body = {
+        "requestId": uuid.uuid4().hex,
+        "providers": ["mute"],
+        "callbackUrl": receiver.url("/late"),
+        "deadline": soon,
+    }
+    first = aggregator.call("createRequest", json=body)
+    eventually(lambda: to_text(utc_now()) > soon)
+
+    again = aggregator.call("createRequest", json=body, headers={"Idempotency-Key": key} if key else None)
+    stranger = aggregator.call("createRequest", json=body | {"requestId": uuid.uuid4().hex})
+
+    assert (first.status_code, again.status_code, stranger.status_code) == (202, 202, 422)
+    assert again.json()["createdAt"] == first.json()["createdAt"]
+
+
+def test_a_deadline_in_just_thirty_days_is_accepted_by_a_clock_that_is_behind(api: Api) -> None:
+    deadline = to_text(utc_now() + timedelta(days=30, seconds=50))
+
+    assert api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline}).status_code == 202
+
+
 def test_a_request_has_ended_by_its_deadline(aggregator: Api, receiver: Receiver) -> None:
     soon = to_text(utc_now() + timedelta(seconds=1))
     request_id = _create(aggregator, receiver, "steady", "mute", deadline=soon)

@@ -1,16 +1,13 @@
 """Documents: what records say, in the members that the specs declare, the absent ones left out."""
 
-import json
 from typing import Any
 
 import orjson
-import pytest
 
 from persistence.documents import (
     record_document,
     request_document,
     result_document,
-    result_text,
     retrieval_document,
     retrieval_summary,
 )
@@ -157,14 +154,3 @@ def test_a_summary_says_what_was_asked_and_how_it_ended(repositories: Repositori
     facts = {"requestId": retrieval.request_id, "providers": ["gas", "water"], "createdAt": retrieval.created_at}
     assert summaries[0] == {**facts, "status": "OPEN"}
     assert summaries[1] == {**facts, "status": "FAILED", "endedAt": to_text(repositories.clock())}
-
-
-@pytest.mark.parametrize("value", [None, 0, -1.5, 10**30, "", "é\ud800", [], {"ä": [True, {"b": None}]}], ids=ascii)
-def test_every_json_value_can_be_kept_as_a_result(value: Any) -> None:
-    assert json.loads(result_text(value)) == value
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")]], ids=str)
-def test_what_json_cannot_say_is_no_result(value: Any) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        result_text(value)

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from persistence.idempotency import Claim, IdempotencyKeys, KeyReused, KeyUnderWay
-from tests.repositories import Repositories, at_once
+from tests.repositories import Repositories, at_once, lose_one_answer
 
 BODY = {"providers": ["gas"], "callbackUrl": "http://client.test"}
 ANSWER = {"requestId": "r1", "status": "OPEN", "jobs": [{"provider": "gas", "attempts": 0}], "share": 0.5}
@@ -149,6 +149,88 @@ def test_a_key_that_another_has_answered_is_not_given_back(repositories: Reposit
     repositories.keys.release(slow)
 
     assert repositories.keys.claim("k", BODY, "r3").answer == ANSWER
+
+
+def test_who_took_over_and_is_refused_leaves_the_id_to_the_first_one(repositories: Repositories) -> None:
+    keys = repositories.keys
+    slow = keys.claim("k", BODY, "r1")
+    repositories.clock.advance(minutes=1)
+
+    keys.release(keys.claim("k", BODY, "r2"))
+
+    # The first one goes on, and its request is that of all who come at once after the refusal.
+    third = keys.claim("k", BODY, "r3")
+    keys.answered(slow, ANSWER)
+    assert third == Claim("k", "r1", None)
+    assert keys.claim("k", BODY, "r4") == Claim("k", "r1", ANSWER)
+    with pytest.raises(KeyReused):
+        keys.claim("k", {"other": True}, "r5")
+
+
+def test_who_has_lost_the_key_cannot_give_it_back(repositories: Repositories) -> None:
+    keys = repositories.keys
+    slow = keys.claim("k", BODY, "own")
+    repositories.clock.advance(minutes=1)
+    keys.claim("k", BODY, "own")
+
+    keys.release(slow)
+
+    with pytest.raises(KeyUnderWay):
+        keys.claim("k", BODY, "r3")
+
+
+def test_a_late_answer_does_not_replace_the_one_that_was_given(repositories: Repositories) -> None:
+    slow = repositories.keys.claim("k", BODY, "r1")
+    repositories.clock.advance(minutes=1)
+    repositories.keys.answered(repositories.keys.claim("k", BODY, "r2"), ANSWER)
+
+    repositories.keys.answered(slow, {"later": True})
+
+    assert repositories.keys.claim("k", BODY, "r3").answer == ANSWER
+
+
+def test_an_answer_to_another_body_is_not_kept_for_a_later_one(repositories: Repositories) -> None:
+    slow = repositories.keys.claim("k", BODY, "own")
+    repositories.clock.advance(hours=25)
+    repositories.keys.claim("k", {"other": True}, "own")
+
+    repositories.keys.answered(slow, ANSWER)
+    repositories.keys.release(slow)
+
+    with pytest.raises(KeyUnderWay):
+        repositories.keys.claim("k", {"other": True}, "own")
+
+
+def test_a_key_is_not_forgotten_while_it_is_taken_over(repositories: Repositories) -> None:
+    repositories.keys.claim("k", BODY, "r1")
+    repositories.clock.advance(hours=23, minutes=59, seconds=59)
+    repositories.keys.claim("k", BODY, "r2")
+    repositories.clock.advance(seconds=31)
+
+    assert repositories.keys.claim("k", BODY, "r3") == Claim("k", "r1", None)
+
+
+@pytest.mark.parametrize("operation", ["PutItem", "UpdateItem"])
+def test_a_claim_whose_answer_was_lost_is_not_under_way(repositories: Repositories, operation: str) -> None:
+    if operation == "UpdateItem":
+        repositories.keys.claim("k", BODY, "r1")
+        repositories.clock.advance(minutes=1)
+    lose_one_answer(repositories.dynamodb, operation)
+
+    assert repositories.keys.claim("k", BODY, "r1") == Claim("k", "r1", None)
+
+
+def test_a_key_that_an_earlier_version_took_is_taken_over(repositories: Repositories) -> None:
+    claim = repositories.keys.claim("k", BODY, "r1")
+    key = {"pk": repositories.dynamodb.scan(TableName=f"{repositories.prefix}-aggregator")["Items"][0]["pk"]["S"]}
+    repositories.aggregator_table.update(
+        key | {"sk": "key"}, "REMOVE #owner", condition="#owner = :o", values={"o": claim.owner}
+    )
+    repositories.clock.advance(minutes=1)
+
+    assert repositories.keys.claim("k", BODY, "r2") == Claim("k", "r1", None)
+    with pytest.raises(KeyUnderWay):
+        repositories.keys.claim("k", BODY, "r3")
 
 
 def test_keys_are_not_requests(repositories: Repositories) -> None:

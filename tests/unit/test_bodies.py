@@ -98,3 +98,43 @@ def test_large_bodies_are_read_while_there_is_room_and_others_always(monkeypatch
         return [*full, small, await _status(body, _LARGE, _sent), await _status(body, None, _sent)]
 
     assert asyncio.run(play()) == [503, 503, 200, 200, 200]
+
+
+def _parsed(operation_id: str, schema: dict[str, Any], text: bytes, check: Check | None = None) -> Any:
+    async def sent() -> Any:
+        return {"type": "http.request", "body": text}
+
+    async def play() -> Any:
+        scope = _scope()
+        async with Body(operation_id, schema, check=check).read(scope, sent):
+            return scope["extensions"]["connexion_context"]["body"]
+
+    return asyncio.run(play())
+
+
+def test_a_signed_body_that_is_not_valid_raises_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    schema = {"properties": {"url": {"type": "string", "format": "uri"}}}
+
+    for text, fault in ((b'{"url": "http://x/{id}"}', "body at url: "), (b"{", "the body is not JSON: ")):
+        caplog.clear()
+        with pytest.raises(Problem, match=fault):
+            _parsed("receiveCallback", schema, text, Check())
+        [alarm] = caplog.records
+        assert alarm.levelname == "ERROR"
+        assert alarm.message.startswith("receiveCallback: a signed body is refused, and its results are not kept: ")
+        assert fault in alarm.message
+
+
+def test_a_body_of_a_strangers_that_is_not_valid_raises_none(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Problem):
+        _parsed("createRequest", {"type": "string"}, b"1")
+
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("operation_id", ["createRequest", "updateJob"])
+def test_a_number_of_thousands_of_digits_is_no_fault_of_ours(operation_id: str) -> None:
+    for text in (b'{"a": %s, "a": 1}', b'{"a": -%s}', b'{"a": 1.%s}', b'{"a": 1e-%s}'):
+        with pytest.raises(Problem) as refused:
+            _parsed(operation_id, {"required": ["b"]}, text % (b"1" * 5000))
+        assert refused.value.status == 400

@@ -12,6 +12,7 @@ from standardwebhooks.webhooks import Webhook
 
 import specs
 from datahog.wiring import Wiring
+from handlers.problems import Problem
 from persistence.dynamodb import Unavailable
 from persistence.records import CloseReason, Delivery, DeliveryStatus, Request
 from persistence.times import from_text, to_text
@@ -164,6 +165,53 @@ def test_anything_else_is_written_down_and_repeated_by_the_schedule(
     assert 100 <= (from_text(found.next_attempt_at or "") - before).total_seconds() < 112
     assert scheduled(wiring.redis, DELIVER) == ["deliver-r1-1-1"]
     assert len(stub.asked) == 1
+
+
+_DETAIL = 'body at jobs/0/url: the value is not a "uri"'
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+@pytest.mark.usefixtures("ended")
+def test_a_result_that_is_refused_as_it_is_raises_an_alarm(
+    wiring: Wiring, make: Make, stub: StubServer, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    problem = Problem("bad-request", _DETAIL).document
+    stub.replies = [Reply(status, orjson.dumps(problem))]
+
+    make()("r1")
+
+    found = delivery(wiring)
+    assert (found.status, found.attempts, found.last_error) == (DeliveryStatus.PENDING, 1, f"HTTP {status} {_DETAIL}")
+    assert scheduled(wiring.redis, DELIVER) == ["deliver-r1-1-1"]
+    [alarm] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert alarm.message.startswith(f"r1: the receiver refuses the result as it is: HTTP {status} {_DETAIL}; look at ")
+
+
+@pytest.mark.parametrize("reply", [Reply(404), Reply(408), Reply(410), Reply(429), Reply(500), Reply(503)])
+@pytest.mark.usefixtures("ended")
+def test_a_refusal_that_may_pass_raises_no_alarm(
+    make: Make, stub: StubServer, caplog: pytest.LogCaptureFixture, reply: Reply
+) -> None:
+    stub.replies = [reply]
+
+    make()("r1")
+
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'{"detail": 1}', b'{"detail": "a\nb"}', b'{"detail": "%s"}' % (b"x" * 5000)])
+@pytest.mark.usefixtures("ended")
+def test_what_a_receiver_says_is_told_in_a_short_line(
+    wiring: Wiring, make: Make, stub: StubServer, body: bytes
+) -> None:
+    stub.replies = [Reply(400, body)]
+
+    make()("r1")
+
+    error = delivery(wiring).last_error or ""
+    assert error.startswith("HTTP 400 ")
+    assert error.isprintable()
+    assert len(error) < 250
 
 
 def test_a_receiver_has_longer_for_a_large_result(wiring: Wiring, make: Make, stub: StubServer, large: Request) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.test_schemas import WRONG
 from workers.backoff import RetryPolicy
 from workers.providers import BreakerPolicy, Provider, Providers, ProvidersError, load_providers
 
@@ -182,6 +183,20 @@ def test_a_file_that_is_missing_is_told_with_the_setting_that_names_it(file: Pat
 )
 def test_a_secret_is_not_in_an_error(file: Path, text: str) -> None:
     assert "hunter2" not in refusal(file, text, TOKEN="hunter2\t")
+
+
+@pytest.mark.parametrize(("url", "fault"), WRONG, ids=[ascii(url)[:40] for url, _ in WRONG])
+def test_a_url_that_no_result_may_hold_is_refused(file: Path, url: str, fault: str) -> None:
+    message = refusal(file, gas("", url="${URL}"), URL=url)
+
+    assert message.startswith(f"providers.gas.url: {fault}")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x/{a}?key=hunter2", "http://x/?key=hunter2|", "http://hunter2@x/", "http://x/#hunter2", "hunter2"]
+)
+def test_a_key_in_a_wrong_url_is_not_in_an_error(file: Path, url: str) -> None:
+    assert "hunter2" not in refusal(file, gas("", url="${URL}"), URL=url)
 
 
 def test_a_secret_is_not_in_a_provider_as_shown(file: Path) -> None:

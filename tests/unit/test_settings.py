@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import specs
 from datahog.settings import PREFIX, Settings, SettingsError, describe, load
+from specs.schemas import component
+from tests.unit.test_schemas import WRONG as WRONG_URLS
+from workers.http import Http, Timeouts
+from workers.operations import Operations
 
 README = Path(__file__).parents[2] / "README.md"
 API_KEY = "dh_" + "0123456789abcdef" + "_" + "hunter-2".rjust(43, "x")
@@ -76,6 +81,8 @@ WRONG = [
     ("aggregator_url", "http://"),
     ("aggregator_url", "http://[::1"),
     ("viewer_origin", "*"),
+    ("viewer_origin", "http://localhost:8080/ui"),
+    ("viewer_origin", "null"),
     ("api_key", "secret"),
     ("aggregator_key", API_KEY + "x"),
     ("local_key", API_KEY.upper()),
@@ -86,6 +93,7 @@ WRONG = [
     ("webhook_secrets", "whsec_" + "a" * 100),
     ("request_deadline", "0"),
     ("request_deadline", "1e300"),
+    ("request_deadline", "2592000.001"),
     ("retention", "nan"),
     ("retention", "inf"),
     ("result_limit", "5242881"),
@@ -153,6 +161,55 @@ def test_an_empty_variable_counts_as_unset(name: str) -> None:
 @pytest.mark.parametrize(("name", "text"), WRONG)
 def test_a_wrong_value_is_told_in_one_line_that_names_the_variable(name: str, text: str) -> None:
     assert refusal({variable(name): text}).startswith(f"{variable(name)}: ")
+
+
+_URLS = ("dynamodb_endpoint_url", "client_url", "aggregator_url", "viewer_origin")
+
+
+@pytest.mark.parametrize(
+    "text", [*(url for url, _ in WRONG_URLS), "http://x/?a=b", "http://x:65536", "http://x/" + "a" * 1016], ids=ascii
+)
+@pytest.mark.parametrize("name", _URLS)
+def test_a_url_that_the_documents_would_refuse_is_refused(name: str, text: str) -> None:
+    assert refusal({variable(name): text}).startswith(f"{variable(name)}: ")
+
+
+@pytest.mark.parametrize("name", _URLS)
+@pytest.mark.parametrize(
+    "text", ["http://u:hunter2@h", "http://u:hunter2@h/{", "http://h/?k=hunter2", "http://h/#hunter2"]
+)
+def test_a_password_in_a_wrong_url_is_not_shown(name: str, text: str) -> None:
+    assert "hunter2" not in refusal({variable(name): text})
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("http://localhost:8080/", "http://localhost:8080"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://localhost:080/", "http://localhost"),
+        ("https://Viewer.Example.com:443/", "https://viewer.example.com"),
+        ("https://viewer.example.com:", "https://viewer.example.com"),
+        ("https://viewer.example.com:80", "https://viewer.example.com:80"),
+        ("http://[::1]:8080/", "http://[::1]:8080"),
+        ("http://[::1]", "http://[::1]"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_write_it(text: str, origin: str) -> None:
+    assert load({"DATAHOG_VIEWER_ORIGIN": text}).viewer_origin == origin
+
+
+def test_the_longest_deadline_may_be_the_default() -> None:
+    assert load({"DATAHOG_REQUEST_DEADLINE": "2592000"}).request_deadline == 30 * 86_400
+
+
+def test_with_the_longest_client_url_callbacks_have_urls_that_the_documents_take() -> None:
+    settings = load({"DATAHOG_CLIENT_URL": "http://x/" + "a" * 1015})
+    client = Operations(specs.CLIENT, settings.client_url, Http(pool_size=1), timeouts=Timeouts(1, 1, 1))
+
+    url = client.url("receiveCallback", {"requestId": "a" * 64})
+
+    assert component(specs.AGGREGATOR, "HttpUrl").is_valid(url)
 
 
 def test_a_wrong_value_is_shown() -> None:

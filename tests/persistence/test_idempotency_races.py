@@ -1,0 +1,139 @@
+"""Idempotency keys under every order of events: one key makes one request, whoever stalls, dies or is refused.
+
+Hypothesis makes up what happens. Callers come with the same key and body; each that is let through may stall at any of
+its steps, for longer than it holds the key, and make its request or be refused all the same, or never go on.
+
+`DATAHOG_TEST_EXAMPLES=1000 pytest tests/persistence/test_idempotency_races.py` searches for longer.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from datahog.connections import dynamodb_client
+from datahog.settings import Settings
+from persistence.idempotency import UNDER_WAY, Claim, IdempotencyKeys, KeyReused, KeyUnderWay
+from tests.repositories import Repositories, lose_one_answer
+
+_BODY, _OTHER = {"providers": ["gas"]}, {"providers": ["water"]}
+_EXAMPLES = int(os.environ.get("DATAHOG_TEST_EXAMPLES", "60"))
+
+pytestmark = pytest.mark.timeout(_EXAMPLES * 10 + 120)
+
+
+class _Callers(RuleBasedStateMachine):
+    """The callers of one key. Those in `holding` were let through, in `made` their request is written down."""
+
+    repositories: Repositories
+    numbers: Iterator[int] = iter(range(10**9))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = f"key-{next(self.numbers)}"
+        self.keys: IdempotencyKeys = self.repositories.keys
+        self.holding: list[Claim] = []
+        self.made: list[Claim] = []
+        self.requests: set[str] = set()
+        self.answers: set[str] = set()
+        self.came = 0
+
+    @initialize(own_id=st.sampled_from([None, None, "own"]))
+    def begin(self, own_id: str | None) -> None:
+        """The body names the request's id, or leaves it to Datahog."""
+        self.own_id = own_id
+
+    @rule(stalled=st.booleans(), lost=st.sampled_from([False, False, False, True]))
+    def come(self, stalled: bool, lost: bool) -> None:
+        """Somebody comes, perhaps after all who are at it took too long; the answer to a first write may be lost."""
+        if stalled:
+            self.repositories.clock.advance(seconds=UNDER_WAY.total_seconds())
+        self.came += 1
+        if lost:
+            lose_one_answer(self.repositories.dynamodb, "PutItem")
+        request_id = self.own_id or f"r{self.came}"
+        try:
+            claim = self.keys.claim(self.key, _BODY, request_id)
+        except KeyUnderWay:
+            return
+        if claim.answer is None:
+            self.holding.append(claim)
+        else:
+            assert claim.answer == {"requestId": claim.request_id}
+            self.answers.add(claim.request_id)
+
+    @rule()
+    def come_with_another_body(self) -> None:
+        """It is refused for as long as the key may stand for a request."""
+        if not self.requests:
+            return
+        with pytest.raises(KeyReused):
+            self.keys.claim(self.key, _OTHER, "other")
+
+    @precondition(lambda self: self.holding)
+    @rule(data=st.data())
+    def make(self, data: st.DataObject) -> None:
+        """The request is written down, or is there already."""
+        claim = self._one_of(self.holding, data)
+        self.requests.add(claim.request_id)
+        self.made.append(claim)
+
+    @precondition(lambda self: self.made)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        """Whoever has made it answers, and keeps the answer."""
+        claim = self._one_of(self.made, data)
+        self.answers.add(claim.request_id)
+        self.keys.answered(claim, {"requestId": claim.request_id})
+
+    @precondition(lambda self: self.holding)
+    @rule(data=st.data())
+    def be_refused(self, data: st.DataObject) -> None:
+        """The request is not made: its deadline has passed meanwhile, or too many are open."""
+        self.keys.release(self._one_of(self.holding, data))
+
+    @invariant()
+    def one_request(self) -> None:
+        """All who came made one request, and heard of that one."""
+        assert len(self.requests) <= 1
+        assert self.answers <= self.requests
+
+    def teardown(self) -> None:
+        """Whoever comes in the end is let through, and it is still that one request."""
+        self.repositories.clock.advance(seconds=UNDER_WAY.total_seconds())
+        claim = self.keys.claim(self.key, _BODY, "last")
+        assert self.requests <= {claim.request_id}
+        self.repositories.clock.advance(hours=25)
+
+    @staticmethod
+    def _one_of(claims: list[Claim], data: st.DataObject) -> Claim:
+        return claims.pop(data.draw(st.integers(0, len(claims) - 1)))
+
+
+def test_one_key_makes_one_request_in_any_order_of_events(dynamodb_url: str) -> None:
+    client: Any = dynamodb_client(Settings(dynamodb_endpoint_url=dynamodb_url), {})
+
+    class Callers(_Callers):
+        repositories = Repositories(client)
+
+    run_state_machine_as_test(
+        Callers,
+        settings=settings(
+            max_examples=_EXAMPLES,
+            stateful_step_count=20,
+            deadline=None,
+            derandomize="DATAHOG_TEST_EXAMPLES" not in os.environ,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
