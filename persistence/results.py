@@ -88,13 +88,13 @@ class Results:
         if "inline" in place:
             return zlib.decompress(place["inline"])
         keys = part_keys(request_id, place["id"], place["parts"])
-        parts: dict[str, bytes] = {}
+        parts: dict[tuple[str, str], bytes] = {}
         for start in range(0, len(keys), _READ_AT_ONCE):
             for item in self._table.get_many(keys[start : start + _READ_AT_ONCE], pauses=_PAUSES):
-                parts[item["pk"]] = item["part"]
+                parts[item["pk"], item["sk"]] = item["part"]
         if len(parts) != place["parts"]:
             raise ResultLost(f"{len(parts)} of {place['parts']} parts of a result of {request_id} are there")
-        return zlib.decompress(b"".join(parts[key["pk"]] for key in keys))
+        return zlib.decompress(b"".join(parts[key["pk"], key["sk"]] for key in keys))
 
     def discard(self, request_id: str, place: Item) -> None:
         """Delete the parts of a result that nothing refers to, nor ever will.

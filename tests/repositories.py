@@ -114,7 +114,9 @@ class Repositories:
         items = []
         for table in (self.aggregator_table, self.client_table):
             for page in self.dynamodb.get_paginator("scan").paginate(TableName=table.name, ConsistentRead=True):
-                items += [{name: value for name, typed in item.items() for value in typed.values()} for item in page["Items"]]
+                items += [
+                    {name: value for name, typed in item.items() for value in typed.values()} for item in page["Items"]
+                ]
         mine = [item for item in items if item["pk"].startswith(f"{request_id}#result#")]
         return sorted(mine, key=lambda item: str(item["pk"]))
 

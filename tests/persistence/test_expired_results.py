@@ -11,7 +11,7 @@ from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict
 from persistence.records import CloseReason
 from persistence.results import PendingResult
-from persistence.retrievals import Retrieval
+from persistence.retrieval_record import Retrieval
 from tests.persistence.test_retrievals import outcome
 from tests.repositories import RETENTION, Repositories, incompressible_json
 
