@@ -77,7 +77,6 @@ FAILPOINTS = (
     Failpoint("aggregator.create.answered", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.answered"),
     Failpoint("aggregator.cancel.written", "aggregator", "after", _CLOSE),
     Failpoint("aggregator.cancel.dropped", "aggregator", "after", _DROP),
-    Failpoint("aggregator.retry.kept", "aggregator", "after", "persistence.requests:Requests.keep_results"),
     Failpoint("aggregator.retry.written", "aggregator", "after", "persistence.requests:Requests.retry"),
     Failpoint("aggregator.redeliver.written", "aggregator", "after", _START_ANEW),
     Failpoint("aggregator.redeliver-all.written", "aggregator", "after", _START_ANEW),

@@ -13,6 +13,7 @@ from persistence.api_keys import ApiKeys
 from persistence.deliveries import Deliveries
 from persistence.due import DueIndex
 from persistence.dynamodb import Table
+from persistence.expired_results import ExpiredResults, needed_by_request, needed_by_retrieval
 from persistence.idempotency import IdempotencyKeys
 from persistence.items import Items
 from persistence.records import Request
@@ -87,13 +88,12 @@ class Wiring:
     @cached_property
     def requests(self) -> Requests:
         """The aggregator's requests."""
-        kept = self._last_delivery + self._settings.retention
-        return Requests(self._request_items, self._request_results, results_kept=kept)
+        return Requests(self._request_items, self._request_results)
 
     @cached_property
     def deliveries(self) -> Deliveries:
         """The aggregator's deliveries."""
-        return Deliveries(self._request_items, self.requests, retention=self._settings.retention)
+        return Deliveries(self._request_items, retention=self._settings.retention)
 
     @cached_property
     def retrievals(self) -> Retrievals:
@@ -105,6 +105,16 @@ class Wiring:
             retention=self._settings.retention,
             awaited=self._last_delivery,
         )
+
+    @cached_property
+    def expired_request_results(self) -> ExpiredResults[Request]:
+        """What deletes the aggregator's large results."""
+        return ExpiredResults(self._aggregator_table, "request", Request.from_item, needed_by_request)
+
+    @cached_property
+    def expired_retrieval_results(self) -> ExpiredResults[Retrieval]:
+        """What deletes the client's large results."""
+        return ExpiredResults(self._client_table, KIND, retrieval_from_item, needed_by_retrieval)
 
     @property
     def _last_delivery(self) -> float:

@@ -24,7 +24,6 @@ from persistence.errors import Conflict, NotFound
 from persistence.idempotency import IdempotencyKeys, KeyReused, KeyUnderWay
 from persistence.records import CloseReason, Request, RequestStatus
 from persistence.requests import Requests
-from persistence.results import ResultLost
 from persistence.times import Clock, utc_now
 from specs.operations import target
 from workers.outbound import Outbound
@@ -181,7 +180,7 @@ class Aggregator:
     def _start_anew(self, request_id: str) -> Request | None:
         try:
             return self._deliveries.start_anew(request_id)
-        except (Conflict, NotFound, ResultLost):
+        except (Conflict, NotFound):
             # It was retried, or has expired, since the index was read; or there is nothing left to deliver.
             return None
 

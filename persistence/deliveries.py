@@ -6,7 +6,6 @@ from typing import Any
 from persistence.due import OPEN, UNDELIVERED, shard_of
 from persistence.items import Items
 from persistence.records import DeliveryStatus, Request
-from persistence.requests import Requests
 from persistence.tenants import kind_of
 from persistence.times import to_text
 
@@ -20,9 +19,8 @@ class Deliveries:
     Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
     """
 
-    def __init__(self, items: Items[Request], requests: Requests, *, retention: float) -> None:
+    def __init__(self, items: Items[Request], *, retention: float) -> None:
         self._items = items
-        self._requests = requests
         self._retention = timedelta(seconds=retention)
 
     def succeeded(self, request: Request) -> None:
@@ -81,11 +79,10 @@ class Deliveries:
         """Deliver the result of an ended request again, from the start of the schedule.
 
         The tenant is None for whoever works for all of them.
-        Raises NotFound, Conflict while the request is open, and `persistence.results.ResultLost`.
+        Raises NotFound, and Conflict while the request is open.
         """
         now = self._items.clock()
-        request = self._items.get(request_id, tenant)
-        self._requests.keep_results(request, deadline=max(request.deadline, to_text(now)))
+        self._items.get(request_id, tenant)
         item = self._items.change(
             request_id,
             [

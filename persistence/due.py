@@ -20,6 +20,9 @@ SHARDS = 4
 
 OPEN = "open"
 UNDELIVERED = "undelivered"
+# The expiry items of results (`persistence.expiry_items`). They wait apart from what is open, often for weeks, and
+# deleting what they stand for may not hold up the healing of requests.
+EXPIRING = "expiring"
 
 
 def shard_of(kind: str, record_id: str) -> str:

@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -12,10 +12,14 @@ from persistence.values import Decoded, decode_members, encode_members
 
 Item = dict[str, Any]
 Key = Mapping[str, str]
+Answer = TypeVar("Answer")
 
 _NAME = re.compile(r"#(\w+)")
 # Seconds before a batch of which nothing was read is asked for again; those who wait for it have seconds, too.
 _PAUSES = (0.05, 0.1, 0.2, 0.4)
+# What BatchWriteItem takes.
+_MOST_WRITTEN = 25
+_THROTTLED = ("ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded")
 
 
 class ConditionFailed(Exception):
@@ -24,6 +28,20 @@ class ConditionFailed(Exception):
 
 class Unavailable(Exception):
     """DynamoDB did not answer, or refused for now (throttled, in trouble); whether a write was done is unknown."""
+
+
+class Throttled(Unavailable):
+    """DynamoDB refused a call because a partition or the account has used up its units; nothing was done."""
+
+
+def patiently(call: Callable[[], Answer], pauses: Sequence[float]) -> Answer:
+    """The answer to a call, made again after each pause (seconds) while DynamoDB throttles it. Raises Throttled."""
+    for pause in pauses:
+        try:
+            return call()
+        except Throttled:
+            time.sleep(pause)
+    return call()
 
 
 class Table:
@@ -42,22 +60,52 @@ class Table:
         answer = self._call("GetItem", TableName=self.name, Key=encode_members(key), ConsistentRead=True)
         return decode_members(answer["Item"]) if "Item" in answer else None
 
-    def get_many(self, keys: Sequence[Key]) -> list[Item]:
-        """The items that are there under at most 100 keys (the limit of BatchGetItem), in no order."""
+    def get_many(self, keys: Sequence[Key], *, pauses: Sequence[float] = _PAUSES) -> list[Item]:
+        """The items that are there under at most 100 keys (the limit of BatchGetItem), in no order.
+
+        None is read twice: what is throttled is asked for again, after the next of the `pauses` (seconds) if nothing
+        was read.
+        """
         items: list[Item] = []
-        wanted = [encode_members(key) for key in keys]
-        pauses = iter(_PAUSES)
-        while wanted:
+
+        def read(wanted: list[Item]) -> list[Item]:
             answer = self._call("BatchGetItem", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}})
-            items += [decode_members(item) for item in answer["Responses"].get(self.name, [])]
-            left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
-            if len(left) == len(wanted):
-                pause = next(pauses, None)
-                if pause is None:
-                    raise Unavailable(f"DynamoDB: {len(left)} items are not read, however often they are asked for")
-                time.sleep(pause)
-            wanted = left
+            items.extend(decode_members(item) for item in answer["Responses"].get(self.name, []))
+            left: list[Item] = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            return left
+
+        self._until_none_is_left(read, [encode_members(key) for key in keys], "read", pauses)
         return items
+
+    def delete_many(self, keys: Sequence[Key], *, pauses: Sequence[float] = _PAUSES) -> None:
+        """Delete the items that are there under the keys; the `pauses` are those of `get_many`."""
+
+        def delete(wanted: list[Item]) -> list[Item]:
+            answer = self._call("BatchWriteItem", RequestItems={self.name: wanted})
+            left: list[Item] = answer.get("UnprocessedItems", {}).get(self.name, [])
+            return left
+
+        wanted: list[Item] = [{"DeleteRequest": {"Key": encode_members(key)}} for key in keys]
+        for start in range(0, len(wanted), _MOST_WRITTEN):
+            self._until_none_is_left(delete, wanted[start : start + _MOST_WRITTEN], "deleted", pauses)
+
+    def _until_none_is_left(
+        self, batch: Callable[[list[Item]], list[Item]], wanted: list[Item], done: str, pauses: Sequence[float]
+    ) -> None:
+        """Call `batch`, which returns what it has left, until that is nothing. Raises Unavailable after the pauses."""
+        pause = iter(pauses)
+        while wanted:
+            try:
+                left = batch(wanted)
+            except Throttled:
+                # This is how DynamoDB says that all are left.
+                left = wanted
+            if len(left) == len(wanted):
+                seconds = next(pause, None)
+                if seconds is None:
+                    raise Throttled(f"DynamoDB: {len(left)} items are not {done}, however often they are asked for")
+                time.sleep(seconds)
+            wanted = left
 
     def put(self, item: Item, *, condition: str | None = None, values: Mapping[str, Any] | None = None) -> None:
         """Write the whole item. Raises ConditionFailed."""
@@ -122,7 +170,8 @@ class Table:
             # A wrong call is a bug and must be seen as one; anything else may pass.
             if code in ("ValidationException", "SerializationException"):
                 raise
-            raise Unavailable(f"DynamoDB: {code}: {message}") from error
+            refused = Throttled if code in _THROTTLED else Unavailable
+            raise refused(f"DynamoDB: {code}: {message}") from error
         except BotoCoreError as error:
             raise Unavailable(f"DynamoDB: {error}") from error
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from persistence.due import OPEN, shard_of
@@ -12,24 +12,23 @@ from persistence.endings import Ending, Endings
 from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
-from persistence.results import Results
+from persistence.results import PendingResult, Results
 from persistence.tenants import DEFAULT_TENANT
-from persistence.times import from_text, to_text
+from persistence.times import to_text
 
 _STILL_OPEN = "#openJobs > :zero AND #revision = :revision AND #jobs[{index}].#status = :init"
 
 
 class Requests:
-    """The repository of requests. `results_kept` (seconds) is how long results outlive the deadline.
+    """The repository of requests.
 
     Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
     """
 
-    def __init__(self, items: Items[Request], results: Results, *, results_kept: float) -> None:
+    def __init__(self, items: Items[Request], results: Results) -> None:
         self._items = items
         self._endings = Endings(items)
         self._results = results
-        self._results_kept = timedelta(seconds=results_kept)
         self.get = items.get
         self.look_again = items.look_again
         self.put_off = items.put_off
@@ -83,19 +82,32 @@ class Requests:
         """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
         return {job.provider: self._results.load(request.request_id, job.result) for job in request.jobs if job.result}
 
-    def finish_job(self, attempt: Attempt, result: bytes | None, *, attempts: int = 1) -> Request | None:
+    def pending_result(self, attempt: Attempt, text: bytes) -> PendingResult:
+        """A result (JSON text) that is to be written down by `finish_job`; nothing is written yet.
+
+        It is compressed, and knows what of it is there. Kept by who repeats a write, it saves both the next time.
+        """
+        job = f"{attempt.index} until {attempt.deadline}"
+        return self._results.begin(attempt.request_id, text, revision=attempt.revision, job=job)
+
+    def finish_job(
+        self, attempt: Attempt, result: bytes | PendingResult | None, *, attempts: int = 1
+    ) -> Request | None:
         """End a job as DONE with its result (JSON text, if there is one), adding `attempts` to its count.
 
         Returns the request if this write ended it; of all writers exactly one gets it.
         Raises Conflict, with nothing changed, when the job or the request has ended already, or was retried meanwhile.
+        After Unavailable it may be called again with the same result, and writes no part of it a second time.
         """
         if result is None:
             return self._endings.write(Ending(attempt, JobStatus.DONE, attempts))
-        place = self._results.store(attempt.request_id, result, expires_at=self._parts_expire_at(attempt.deadline))
+        pending = self.pending_result(attempt, result) if isinstance(result, bytes) else result
+        place = self._results.store(pending)
         try:
             return self._endings.write(Ending(attempt, JobStatus.DONE, attempts, result=place))
         except Conflict:
             # boto3 repeats a write whose answer was lost, which then conflicts with what it has written itself.
+            # Any other conflict is for ever: an attempt's job ends once in its revision.
             if place not in [recorded.result for recorded in self.get(attempt.request_id).jobs]:
                 self._results.discard(attempt.request_id, place)
             raise
@@ -156,8 +168,7 @@ class Requests:
     def retry(self, request_id: str, *, deadline: datetime) -> Request:
         """Open a PARTIAL or FAILED request again, with a new deadline, for its failed jobs only.
 
-        Raises NotFound, Conflict when the request is open, complete or cancelled, and
-        `persistence.results.ResultLost` when a result that it has is gone.
+        Raises NotFound, and Conflict when the request is open, complete or cancelled.
         """
         request = self.get(request_id)
         if request.status not in (RequestStatus.PARTIAL, RequestStatus.FAILED):
@@ -175,7 +186,6 @@ class Requests:
             "due": self._items.due_soon(self._items.clock()),
             "seen": request.version,
         }
-        self.keep_results(request, deadline=to_text(deadline))
         item = self._items.change(
             request_id,
             changes,
@@ -186,15 +196,6 @@ class Requests:
             add=["#revision :one"],
         )
         return self._items.parse(item)
-
-    def keep_results(self, request: Request, *, deadline: str) -> None:
-        """Let the results live as long as a request with that deadline needs them. Raises ResultLost."""
-        for job in request.jobs:
-            if job.result:
-                self._results.keep_until(request.request_id, job.result, self._parts_expire_at(deadline))
-
-    def _parts_expire_at(self, deadline: str) -> int:
-        return int((from_text(deadline) + self._results_kept).timestamp())
 
 
 def _fingerprint(content: Any) -> str:

@@ -152,28 +152,29 @@ class Retrievals:
         """Take what a callback said, or the aggregator when asked, with the results as JSON text by provider.
 
         Returns False, with nothing changed, when this revision or a later one was received before, or when the
-        request was cancelled and this says otherwise.
+        request was cancelled and this says otherwise. After Unavailable the same callback, told again to any process,
+        goes on with the result that could not be stored.
         """
         revision = outcome["revision"]
         if retrieval.outcome and retrieval.outcome["revision"] >= revision:
             return False
-        expires_at = self._expires_at()
-        places = {
-            provider: self._results.store(retrieval.request_id, text, expires_at=expires_at + 86_400)
-            for provider, text in results.items()
-        }
-        jobs = [
-            {**job, **({"result": places[job["provider"]]} if job["provider"] in places else {})}
-            for job in outcome["jobs"]
-        ]
+        places: dict[str, Item] = {}
         try:
+            for provider, text in results.items():
+                job = f"{provider} of {outcome['status']}"
+                pending = self._results.begin(retrieval.request_id, text, revision=revision, job=job)
+                places[provider] = self._results.store(pending)
+            jobs = [
+                {**job, **({"result": places[job["provider"]]} if job["provider"] in places else {})}
+                for job in outcome["jobs"]
+            ]
             self._items.change(
                 retrieval.request_id,
                 ["#outcome = :outcome", "#submission.#status = :accepted", "#expiresAt = :expires"],
                 {
                     "outcome": {**outcome, "jobs": jobs},
                     "accepted": SubmissionStatus.ACCEPTED.value,
-                    "expires": expires_at,
+                    "expires": self._expires_at(),
                     "revision": revision,
                     "status": outcome["status"],
                     "cancelled": RequestStatus.CANCELLED.value,

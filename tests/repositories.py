@@ -15,6 +15,8 @@ from persistence.deliveries import Deliveries
 from persistence.due import DueIndex
 from persistence.dynamodb import Item, Table
 from persistence.errors import Conflict
+from persistence.expired_results import ExpiredResults, needed_by_request, needed_by_retrieval
+from persistence.expiry_items import PREFIX, ExpiryItems
 from persistence.idempotency import IdempotencyKeys
 from persistence.items import Items
 from persistence.records import Request
@@ -62,19 +64,26 @@ class Repositories:
         self.client_table = Table(Transport(self.dynamodb), client_table(self.prefix))
         request_items = Items(self.aggregator_table, "request", Request.from_item, clock=self.clock)
         retrieval_items = Items(self.client_table, KIND, retrieval_from_item, clock=self.clock)
-        self.results = Results(self.aggregator_table)
-        self.requests = Requests(request_items, self.results, results_kept=LAST_DELIVERY + self.retention)
-        self.deliveries = Deliveries(request_items, self.requests, retention=self.retention)
+        self.results = Results(self.aggregator_table, clock=self.clock)
+        self.requests = Requests(request_items, self.results)
+        self.deliveries = Deliveries(request_items, retention=self.retention)
         self.keys = IdempotencyKeys(self.aggregator_table, clock=self.clock)
         self.due = DueIndex(self.aggregator_table)
+        self.expiries = ExpiryItems(self.aggregator_table, clock=self.clock)
+        self.expired = ExpiredResults(
+            self.aggregator_table, "request", Request.from_item, needed_by_request, clock=self.clock
+        )
         self.retrievals = Retrievals(
             retrieval_items,
             self.client_table,
-            Results(self.client_table),
+            Results(self.client_table, clock=self.clock),
             retention=self.retention,
             awaited=LAST_DELIVERY,
         )
         self.retrievals_due = DueIndex(self.client_table)
+        self.retrievals_expired = ExpiredResults(
+            self.client_table, KIND, retrieval_from_item, needed_by_retrieval, clock=self.clock
+        )
 
     def open_request(self, jobs: int = 1, *, request_id: str | None = None) -> Request:
         """A new request with so many jobs, for the providers p0, p1 ..., due to end in an hour."""
@@ -102,13 +111,19 @@ class Repositories:
 
     def parts(self, request_id: str) -> list[Item]:
         """The items that hold parts of results of a request."""
-        condition, values = "#pk = :pk AND begins_with(#sk, :sk)", {"pk": request_id, "sk": "result#"}
-        return [item for table in (self.aggregator_table, self.client_table) for item in table.query(condition, values)]
+        items = []
+        for table in (self.aggregator_table, self.client_table):
+            for page in self.dynamodb.get_paginator("scan").paginate(TableName=table.name, ConsistentRead=True):
+                items += [
+                    {name: value for name, typed in item.items() for value in typed.values()} for item in page["Items"]
+                ]
+        mine = [item for item in items if item["pk"].startswith(f"{request_id}#result#")]
+        return sorted(mine, key=lambda item: str(item["pk"]))
 
     def indexed(self, name: str, index: str = "due") -> set[str]:
-        """The ids of all records in an index of the table with that last name."""
+        """The ids of all records in an index of the table with that last name; expiry items are none."""
         items = self.dynamodb.scan(TableName=f"{self.prefix}-{name}", IndexName=index)["Items"]
-        return {item["pk"]["S"] for item in items}
+        return {item["pk"]["S"] for item in items if not item["sk"]["S"].startswith(PREFIX)}
 
 
 def incompressible_json(size: int) -> bytes:

@@ -1,22 +1,42 @@
 """Lost answers: boto3 sends a write again when its answer is lost, so that it meets its own doing."""
 
+import json
+from typing import Any
+
 import pytest
 
 from persistence.errors import Conflict
 from persistence.records import JobStatus
+from persistence.retrieval_record import KIND
 from tests.persistence.test_retrievals import outcome
 from tests.repositories import Repositories, incompressible_json, lose_one_answer
 
 LARGE = incompressible_json(400_000)
 
 
+def lose_the_answer_about_the_record(repositories: Repositories) -> None:
+    """Let the first update of a retrieval, not of what is stored before, be sent twice."""
+
+    def look(request: Any, **_: object) -> None:
+        if json.loads(request.body)["Key"]["sk"]["S"] == KIND and not lost:
+            lost.append(KIND)
+            lose_one_answer(repositories.dynamodb, "UpdateItem")
+
+    lost: list[str] = []
+    repositories.dynamodb.meta.events.register("before-send.dynamodb.UpdateItem", look)
+
+
 @pytest.mark.parametrize("result", [b"1", LARGE], ids=["inline", "in parts"])
 def test_a_result_that_was_written_down_is_not_discarded(repositories: Repositories, result: bytes) -> None:
     request = repositories.open_request()
+    attempt = request.attempt(request.jobs[0])
+    pending = repositories.requests.pending_result(attempt, result)
+    # Storing it updates an item, too.
+    repositories.results.store(pending)
     lose_one_answer(repositories.dynamodb, "UpdateItem")
 
     with pytest.raises(Conflict):
-        repositories.requests.finish_job(request.attempt(request.jobs[0]), result)
+        repositories.requests.finish_job(attempt, pending)
 
     request = repositories.requests.get(request.request_id)
     assert (request.jobs[0].status, request.jobs[0].attempts) == (JobStatus.DONE, 1)
@@ -25,9 +45,9 @@ def test_a_result_that_was_written_down_is_not_discarded(repositories: Repositor
 
 def test_an_outcome_that_was_written_down_is_not_discarded(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
-    lose_one_answer(repositories.dynamodb, "UpdateItem")
+    lose_the_answer_about_the_record(repositories)
 
-    repositories.retrievals.receive(retrieval, outcome(retrieval), {"gas": LARGE})
+    assert not repositories.retrievals.receive(retrieval, outcome(retrieval), {"gas": LARGE})
 
     retrieval = repositories.retrievals.get(retrieval.request_id)
     assert repositories.retrievals.load_results(retrieval) == {"gas": LARGE}

@@ -1,12 +1,14 @@
 """Results: whatever their size, returned as the very bytes that were given, or said to be lost."""
 
+import json
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from persistence.errors import Conflict
 from persistence.results import CHUNK_SIZE, INLINE_LIMIT, ResultLost
-from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+from tests.repositories import Repositories, at_once, conflicts, incompressible_json
 
 FIVE_MIB = 5 * 1024 * 1024
 
@@ -77,22 +79,35 @@ def test_only_results_that_are_there_are_loaded(repositories: Repositories) -> N
 def test_a_result_without_all_of_its_parts_is_lost(repositories: Repositories, missing: int) -> None:
     request = repositories.ended_request(result=incompressible_json(1_200_000))
     parts = repositories.parts(request.request_id)
-    repositories.aggregator_table.delete({"pk": request.request_id, "sk": parts[missing]["sk"]})
+    repositories.aggregator_table.delete({"pk": parts[missing]["pk"], "sk": parts[missing]["sk"]})
 
     with pytest.raises(ResultLost, match=f"{len(parts) - 1} of {len(parts)} parts"):
         repositories.requests.load_results(request)
 
 
-def test_a_lost_result_cannot_be_kept_for_longer(repositories: Repositories) -> None:
-    request = repositories.ended_request(failed=1, result=incompressible_json(9000))
-    (part,) = repositories.parts(request.request_id)
-    repositories.aggregator_table.delete({"pk": request.request_id, "sk": part["sk"]})
+def test_every_part_has_a_partition_key_of_its_own(repositories: Repositories) -> None:
+    request = repositories.ended_request(result=incompressible_json(1_200_000))
 
-    with pytest.raises(ResultLost):
-        repositories.requests.retry(request.request_id, deadline=repositories.clock())
+    keys = [part["pk"] for part in repositories.parts(request.request_id)]
 
-    assert repositories.requests.get(request.request_id) == request
-    assert repositories.parts(request.request_id) == []
+    assert len(keys) == len(set(keys)) == 3
+    assert request.request_id not in keys
+
+
+def test_retry_and_redelivery_write_no_part(repositories: Repositories) -> None:
+    request = repositories.ended_request(failed=1, result=incompressible_json(1_200_000))
+    repositories.deliveries.succeeded(request)
+    written: list[str] = []
+    for operation in ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"):
+        repositories.dynamodb.meta.events.register(
+            f"before-send.dynamodb.{operation}",
+            lambda request, **_: written.append(json.loads(request.body)["Key"]["sk"]["S"]),
+        )
+
+    repositories.deliveries.start_anew(request.request_id)
+    repositories.requests.retry(request.request_id, deadline=repositories.clock() + timedelta(hours=1))
+
+    assert written == ["request", "request"]
 
 
 def test_of_many_who_finish_a_job_only_the_first_leaves_parts(repositories: Repositories) -> None:
@@ -119,15 +134,3 @@ def test_a_write_that_conflicts_does_not_touch_the_result_that_is_there(reposito
 
     results = repositories.requests.load_results(repositories.requests.get(request.request_id))
     assert results == {"p0": incompressible_json(400_000)}
-
-
-def test_parts_outlive_the_request_they_belong_to(repositories: Repositories) -> None:
-    request = repositories.open_request()
-    repositories.requests.finish_job(request.attempt(request.jobs[0]), incompressible_json(900_000))
-    repositories.clock.advance(days=2)
-    repositories.deliveries.succeeded(repositories.requests.get(request.request_id))
-
-    expires_at = repositories.requests.get(request.request_id).expires_at
-
-    assert expires_at == repositories.clock().timestamp() + RETENTION
-    assert all(item["expiresAt"] > expires_at for item in repositories.parts(request.request_id))

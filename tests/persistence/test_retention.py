@@ -8,9 +8,10 @@ import pytest
 
 from persistence.dynamodb import Item, Table
 from persistence.errors import NotFound
+from persistence.expired_results import ExpiredResults
 from persistence.records import CloseReason, Request
-from persistence.retrieval_record import Retrieval
-from tests.repositories import RETENTION, Repositories, incompressible_json
+from persistence.retrieval_record import KIND, Retrieval
+from tests.repositories import RETENTION, HandClock, Repositories, incompressible_json
 
 # Which is an item of its own, and which rides along.
 _LARGE, _SMALL = incompressible_json(9000), b"1"
@@ -28,6 +29,20 @@ def items(table: Table, repositories: Repositories) -> list[dict[str, Any]]:
     """All items of a table, as they are there."""
     found: list[dict[str, Any]] = repositories.dynamodb.scan(TableName=table.name, ConsistentRead=True)["Items"]
     return found
+
+
+def results(table: Table, repositories: Repositories) -> list[dict[str, Any]]:
+    """The items of a table that results are kept in: parts, and expiry items."""
+    return [item for item in items(table, repositories) if item["sk"]["S"].startswith(("part", "result#"))]
+
+
+def looked_for(expired: ExpiredResults[Any], clock: HandClock, *, seconds: float) -> None:
+    """Let the reconciler look every six hours, for so long."""
+    end = clock() + timedelta(seconds=seconds)
+    while clock() < end:
+        expired.look()
+        clock.advance(hours=6)
+    expired.look()
 
 
 def outcome(revision: int = 1) -> Item:
@@ -64,13 +79,14 @@ def test_all_that_is_kept_of_an_ended_request_expires(
     deliver(repositories, repositories.requests.get("r1"))
 
     kept = items(repositories.aggregator_table, repositories)
-    assert {item["sk"]["S"].partition("#")[0] for item in kept} == {"request", "result", "key"}
-    expires_at = {item["sk"]["S"].partition("#")[0]: int(item["expiresAt"]["N"]) for item in kept}
+    assert {item["sk"]["S"].partition("#")[0] for item in kept} == {"request", "result", "part", "key"}
+    expires_at = {item["sk"]["S"]: int(item["expiresAt"]["N"]) for item in kept if "expiresAt" in item}
     now = repositories.clock().timestamp()
+    assert sorted(expires_at.values()) == sorted([now + retention, now + 86_400])
     assert expires_at["request"] == now + retention
-    # They must be there for as long as the request may be delivered or retried once more.
-    assert expires_at["result"] == (repositories.clock() + timedelta(hours=1, days=7)).timestamp() + retention
-    assert expires_at["key"] == now + 86_400
+    # The rest goes with the request: within two days.
+    looked_for(repositories.expired, repositories.clock, seconds=retention + 2 * 86_400)
+    assert not results(repositories.aggregator_table, repositories)
 
 
 def received(repositories: Repositories, retrieval: Retrieval) -> None:
@@ -100,13 +116,12 @@ def test_all_that_the_client_keeps_of_an_ended_request_expires(
 
     end(repositories, retrieval)
 
-    kept = items(repositories.client_table, repositories)
     now = repositories.clock().timestamp()
-    for item in kept:
-        # A result is there for as long as what refers to it.
-        margin = 86_400 if item["sk"]["S"].startswith("result") else 0
-        assert int(item["expiresAt"]["N"]) == now + retention + margin
-    assert len(kept) == (2 if "received" in end.__name__ else 1)
+    [record] = [item for item in items(repositories.client_table, repositories) if item["sk"]["S"] == KIND]
+    assert int(record["expiresAt"]["N"]) == now + retention
+    assert len(results(repositories.client_table, repositories)) == (2 if "received" in end.__name__ else 0)
+    looked_for(repositories.retrievals_expired, repositories.clock, seconds=retention + 2 * 86_400)
+    assert not results(repositories.client_table, repositories)
 
 
 def accepted(repositories: Repositories, retrieval: Retrieval) -> None:

@@ -141,6 +141,62 @@ def test_a_batch_of_which_nothing_is_read_makes_the_engine_unavailable(pauses: l
     assert len(pauses) == 4
 
 
+class Refusing(Throttled):
+    """Refuses so many calls altogether, as DynamoDB does when it can do nothing of a batch."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(99)
+        self.times = times
+        self.deleted: list[int] = []
+
+    def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+        self.times -= 1
+        if self.times >= 0:
+            error = {"Code": "ProvisionedThroughputExceededException", "Message": "too much"}
+            raise ClientError({"Error": error}, operation)  # type: ignore[typeddict-item]
+        if operation == "BatchGetItem":
+            return super().call(operation, arguments)
+        [(table, requests)] = arguments["RequestItems"].items()
+        self.deleted.append(len(requests))
+        # All but the first are left, once.
+        left = requests[1:] if len(self.deleted) == 1 else []
+        return {"UnprocessedItems": {table: left} if left else {}}
+
+
+def test_a_batch_that_is_refused_altogether_is_asked_for_again(pauses: list[float]) -> None:
+    keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
+
+    assert Table(Refusing(3), "any").get_many(keys) == keys
+
+    assert pauses == [0.05, 0.1, 0.2]
+
+
+def test_deletes_go_on_with_what_was_left(pauses: list[float]) -> None:
+    transport = Refusing(2)
+
+    Table(transport, "any").delete_many([{"pk": f"{number}", "sk": "b"} for number in range(30)])
+
+    assert transport.deleted == [25, 24, 5]
+    assert pauses == [0.05, 0.1]
+
+
+def test_deletes_that_are_refused_for_ever_are_given_up(pauses: list[float]) -> None:
+    with pytest.raises(Unavailable, match="1 items are not deleted"):
+        Table(Refusing(99), "any").delete_many([{"pk": "a", "sk": "b"}], pauses=(1, 2))
+
+    assert pauses == [1, 2]
+
+
+def test_many_items_are_deleted_at_once(repositories: Repositories) -> None:
+    keys = [{"pk": f"{number}", "sk": "b"} for number in range(60)]
+    for key in keys[:40]:
+        repositories.aggregator_table.put({**key, "part": bytes(1000)})
+
+    repositories.aggregator_table.delete_many(keys)
+
+    assert repositories.aggregator_table.get_many(keys) == []
+
+
 def test_deleting_what_is_not_there_is_no_error(repositories: Repositories) -> None:
     repositories.aggregator_table.put(ITEM)
 

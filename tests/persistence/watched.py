@@ -25,7 +25,7 @@ from persistence.idempotency import IdempotencyKeys
 from persistence.items import Items
 from persistence.records import Attempt, CloseReason, JobStatus, Request
 from persistence.requests import Requests
-from persistence.results import Results
+from persistence.results import PendingResult, Results
 from persistence.retrieval_record import KIND, retrieval_from_item
 from persistence.retrievals import Retrievals
 from persistence.tables import aggregator_table, client_table
@@ -84,6 +84,8 @@ class _Transport(Transport):
     def call(self, operation: str, arguments: Any) -> Any:
         if operation == "Query":
             return self._inner.call(operation, arguments)
+        if operation.startswith("Batch"):
+            return current().step(partial(self._inner.call, operation, arguments), _UNAVAILABLE)
         key = arguments["Item" if operation == "PutItem" else "Key"]
         make = self._call if key["sk"]["S"] == "request" else self._inner.call
         return current().step(partial(make, operation, arguments), _UNAVAILABLE)
@@ -136,7 +138,10 @@ class _Requests(Requests):
             assert self._model.requests[request_id].content == content, "took another content for the same"
         return created
 
-    def finish_job(self, attempt: Attempt, result: bytes | None, *, attempts: int = 1) -> Request | None:
+    def finish_job(
+        self, attempt: Attempt, result: bytes | PendingResult | None, *, attempts: int = 1
+    ) -> Request | None:
+        assert not isinstance(result, PendingResult)
         process = current()
 
         def write(_: object) -> bool:
@@ -297,8 +302,8 @@ class Parts:
         table, client = Table(watched, aggregator_table(prefix)), Table(watched, client_table(prefix))
         items = Items(table, "request", Request.from_item, clock=clock)
         self.due = DueIndex(table)
-        self.requests = _Requests(model, items, Results(table), results_kept=RETENTION)
-        deliveries = _Deliveries(model, items, self.requests, retention=RETENTION)
+        self.requests = _Requests(model, items, Results(table, clock=clock))
+        deliveries = _Deliveries(model, items, retention=RETENTION)
         queue = _Queue(connection, "tests", PROVIDERS.get, clock=lambda: clock().timestamp())
         http, timeouts = _Http(model, attempt), Timeouts(1, 1, 1)
         receivers = Operations(specs.AGGREGATOR, "http://nobody", http, timeouts=timeouts)
@@ -318,7 +323,7 @@ class Parts:
         retrievals = Retrievals(
             Items(client, KIND, retrieval_from_item, clock=clock),
             client,
-            Results(client),
+            Results(client, clock=clock),
             retention=RETENTION,
             awaited=RETENTION,
         )

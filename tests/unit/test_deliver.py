@@ -14,6 +14,7 @@ import specs
 from datahog.wiring import Wiring
 from handlers.problems import Problem
 from persistence.dynamodb import Unavailable
+from persistence.expired_results import ExpiredResults, needed_by_request
 from persistence.records import CloseReason, Delivery, DeliveryStatus, Request
 from persistence.times import from_text, to_text
 from tests.repositories import HandClock, incompressible_json
@@ -312,12 +313,12 @@ def test_until_the_last_attempt_everything_is_there_to_be_delivered_and_to_be_re
         clock=clock,
     )
 
+    expired = ExpiredResults(wiring._aggregator_table, "request", Request.from_item, needed_by_request, clock=clock)
+
     while delivery(wiring).status is DeliveryStatus.PENDING:
         clock.advance(seconds=deliver("r1") or 0)
-        parts = wiring._aggregator_table.query(
-            "#pk = :pk AND begins_with(#sk, :result)", {"pk": "r1", "result": "result#"}
-        )
-        assert min(part["expiresAt"] for part in parts) > clock().timestamp()
+        expired.look()
+        assert wiring.requests.load_results(wiring.requests.get("r1")) == {"gas": incompressible_json(5000)}
         wiring.retrievals.get("r1")
 
     assert len(stub.asked) == len(schedule)

@@ -484,7 +484,7 @@ def test_a_large_result_is_kept_whole(
 @pytest.fixture
 def direct(wiring: Wiring, provider: Provider, delivered: Delivered) -> Fetch:
     """The job, over a repository that can write and not read."""
-    unreadable = Requests(wiring._request_items, wiring._request_results, results_kept=60)
+    unreadable = Requests(wiring._request_items, wiring._request_results)
     unreadable.get = unexpected
     providers = {"gas": provider, "water": provider}
     return fetch_over(unreadable, wiring.queue, providers, delivered)

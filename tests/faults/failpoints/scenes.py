@@ -151,20 +151,6 @@ def refused_with_a_key(scene: Scene) -> Playing:
     assert eventually(lambda: (status := create(**key).status_code) != 409 and status, 60, pause=0.5) == 422
 
 
-def retried_again(scene: Scene) -> Playing:
-    """What a request has was kept for a retry that did not begin; who got no answer tells it again."""
-    scene.provider("twice", *[Answer(500)] * 2, Answer(200, body=b"1"))
-    request_id = scene.hand_over(scene.large(), "twice")
-    eventually(lambda: scene.system.look(request_id)["delivery"]["status"] == "SUCCEEDED")
-    scene.arm()
-    scene.is_cut_off(specs.AGGREGATOR, "retryRequest", {"requestId": request_id})
-    yield
-    assert scene.system.look(request_id)["status"] == "PARTIAL"
-    assert scene.system.order(request_id, "retry").status_code == 202
-    assert eventually(lambda: (d := scene.system.look(request_id))["status"] == "COMPLETE" and d)
-    eventually(lambda: len({call.webhook_id for call in scene.receiver.calls(scene.hook)}) == 2)
-
-
 def all_redelivered(scene: Scene) -> Playing:
     """What could not be delivered is to be delivered again; the aggregator dies before all of it is on the queue."""
     scene.receiver.answers(scene.hook, Answer(410), Answer(204))
@@ -337,7 +323,6 @@ SCENES: dict[str, Callable[[Scene], Playing]] = {
     "aggregator.create.answered": handed_over_with_a_key,
     "aggregator.cancel.written": cancelled,
     "aggregator.cancel.dropped": cancelled,
-    "aggregator.retry.kept": retried_again,
     "aggregator.retry.written": told_to("retry", "FAILED"),
     "aggregator.redeliver.written": told_to("redeliver", ""),
     "aggregator.redeliver-all.written": all_redelivered,
