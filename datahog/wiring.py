@@ -20,8 +20,10 @@ from persistence.requests import Requests
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table, keys_table
 from persistence.transport import Transport
+from workers.crew import Crew
 from workers.deliver import Deliver, longest_delivery
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
@@ -31,6 +33,7 @@ from workers.outbound import NotAllowed, Outbound
 from workers.providers import Providers, ProvidersError, load_providers
 from workers.queue import QUEUES, Queue
 from workers.reconcile import Reconciler
+from workers.shares import LeasedShares
 from workers.signing import Signer
 from workers.submit import Submit
 from workers.worker import ConcurrentWorker
@@ -53,6 +56,9 @@ _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 
 # Seconds. So late may an attempt to deliver be, because workers or engines were away, and find what it needs.
 _LATE = 7 * 86_400
+
+# Calls of DynamoDB that a reconciler has under way at once.
+_RECONCILER_THREADS = 16
 
 # A reconciler that has not looked for so many periods, and the seconds that a look may take, is gone.
 _LOOKS, _LOOK_SECONDS = 2, 10
@@ -130,11 +136,30 @@ class Wiring:
 
     @cached_property
     def _request_items(self) -> Items[Request]:
-        return Items(self._aggregator_table, "request", Request.from_item, heal_after=self._settings.heal_after)
+        return Items(
+            self._aggregator_table,
+            "request",
+            Request.from_item,
+            shards=self._shards(self._aggregator_table),
+            heal_after=self._settings.heal_after,
+        )
 
     @cached_property
     def _retrieval_items(self) -> Items[Retrieval]:
-        return Items(self._client_table, KIND, retrieval_from_item, heal_after=self._settings.heal_after)
+        return Items(
+            self._client_table,
+            KIND,
+            retrieval_from_item,
+            shards=self._shards(self._client_table),
+            heal_after=self._settings.heal_after,
+        )
+
+    def _shards(self, table: Table) -> Shards:
+        return Shards(table, self._settings.index_shards)
+
+    def due_index(self, table: Table) -> DueIndex:
+        """What is due in one of the tables."""
+        return DueIndex(table, self._shards(table))
 
     @cached_property
     def _request_results(self) -> Results:
@@ -271,10 +296,12 @@ class Wiring:
         return Reconciler(
             self.requests,
             self.retrievals,
-            DueIndex(self._aggregator_table),
-            DueIndex(self._client_table),
+            self.due_index(self._aggregator_table),
+            self.due_index(self._client_table),
             self.queue,
             self.heartbeats,
+            LeasedShares(self.redis),
+            Crew(_RECONCILER_THREADS),
             period=self._settings.reconciler_period,
             delivery_timeout=self._settings.delivery_timeout,
             heal_after=self._settings.heal_after,
@@ -347,7 +374,7 @@ class Wiring:
             self.requests,
             self.deliveries,
             IdempotencyKeys(self._aggregator_table),
-            DueIndex(self._aggregator_table),
+            self.due_index(self._aggregator_table),
             self._open_requests(specs.AGGREGATOR, self._request_items.still_open),
             self.queue,
             self.providers,

@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from persistence.due import OPEN, UNDELIVERED, shard_of
+from persistence.due import UNDELIVERED
 from persistence.items import Items
 from persistence.records import DeliveryStatus, Request
 from persistence.requests import Requests
+from persistence.shards import OPEN
 from persistence.tenants import kind_of
 from persistence.times import to_text
 
@@ -66,7 +67,7 @@ class Deliveries:
         else:
             changes += ["#delivery.#status = :status", "#dueShard = :shard", "#dueAt = :now", "#expiresAt = :expires"]
             values |= {"status": DeliveryStatus.FAILED.value, "expires": self._expires_at()}
-            values["shard"] = shard_of(kind_of(UNDELIVERED, request.tenant), request.request_id)
+            values["shard"] = self._items.shards.of(kind_of(UNDELIVERED, request.tenant), request.request_id)
             remove = ["#delivery.#nextAttemptAt"]
         self._items.change(
             request.request_id,
@@ -98,7 +99,7 @@ class Deliveries:
             {
                 "pending": DeliveryStatus.PENDING.value,
                 "zero": 0,
-                "shard": shard_of(OPEN, request_id),
+                "shard": self._items.shards.of(OPEN, request_id),
                 "due": self._items.due_soon(now),
             },
             condition="#openJobs = :zero",

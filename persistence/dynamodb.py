@@ -44,20 +44,38 @@ class Table:
 
     def get_many(self, keys: Sequence[Key]) -> list[Item]:
         """The items that are there under at most 100 keys (the limit of BatchGetItem), in no order."""
-        items: list[Item] = []
+        items, unread = self.get_available(keys)
+        if unread:
+            raise Unavailable(f"DynamoDB: {len(unread)} items are not read, however often they are asked for")
+        return [dict(item) for item in items]
+
+    def get_available(self, keys: Sequence[Key]) -> tuple[list[Mapping[str, Any]], list[Key]]:
+        """The same, and the keys of those that DynamoDB would not read now, as those of a throttled partition.
+
+        Of the items, each member is decoded when it is asked for.
+        Raises Unavailable only when it would read none of them.
+        """
+        items: list[Mapping[str, Any]] = []
         wanted = [encode_members(key) for key in keys]
         pauses = iter(_PAUSES)
         while wanted:
-            answer = self._call("BatchGetItem", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}})
-            items += [decode_members(item) for item in answer["Responses"].get(self.name, [])]
+            try:
+                answer = self._call("BatchGetItem", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}})
+            except Unavailable:
+                if len(wanted) == len(keys):
+                    raise
+                break
+            items += map(Decoded, answer["Responses"].get(self.name, []))
             left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
             if len(left) == len(wanted):
                 pause = next(pauses, None)
                 if pause is None:
-                    raise Unavailable(f"DynamoDB: {len(left)} items are not read, however often they are asked for")
+                    break
                 time.sleep(pause)
             wanted = left
-        return items
+        if wanted and len(wanted) == len(keys):
+            raise Unavailable(f"DynamoDB: {len(wanted)} items are not read, however often they are asked for")
+        return items, [decode_members(key) for key in wanted]
 
     def put(self, item: Item, *, condition: str | None = None, values: Mapping[str, Any] | None = None) -> None:
         """Write the whole item. Raises ConditionFailed."""
@@ -93,16 +111,20 @@ class Table:
         *,
         index: str | None = None,
         limit: int | None = None,
+        page: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Item]:
-        """The items that a key condition names, in key order, at most `limit`; pages are fetched as they are read."""
+        """The items that a key condition names, in key order, at most `limit`; pages are fetched as they are read.
+
+        A page has at most `page` items, or as many as DynamoDB gives at once.
+        """
         arguments = _expressions(values, KeyConditionExpression=condition) | {"TableName": self.name}
         arguments["ScanIndexForward"] = not newest_first
         arguments |= {"IndexName": index} if index else {"ConsistentRead": True}
         left = limit
         while left is None or left > 0:
-            if left is not None:
-                arguments["Limit"] = left
+            if sizes := [size for size in (left, page) if size is not None]:
+                arguments["Limit"] = min(sizes)
             answer = self._call("Query", **arguments)
             for item in answer["Items"]:
                 yield decode_members(item)

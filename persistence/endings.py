@@ -1,6 +1,6 @@
 """Endings: jobs end by a conditional write that counts them down. Those that end at the same moment share one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.joint import Joint
 from persistence.records import Attempt, JobStatus, Request
+from persistence.times import to_text
 
 # An expression of DynamoDB has at most 4 KB and 300 operators; an ending takes about 250 bytes and 13 operators.
 _MOST = 10
@@ -59,45 +60,88 @@ class Endings:
         return [answer for ending in endings for answer in self._write([ending])]
 
     def _change(self, endings: Sequence[Ending]) -> Request | None:
-        attempt = endings[0].attempt
-        done = sum(ending.status is JobStatus.DONE for ending in endings)
-        changes, conditions, remove = ["#dueAt = :due"], [], []
-        values: dict[str, Any] = {
-            "revision": attempt.revision,
-            "due": min(self._items.due_soon(self._items.clock()), attempt.deadline),
-            "done": done,
-            "minus": -len(endings),
-            "init": JobStatus.INIT.value,
-            "zero": 0,
-        }
-        for ending in endings:
-            number = ending.attempt.index
-            at = f"#jobs[{number}]"
-            changes += [
-                f"{at}.#status = :status{number}",
-                f"{at}.#attempts = {at}.#attempts + :attempts{number}",
-                f"{at}.#endedAt = :now",
-            ]
-            values |= {f"status{number}": ending.status.value, f"attempts{number}": ending.attempts}
-            if ending.result is not None:
-                changes.append(f"{at}.#result = :result{number}")
-                values[f"result{number}"] = ending.result
-            if ending.error is not None:
-                changes.append(f"{at}.#lastError = :error{number}")
-                values[f"error{number}"] = ending.error
-            conditions.append(f"{at}.#status = :init")
-            if ending.status is JobStatus.FAILED and ending.attempts:
-                conditions.append(f"{at}.#attempts = :made{number}")
-                values[f"made{number}"] = ending.attempt.made
-            remove.append(f"{at}.#nextAttemptAt")
+        """Write the endings of different jobs down in one write.
+
+        Each move of the due time is two writes of the index. So it stays while other jobs are open, and when it is soon
+        enough for what has ended.
+        """
+        write = _write_of(endings)
+        now = self._items.clock()
+        soon = self._items.due_soon(now)
+        if not any(to_text(now) < ending.attempt.due_at <= soon for ending in endings):
+            # Before it is due nobody moves it, so those had known it; what is known here may be an earlier one.
+            if item := self._update(write, more_open_than=len(endings)):
+                return self._ended(item)
+            write.changes.append("#dueAt = :due")
+            write.values["due"] = min(soon, write.attempt.deadline)
+        if item := self._update(write):
+            return self._ended(item)
+        self._items.get(write.attempt.request_id)
         providers = ", ".join(ending.attempt.provider for ending in endings)
-        item = self._items.change(
-            attempt.request_id,
-            changes,
+        raise Conflict(
+            f"the request {write.attempt.request_id} has ended already, or its job for {providers} has, "
+            "or it went on meanwhile"
+        )
+
+    def _update(self, write: "_Write", *, more_open_than: int | None = None) -> Mapping[str, Any] | None:
+        """Make the write, if more jobs are open than that."""
+        values, condition = write.values, write.condition
+        if more_open_than is not None:
+            values, condition = values | {"ending": more_open_than}, f"#openJobs > :ending AND {condition}"
+        return self._items.change_if(
+            write.attempt.request_id,
+            write.changes,
             values,
-            condition=" AND ".join(["#openJobs > :zero", "#revision = :revision", *conditions]),
-            conflict=f"has ended already, or its job for {providers} has, or it went on meanwhile",
-            remove=remove,
+            condition=condition,
+            remove=write.remove,
             add=["#openJobs :minus", "#doneJobs :done"],
         )
+
+    def _ended(self, item: Mapping[str, Any]) -> Request | None:
         return self._items.parse(item) if item["openJobs"] == 0 else None
+
+
+@dataclass(frozen=True)
+class _Write:
+    """The parts of an update that writes endings down."""
+
+    attempt: Attempt
+    changes: list[str]
+    values: dict[str, Any]
+    condition: str
+    remove: list[str]
+
+
+def _write_of(endings: Sequence[Ending]) -> _Write:
+    attempt = endings[0].attempt
+    changes: list[str] = []
+    conditions = ["#openJobs > :zero", "#revision = :revision"]
+    remove: list[str] = []
+    values: dict[str, Any] = {
+        "revision": attempt.revision,
+        "done": sum(ending.status is JobStatus.DONE for ending in endings),
+        "minus": -len(endings),
+        "init": JobStatus.INIT.value,
+        "zero": 0,
+    }
+    for ending in endings:
+        number = ending.attempt.index
+        at = f"#jobs[{number}]"
+        changes += [
+            f"{at}.#status = :status{number}",
+            f"{at}.#attempts = {at}.#attempts + :attempts{number}",
+            f"{at}.#endedAt = :now",
+        ]
+        values |= {f"status{number}": ending.status.value, f"attempts{number}": ending.attempts}
+        if ending.result is not None:
+            changes.append(f"{at}.#result = :result{number}")
+            values[f"result{number}"] = ending.result
+        if ending.error is not None:
+            changes.append(f"{at}.#lastError = :error{number}")
+            values[f"error{number}"] = ending.error
+        conditions.append(f"{at}.#status = :init")
+        if ending.status is JobStatus.FAILED and ending.attempts:
+            conditions.append(f"{at}.#attempts = :made{number}")
+            values[f"made{number}"] = ending.attempt.made
+        remove.append(f"{at}.#nextAttemptAt")
+    return _Write(attempt, changes, values, " AND ".join(conditions), remove)

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from persistence.due import SHARDS, shard_of
 from persistence.dynamodb import ConditionFailed, Item, Table
 from persistence.errors import Conflict
 from persistence.items import Items
 from persistence.records import RequestStatus
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, SubmissionStatus, retrieval_from_item
+from persistence.shards import OPEN
 from persistence.tables import NEWEST_INDEX
 from persistence.tenants import DEFAULT_TENANT, kind_of
 from persistence.times import from_text, to_text
@@ -46,7 +46,7 @@ class Retrievals:
         self._awaited = timedelta(seconds=awaited)
         self.get = items.get
         self.look_again = items.look_again
-        self.put_off = items.put_off
+        self.get_due = items.get_due
 
     def create(
         self, request_id: str, providers: Sequence[str], *, deadline: datetime, tenant: str = DEFAULT_TENANT
@@ -57,7 +57,7 @@ class Retrievals:
             "providers": list(providers),
             "deadline": to_text(deadline),
             "submission": {"status": SubmissionStatus.PENDING.value, "attempts": 0},
-            "newestShard": shard_of(kind_of(_NEWEST, tenant), request_id),
+            "newestShard": self._items.shards.of(kind_of(_NEWEST, tenant), request_id),
             "newestKey": f"{to_text(self._items.clock())}#{request_id}",
         }
         try:
@@ -75,13 +75,13 @@ class Retrievals:
         """
         before = _read_cursor(cursor) if cursor else "~"  # "~" sorts after every digit
 
-        def shard(number: int) -> Iterator[tuple[str, str]]:
-            values = {"shard": f"{kind_of(_NEWEST, tenant)}#{number}", "before": before}
+        def read(shard: str) -> Iterator[tuple[str, str]]:
+            values = {"shard": shard, "before": before}
             condition = "#newestShard = :shard AND #newestKey < :before"
             for item in self._table.query(condition, values, index=NEWEST_INDEX, limit=limit + 1, newest_first=True):
                 yield item["newestKey"], item["pk"]
 
-        merged = heapq.merge(*(shard(number) for number in range(SHARDS)), reverse=True)
+        merged = heapq.merge(*map(read, self._items.shards.names(kind_of(_NEWEST, tenant))), reverse=True)
         page = list(islice(merged, limit))
         more = next(merged, None) is not None
         items = self._table.get_many([{"pk": request_id, "sk": KIND} for _, request_id in page])
@@ -144,7 +144,7 @@ class Retrievals:
         """Write down that the request is to be cancelled. Raises NotFound, and Conflict when it has ended."""
         values = {
             "refused": SubmissionStatus.REFUSED.value,
-            "shard": shard_of("open", request_id),
+            "shard": self._items.shards.of(OPEN, request_id),
             "due": self._items.due_soon(self._items.clock()),
         }
         changes = [

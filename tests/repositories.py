@@ -22,6 +22,7 @@ from persistence.requests import Requests
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.times import utc_now
 from persistence.transport import Transport
@@ -55,18 +56,21 @@ class Repositories:
     prefix: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
     clock: HandClock = field(default_factory=HandClock)
     retention: float = RETENTION
+    shards: int = 4
 
     def __post_init__(self) -> None:
         create_tables(self.dynamodb, self.prefix)
         self.aggregator_table = Table(Transport(self.dynamodb), aggregator_table(self.prefix))
         self.client_table = Table(Transport(self.dynamodb), client_table(self.prefix))
-        request_items = Items(self.aggregator_table, "request", Request.from_item, clock=self.clock)
-        retrieval_items = Items(self.client_table, KIND, retrieval_from_item, clock=self.clock)
+        shards = Shards(self.aggregator_table, self.shards)
+        client_shards = Shards(self.client_table, self.shards)
+        request_items = Items(self.aggregator_table, "request", Request.from_item, shards=shards, clock=self.clock)
+        retrieval_items = Items(self.client_table, KIND, retrieval_from_item, shards=client_shards, clock=self.clock)
         self.results = Results(self.aggregator_table)
         self.requests = Requests(request_items, self.results, results_kept=LAST_DELIVERY + self.retention)
         self.deliveries = Deliveries(request_items, self.requests, retention=self.retention)
         self.keys = IdempotencyKeys(self.aggregator_table, clock=self.clock)
-        self.due = DueIndex(self.aggregator_table)
+        self.due = DueIndex(self.aggregator_table, shards)
         self.retrievals = Retrievals(
             retrieval_items,
             self.client_table,
@@ -74,7 +78,7 @@ class Repositories:
             retention=self.retention,
             awaited=LAST_DELIVERY,
         )
-        self.retrievals_due = DueIndex(self.client_table)
+        self.retrievals_due = DueIndex(self.client_table, client_shards)
 
     def open_request(self, jobs: int = 1, *, request_id: str | None = None) -> Request:
         """A new request with so many jobs, for the providers p0, p1 ..., due to end in an hour."""
@@ -104,6 +108,14 @@ class Repositories:
         """The items that hold parts of results of a request."""
         condition, values = "#pk = :pk AND begins_with(#sk, :sk)", {"pk": request_id, "sk": "result#"}
         return [item for table in (self.aggregator_table, self.client_table) for item in table.query(condition, values)]
+
+    def due_ids(self, now: datetime, *, limit: int) -> list[str]:
+        """The ids of at most so many requests that are due, the longest due first."""
+        return [entry.record_id for entry in self.due.due(now, limit=limit)]
+
+    def retrievals_due_ids(self, now: datetime, *, limit: int) -> list[str]:
+        """The ids of at most so many retrievals that are due, the longest due first."""
+        return [entry.record_id for entry in self.retrievals_due.due(now, limit=limit)]
 
     def indexed(self, name: str, index: str = "due") -> set[str]:
         """The ids of all records in an index of the table with that last name."""

@@ -32,17 +32,17 @@ from datahog.connections import dynamodb_client
 from datahog.settings import Settings
 from handlers.callers import Caller
 from handlers.problems import Problem
-from persistence.due import OPEN, SHARDS, shard_of
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.records import Attempt, DeliveryStatus, Request
+from persistence.shards import OPEN, shard_of
 from persistence.tables import create_tables
 from persistence.times import to_text
 from persistence.transport import Transport
 from tests.persistence.model import Model
 from tests.persistence.processes import Fate, Interruption, Process, current
-from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, Parts, Reply
+from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, SHARDS, Parts, Reply
 from tests.repositories import HandClock
 from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES
@@ -326,7 +326,7 @@ class Datahog(RuleBasedStateMachine):
         """An id that nobody had; who reads the index finds it at the same place each time the example is run."""
         self._names += 1
         ids = (f"r{self._names:03}-{uuid.uuid4().hex[:12]}" for _ in count())
-        return next(made for made in ids if shard_of(OPEN, made) == f"{OPEN}#{self._names % SHARDS}")
+        return next(made for made in ids if shard_of(OPEN, made, SHARDS) == f"{OPEN}#{self._names % SHARDS}")
 
     def _request_id(self, one: int) -> str:
         return list(self._model.requests)[one % len(self._model.requests)]

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -28,6 +28,7 @@ from persistence.requests import Requests
 from persistence.results import Results
 from persistence.retrieval_record import KIND, retrieval_from_item
 from persistence.retrievals import Retrievals
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table
 from persistence.tenants import DEFAULT_TENANT
 from persistence.times import to_text
@@ -38,6 +39,7 @@ from tests.persistence.processes import current
 from tests.repositories import RETENTION, HandClock
 from tests.system import SECRET
 from workers.backoff import RetryPolicy
+from workers.crew import Crew
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
@@ -47,9 +49,11 @@ from workers.outbound import Outbound
 from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue, Step
 from workers.reconcile import Reconciler
+from workers.shares import Everything
 from workers.signing import Signer
 
 LEASE = 20.0
+SHARDS = 4
 SCHEDULE = (0, 5, 60)
 _URL = "http://providers.test/"
 PROVIDERS = {
@@ -62,6 +66,7 @@ PROVIDERS = {
 _UNAVAILABLE = ConnectTimeoutError(endpoint_url="http://dynamodb.test")
 QUEUE_AWAY = redis.ConnectionError("no Redis")
 _NONE = Outbound()
+_SHARDS_KEY = {"pk": {"S": "shards"}, "sk": {"S": "shards"}}
 
 
 class Reply(StrEnum):
@@ -82,7 +87,9 @@ class _Transport(Transport):
         self._model = model
 
     def call(self, operation: str, arguments: Any) -> Any:
-        if operation == "Query":
+        if operation == "BatchGetItem":
+            return current().step(partial(self._read_many, arguments), _UNAVAILABLE)
+        if operation == "Query" or arguments.get("Key") == _SHARDS_KEY:
             return self._inner.call(operation, arguments)
         key = arguments["Item" if operation == "PutItem" else "Key"]
         make = self._call if key["sk"]["S"] == "request" else self._inner.call
@@ -106,6 +113,18 @@ class _Transport(Transport):
                 request = Request.from_item(decode_members(item))
                 self._model.check(request)
                 process.known[request.request_id] = request
+        return answer
+
+    def _read_many(self, arguments: Any) -> Any:
+        answer = self._inner.call("BatchGetItem", arguments)
+        process = current()
+        with process.checking():
+            for items in answer["Responses"].values():
+                for item in items:
+                    if item["sk"]["S"] == "request":
+                        request = Request.from_item(decode_members(item))
+                        self._model.check(request)
+                        process.known[request.request_id] = request
         return answer
 
     def _check_refusal(self, must: bool | None) -> None:
@@ -139,18 +158,21 @@ class _Requests(Requests):
     def finish_job(self, attempt: Attempt, result: bytes | None, *, attempts: int = 1) -> Request | None:
         process = current()
 
-        def write(_: object) -> bool:
+        def write(values: Mapping[str, Any]) -> bool:
             if attempts:
                 assert result is not None
                 assert self._model.sent[result] == (attempt.request_id, attempt.provider, attempt.revision)
                 assert result == process.sent
-            return self._model.end_job(attempt, JobStatus.DONE, attempts, result)
+            return self._model.end_job(attempt, JobStatus.DONE, attempts, result, others=":ending" in values)
 
         with process.writing(write):
             return self._told(super().finish_job(attempt, result, attempts=attempts))
 
     def fail_job(self, attempt: Attempt, error: str, *, attempts: int = 1) -> Request | None:
-        with current().writing(lambda _: self._model.end_job(attempt, JobStatus.FAILED, attempts)):
+        def write(values: Mapping[str, Any]) -> bool:
+            return self._model.end_job(attempt, JobStatus.FAILED, attempts, others=":ending" in values)
+
+        with current().writing(write):
             return self._told(super().fail_job(attempt, error, attempts=attempts))
 
     def record_failure(self, attempt: Attempt, error: str, next_attempt_at: datetime) -> None:
@@ -287,8 +309,9 @@ class Parts:
     ) -> None:
         watched = _Transport(transport, model)
         table, client = Table(watched, aggregator_table(prefix)), Table(watched, client_table(prefix))
-        items = Items(table, "request", Request.from_item, clock=clock)
-        self.due = DueIndex(table)
+        shards, client_shards = Shards(table, SHARDS), Shards(client, SHARDS)
+        items = Items(table, "request", Request.from_item, shards=shards, clock=clock)
+        self.due = DueIndex(table, shards)
         self.requests = _Requests(model, items, Results(table), results_kept=RETENTION)
         deliveries = _Deliveries(model, items, self.requests, retention=RETENTION)
         queue = _Queue(connection, "tests", PROVIDERS.get)
@@ -308,7 +331,7 @@ class Parts:
             self.requests, queue, PROVIDERS, http, self.deliver, result_limit=100_000, rng=rng, clock=clock
         )
         retrievals = Retrievals(
-            Items(client, KIND, retrieval_from_item, clock=clock),
+            Items(client, KIND, retrieval_from_item, shards=client_shards, clock=clock),
             client,
             Results(client),
             retention=RETENTION,
@@ -319,9 +342,11 @@ class Parts:
             self.requests,
             retrievals,
             self.due,
-            DueIndex(client),
+            DueIndex(client, client_shards),
             queue,
             heartbeats,
+            Everything(),
+            Crew(1),
             period=1,
             delivery_timeout=15,
             clock=clock,
