@@ -3,7 +3,6 @@
 import os
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
 
 from datahog import settings
 from datahog.wiring import Wiring
@@ -17,13 +16,11 @@ def wiring() -> Wiring:
     return Wiring(settings.load(os.environ), os.environ)
 
 
-def fetch(request_id: str, provider: str, index: int, made: int, revision: int, *more: Any) -> bool | None:
-    """Make one attempt at a provider, as the record had it at a time (epoch seconds): the last argument.
-
-    A job put by an earlier Datahog lacks what an attempt has been given since.
-    """
-    *others, known_at = more
-    attempt = Attempt(request_id, provider, index, made, revision, *others)
+def fetch(
+    request_id: str, provider: str, index: int, made: int, revision: int, deadline: str, known_at: float
+) -> bool | None:
+    """Make one attempt at a provider, as the record had it at `known_at` (epoch seconds)."""
+    attempt = Attempt(request_id, provider, index, made, revision, deadline)
     return wiring().fetch(attempt, datetime.fromtimestamp(known_at, UTC))
 
 

@@ -1,7 +1,7 @@
 """Endings: jobs end by a conditional write that counts them down. Those that end at the same moment share one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from persistence.dynamodb import Item
@@ -9,7 +9,6 @@ from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.joint import Joint
 from persistence.records import Attempt, JobStatus, Request
-from persistence.times import to_text
 
 # An expression of DynamoDB has at most 4 KB and 300 operators; an ending takes about 250 bytes and 13 operators.
 _MOST = 10
@@ -63,18 +62,14 @@ class Endings:
         """Write the endings of different jobs down in one write.
 
         Each move of the due time is two writes of the index. So it stays while other jobs are open, and when it is soon
-        enough for what has ended.
+        enough for what has ended; only if neither is so, another write moves it.
         """
         write = _write_of(endings)
-        now = self._items.clock()
-        soon = self._items.due_soon(now)
-        if not any(to_text(now) < ending.attempt.due_at <= soon for ending in endings):
-            # Before it is due nobody moves it, so those had known it; what is known here may be an earlier one.
-            if item := self._update(write, more_open_than=len(endings)):
-                return self._ended(item)
-            write.changes.append("#dueAt = :due")
-            write.values["due"] = min(soon, write.attempt.deadline)
-        if item := self._update(write):
+        soon = self._items.due_soon(self._items.clock())
+        if item := self._update(write, "#openJobs > :ending OR #dueAt <= :soon", ending=len(endings), soon=soon):
+            return self._ended(item)
+        due = min(soon, write.attempt.deadline)
+        if item := self._update(replace(write, changes=[*write.changes, "#dueAt = :due"]), due=due):
             return self._ended(item)
         self._items.get(write.attempt.request_id)
         providers = ", ".join(ending.attempt.provider for ending in endings)
@@ -83,16 +78,12 @@ class Endings:
             "or it went on meanwhile"
         )
 
-    def _update(self, write: "_Write", *, more_open_than: int | None = None) -> Mapping[str, Any] | None:
-        """Make the write, if more jobs are open than that."""
-        values, condition = write.values, write.condition
-        if more_open_than is not None:
-            values, condition = values | {"ending": more_open_than}, f"#openJobs > :ending AND {condition}"
+    def _update(self, write: "_Write", condition: str | None = None, **values: Any) -> Mapping[str, Any] | None:
         return self._items.change_if(
             write.attempt.request_id,
             write.changes,
-            values,
-            condition=condition,
+            write.values | values,
+            condition=f"({condition}) AND {write.condition}" if condition else write.condition,
             remove=write.remove,
             add=["#openJobs :minus", "#doneJobs :done"],
         )

@@ -79,8 +79,6 @@ class Attempt:
     """Attempts that were made before this one."""
     revision: int
     deadline: str
-    due_at: str = ""
-    """When the request was next due when this was read; empty if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +128,7 @@ class Request:
 
     def attempt(self, job: Job) -> Attempt:
         """The next attempt of one of the jobs."""
-        return Attempt(
-            self.request_id, job.provider, job.index, job.attempts, self.revision, self.deadline, self.due_at or ""
-        )
+        return Attempt(self.request_id, job.provider, job.index, job.attempts, self.revision, self.deadline)
 
     @classmethod
     def from_item(cls, item: Mapping[str, Any]) -> "Request":

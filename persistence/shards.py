@@ -9,14 +9,14 @@ OPEN = "open"
 
 # An index partition of AWS takes 1,000 writes a second. What is open is written into the index and out of it again, and
 # read by reconcilers; what people list is written once, and each list reads every shard.
-_OPEN_TO_LISTED = 4
+_OPEN_TO_LISTED = 16
 # How many shards of either kind a table has in which no number is kept: one from before numbers were.
 _UNTOLD = 4
 _KEY = {"pk": "shards", "sk": "shards"}
 
 
 class Shards:
-    """The shards of one table. `count` is how many new records of kind OPEN are spread over; of others, a quarter.
+    """The shards of one table. `count` is how many new records of kind OPEN are spread over; of others, a sixteenth.
 
     A record keeps its shard. So the table keeps the largest numbers that any process ever wrote with, which are raised
     before the first write; readers read so many. Raising and lowering the count loses nothing, at any time.
@@ -26,7 +26,7 @@ class Shards:
 
     def __init__(self, table: Table, count: int) -> None:
         self._table = table
-        self._own = (count, math.ceil(count / _OPEN_TO_LISTED))
+        self._own = (count, listed(count))
         self._is_told = False
 
     def of(self, kind: str, record_id: str) -> str:
@@ -62,6 +62,11 @@ class Shards:
     def _stored(self, untold: int = _UNTOLD) -> tuple[int, int]:
         item = self._table.get(_KEY)
         return (item["open"], item["listed"]) if item else (untold, untold)
+
+
+def listed(count: int) -> int:
+    """How many shards of the other kinds go with so many of kind OPEN."""
+    return math.ceil(count / _OPEN_TO_LISTED)
 
 
 def shard_of(kind: str, record_id: str, count: int) -> str:

@@ -14,8 +14,8 @@ SHARDS = 4
 
 @pytest.fixture
 def repositories(dynamodb: Any) -> Repositories:
-    """The repositories over tables of this test's own; lists have a quarter of all shards."""
-    return Repositories(dynamodb, shards=4 * SHARDS)
+    """The repositories over tables of this test's own; lists have a sixteenth of the shards."""
+    return Repositories(dynamodb, shards=16 * SHARDS)
 
 
 def encoded(text: str | bytes) -> str:

@@ -396,13 +396,13 @@ def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _fail_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs fail by an attempt that was counted before."""
-    change = Items.change
+    change = Items.change_if
 
     def forgetful(self: Items[Any], *args: Any, condition: str, **options: Any) -> Any:
         condition = condition.replace("].#attempts = :made", "].#attempts >= :made")
         return change(self, *args, condition=condition, **options)
 
-    monkeypatch.setattr(Items, "change", forgetful)
+    monkeypatch.setattr(Items, "change_if", forgetful)
 
 
 def _fail_twice(machine: Datahog) -> None:

@@ -100,7 +100,10 @@ class _Transport(Transport):
         must: bool | None = None
         if operation != "GetItem" and process.write:
             with process.checking():
-                must = process.write(decode_members(arguments["ExpressionAttributeValues"]))
+                values = decode_members(arguments["ExpressionAttributeValues"])
+                if ":soon" in values:
+                    values["dueAt"] = self._due_at(arguments)
+                must = process.write(values)
         try:
             answer = self._inner.call(operation, arguments)
         except ClientError:
@@ -114,6 +117,11 @@ class _Transport(Transport):
                 self._model.check(request)
                 process.known[request.request_id] = request
         return answer
+
+    def _due_at(self, arguments: Any) -> str:
+        there = {name: arguments[name] for name in ("TableName", "Key")}
+        item = self._inner.call("GetItem", there | {"ConsistentRead": True})["Item"]
+        return str(item["dueAt"]["S"]) if "dueAt" in item else "~"
 
     def _read_many(self, arguments: Any) -> Any:
         answer = self._inner.call("BatchGetItem", arguments)
@@ -129,6 +137,11 @@ class _Transport(Transport):
 
     def _check_refusal(self, must: bool | None) -> None:
         assert not must, f"{current()} was refused a write that had to be done"
+
+
+def _is_late(values: Mapping[str, Any]) -> bool:
+    """Whether a write is to be done only if it does not end the request, as that is due later than soon."""
+    return ":soon" in values and values["dueAt"] > values[":soon"]
 
 
 class _Requests(Requests):
@@ -163,14 +176,14 @@ class _Requests(Requests):
                 assert result is not None
                 assert self._model.sent[result] == (attempt.request_id, attempt.provider, attempt.revision)
                 assert result == process.sent
-            return self._model.end_job(attempt, JobStatus.DONE, attempts, result, others=":ending" in values)
+            return self._model.end_job(attempt, JobStatus.DONE, attempts, result, others=_is_late(values))
 
         with process.writing(write):
             return self._told(super().finish_job(attempt, result, attempts=attempts))
 
     def fail_job(self, attempt: Attempt, error: str, *, attempts: int = 1) -> Request | None:
         def write(values: Mapping[str, Any]) -> bool:
-            return self._model.end_job(attempt, JobStatus.FAILED, attempts, others=":ending" in values)
+            return self._model.end_job(attempt, JobStatus.FAILED, attempts, others=_is_late(values))
 
         with current().writing(write):
             return self._told(super().fail_job(attempt, error, attempts=attempts))
@@ -193,6 +206,8 @@ class _Requests(Requests):
     def _told(self, request: Request | None) -> Request | None:
         if request:
             with current().checking():
+                soon = self._items.due_soon(self._items.clock())
+                assert (request.due_at or "~") <= soon, "nobody would look soon after who ended it has died"
                 self._model.ended_by(request)
         return request
 
