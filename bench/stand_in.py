@@ -74,7 +74,7 @@ class StandIn:
             case "BatchGetItem":
                 ids = [key["pk"]["S"] for key in arguments["RequestItems"][self._table]["Keys"]]
                 self.reads[caller].update(ids)
-                return {"Responses": {self._table: [self._template | {"pk": {"S": name}} for name in ids]}}
+                return {"Responses": {self._table: [{**self._template, "pk": {"S": name}} for name in ids]}}
             case "UpdateItem":
                 self.moved[arguments["Key"]["pk"]["S"]] = arguments["ExpressionAttributeValues"][":due"]["S"]
                 return {}
@@ -85,7 +85,7 @@ class StandIn:
         if not self.is_due or arguments["TableName"] != self._table:
             entries = []
         last = arguments.get("ExclusiveStartKey", {}).get("pk", {}).get("S", "")
-        found = []
+        found: list[Mapping[str, Any]] = []
         at = bisect_right(entries, last)
         while at < len(entries) and len(found) < arguments["Limit"]:
             if entries[at] not in self.moved:

@@ -58,7 +58,7 @@ _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 _LATE = 7 * 86_400
 
 # Calls of DynamoDB that a reconciler has under way at once.
-_RECONCILER_THREADS = 16
+_RECONCILER_THREADS = 8
 
 # A reconciler that has not looked for so many periods, and the seconds that a look may take, is gone.
 _LOOKS, _LOOK_SECONDS = 2, 10
