@@ -28,7 +28,7 @@ def settle(settings: Settings) -> Settings:
             "viewer_origin": settings.viewer_origin or url(settings.host, settings.viewer_port),
             "data_dir": settings.data_dir.resolve(),
             # The embedded DynamoDB reads the whole table to answer from any shard.
-            "index_shards": _SHARDS,
+            "index_shards": settings.index_shards if "index_shards" in settings.model_fields_set else _SHARDS,
             # All of the stack shares one machine.
             "worker_processes": settings.worker_processes or 1,
         }

@@ -47,6 +47,8 @@ class Proxy:
         self._now: tuple[tuple[Fault, ...], float, Collection[str]] = ((), 0.0, ())
         self.throttled: frozenset[str] = frozenset()
         """The ids of records whose partitions are throttled: nothing of them is read or written."""
+        self.read: set[str] = set()
+        """The ids of all records that were asked for in batches."""
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer((_HOST, 0), _handler(self))
         self._server.daemon_threads = True
@@ -70,6 +72,12 @@ class Proxy:
             fault = self._rng.choice(faults)
             self.faults[fault, operation] += 1
             return fault
+
+    def note(self, operation: str, body: bytes) -> None:
+        """Remember which records are read together."""
+        if operation == "BatchGetItem":
+            for wanted in json.loads(body)["RequestItems"].values():
+                self.read |= {key["pk"]["S"] for key in wanted["Keys"]}
 
     def refused_keys(self, operation: str, body: bytes) -> tuple[bytes, dict[str, Any]]:
         """What is forwarded of a call, empty if nothing is, and the keys of a batch that are not read, by table."""
@@ -121,6 +129,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            proxy.note(operation, body)
             fault = proxy.fault_of(operation)
             body, unread = proxy.refused_keys(operation, body)
             if not body:

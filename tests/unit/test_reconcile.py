@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis
 
 import workers.healing
 from datahog.wiring import Wiring
+from persistence.due import Due
 from persistence.dynamodb import Unavailable
 from persistence.records import DeliveryStatus, Request, RequestStatus
 from persistence.retrieval_record import SubmissionStatus
@@ -19,7 +21,7 @@ from tests.system import eventually
 from tests.unit.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
 from workers.batches import Batches
 from workers.crew import Crew
-from workers.queue import QUEUES, fetch_steps
+from workers.queue import QUEUES, Step, fetch_steps
 from workers.reconcile import Reconciler
 from workers.shares import Everything
 
@@ -33,7 +35,9 @@ Create = Callable[..., Request]
 def make(wiring: Wiring) -> Make:
     """Makes a reconciler; `ahead` is how far its clock is in the future."""
 
-    def reconciler(*, ahead: float = HEAL_AFTER + 1, period: float = 60, parts: Wiring = wiring) -> Reconciler:
+    def reconciler(
+        *, ahead: float = HEAL_AFTER + 1, period: float = 60, parts: Wiring = wiring, **options: Any
+    ) -> Reconciler:
         return Reconciler(
             parts.requests,
             parts.retrievals,
@@ -47,6 +51,7 @@ def make(wiring: Wiring) -> Make:
             delivery_timeout=DELIVERY_TIMEOUT,
             heal_after=HEAL_AFTER,
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
+            **options,
         )
 
     return reconciler
@@ -409,3 +414,60 @@ def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
 
     with Running(make(period=3600)):
         eventually(lambda: "fetch-lost-gas-1-0" in queued(wiring.redis, FETCH), 10)
+
+
+def test_other_entries_of_the_index_go_to_who_deals_with_them(
+    wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def handle(table: str, entry: Due) -> None:
+        seen.append((table, entry.record_id, entry.kind))
+        if entry.record_id == "broken":
+            raise RuntimeError("cannot")
+        wiring._aggregator_table.delete({"pk": entry.record_id, "sk": entry.kind})
+
+    due = {"dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
+    for key in (("a", "result#1"), ("broken", "result#2"), ("b", "unknown#3")):
+        wiring._aggregator_table.put({"pk": key[0], "sk": key[1], **due})
+    create()
+
+    assert make(handlers={"result#": handle}).look() == 2
+
+    table = wiring._aggregator_table.name
+    assert set(seen) == {(table, "a", "result#1"), (table, "broken", "result#2")}
+    assert "b: cannot be reconciled" in caplog.text
+    # What cannot be dealt with comes later, and keeps no other waiting.
+    assert wiring.due_index(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(seconds=30), limit=9) == []
+    assert len(wiring.due_index(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(days=1), limit=9)) == 3
+
+
+def test_one_look_puts_a_whole_batch_in_one_call(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        create(f"r{number}", "gas")
+    calls: list[int] = []
+    put_missing = wiring.queue.put_missing
+
+    def counted(steps: list[Step]) -> int:
+        calls.append(len(steps))
+        return put_missing(steps)
+
+    monkeypatch.setattr(wiring.queue, "put_missing", counted)
+
+    assert make().look() == 30
+
+    # One for each shard.
+    assert len(calls) <= 4
+    assert sum(calls) == 30
+
+
+def test_a_look_that_is_told_to_stop_ends_soon(wiring: Wiring, make: Make, create: Create) -> None:
+    create()
+    reconciler = make()
+
+    reconciler.stop()
+
+    assert reconciler.look() == 0
+    reconciler.run()
