@@ -57,6 +57,9 @@ _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 # Seconds. So late may an attempt to deliver be, because workers or engines were away, and find what it needs.
 _LATE = 7 * 86_400
 
+# Seconds after which a dead reconciler's shards go to others; less where tests have them look more often.
+_SHARES_LEASE = 8
+
 # Calls of DynamoDB that a reconciler has under way at once.
 _RECONCILER_THREADS = 8
 
@@ -300,7 +303,7 @@ class Wiring:
             self.due_index(self._client_table),
             self.queue,
             self.heartbeats,
-            LeasedShares(self.redis),
+            LeasedShares(self.redis, lease=min(_SHARES_LEASE, max(2, 10 * self._settings.reconciler_period))),
             Crew(_RECONCILER_THREADS),
             period=self._settings.reconciler_period,
             delivery_timeout=self._settings.delivery_timeout,

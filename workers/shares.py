@@ -11,8 +11,7 @@ import redis
 
 log = logging.getLogger(__name__)
 
-# Seconds after which the shards of a reconciler that has died go to others, and how often a living one says so.
-_LEASE = 8.0
+# How often a living reconciler says so within a lease.
 _BEATS = 4
 
 
@@ -50,7 +49,7 @@ class LeasedShares:
     reconciler is conditional, so that two who read the same only do so in vain.
     """
 
-    def __init__(self, connection: "redis.Redis", *, lease: float = _LEASE) -> None:
+    def __init__(self, connection: "redis.Redis", *, lease: float) -> None:
         self._connection = connection
         self._lease = lease
         self._id = uuid.uuid4().hex

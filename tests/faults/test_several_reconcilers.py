@@ -67,7 +67,7 @@ class Several:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
     """Two reconcilers, which have divided the shards."""
     settings = system_settings(
-        tmp_path_factory.mktemp("several"), index_shards=SHARDS, heal_after=HEAL_AFTER, reconciler_period=0.2
+        tmp_path_factory.mktemp("several"), index_shards=SHARDS, heal_after=HEAL_AFTER, reconciler_period=1
     )
     with ExitStack() as ends:
         engines = ends.enter_context(System(settings))
