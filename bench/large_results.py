@@ -21,6 +21,7 @@ from persistence.requests import Requests
 from persistence.results import Results
 from persistence.retrieval_record import KIND, retrieval_from_item
 from persistence.retrievals import Retrievals
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.transport import Transport
 
@@ -28,6 +29,7 @@ _READERS = 10
 # Seconds before a write that was refused is repeated, and until the bench gives up.
 _PAUSE, _PATIENCE = 2, 3600
 _RETENTION = 3600
+_SHARDS = 16
 # Write units: the record of 51 jobs, of a few KB, and no part of a result.
 _FEW = 30
 
@@ -79,7 +81,8 @@ class Scenario:
         buckets = Buckets(self._time, partitions=partitions, burst=burst)
         self._transport = PartitionedTransport(Transport(client), self._time, buckets)
         self._table = Table(self._transport, aggregator_table("bench"))
-        self._items = Items(self._table, "request", Request.from_item, clock=self._clock)
+        self._shards = Shards(self._table, _SHARDS)
+        self._items = Items(self._table, "request", Request.from_item, shards=self._shards, clock=self._clock)
 
     def run(self) -> Row:
         """Store, load, deliver, retry, receive, and delete."""
@@ -111,7 +114,7 @@ class Scenario:
 
     def _requests(self) -> Requests:
         """Those of one worker."""
-        return Requests(self._items, Results(self._table, clock=self._clock))
+        return Requests(self._items, Results(self._table, self._shards, clock=self._clock))
 
     def _create(self) -> None:
         providers = [(f"p{number}", "http://p") for number in range(self.row.results + 1)]
@@ -149,7 +152,7 @@ class Scenario:
         self.row.lost += self.row.results - len(places)
 
         def load(place: dict[str, object]) -> None:
-            assert Results(self._table).load("r", place) == self._text  # noqa: S101
+            assert Results(self._table, self._shards).load("r", place) == self._text  # noqa: S101
 
         def read(number: int) -> None:
             for place in places[number::_READERS]:
@@ -177,8 +180,10 @@ class Scenario:
 
     def _receive(self) -> list[Callable[[], None]]:
         table = Table(self._transport, client_table("bench"))
-        items = Items(table, KIND, retrieval_from_item, clock=self._clock)
-        retrievals = Retrievals(items, table, Results(table, clock=self._clock), retention=_RETENTION, awaited=0)
+        shards = Shards(table, _SHARDS)
+        items = Items(table, KIND, retrieval_from_item, shards=shards, clock=self._clock)
+        results_table = Results(table, shards, clock=self._clock)
+        retrievals = Retrievals(items, table, results_table, retention=_RETENTION, awaited=0)
         results = {f"p{number}": self._text for number in range(min(self.row.results, _READERS))}
         jobs = [{"provider": name, "status": "DONE", "attempts": 1} for name in results]
         outcome = {"status": "COMPLETE", "revision": 1, "jobs": jobs, "endedAt": "2026-01-01T00:00:00.000Z"}
@@ -190,13 +195,17 @@ class Scenario:
         return [receive]
 
     def _delete(self) -> list[Callable[[], None]]:
-        expired = ExpiredResults(self._table, "request", Request.from_item, needed_by_request, clock=self._clock)
+        expired = ExpiredResults(
+            self._table, self._shards, "request", Request.from_item, needed_by_request, clock=self._clock
+        )
         self._started += timedelta(days=2)
 
         def look() -> None:
             self._repeat(expired.look)
             self._started += timedelta(days=2)
             self._repeat(expired.look)
-            self.row.lost += len(ExpiryItems(self._table).due(self._clock() + timedelta(days=99), limit=100))
+            self.row.lost += len(
+                ExpiryItems(self._table, self._shards).due(self._clock() + timedelta(days=99), limit=100)
+            )
 
         return [look]

@@ -9,15 +9,16 @@ from bench.stand import PROVIDERS
 from bench.systems import Place, datahog_settings
 from bench.world import World
 from datahog.wiring import Wiring
-from persistence.due import DueIndex
 from persistence.dynamodb import Table
 from persistence.records import Request
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.times import utc_now
 from persistence.transport import Transport
 from tests.reads import Reads
+from workers.crew import Crew
 from workers.queue import fetch_steps
 from workers.reconcile import Reconciler
+from workers.shard_leases import AllShards
 
 _BATCH = 200
 
@@ -31,20 +32,24 @@ class Product:
         settings = datahog_settings(here).model_copy(update={"dynamodb_endpoint_url": url})
         self._wiring = Wiring(settings, {})
         table = aggregator_table(settings.table_prefix)
-        create_tables(self._wiring.dynamodb, settings.table_prefix)
+        create_tables(self._wiring.dynamodb, settings.table_prefix, shards=settings.index_shards)
+        names = (table, client_table(settings.table_prefix))
+        tables = [Table(Transport(self._wiring.dynamodb), name) for name in names]
         self._now = utc_now()
         self._reconciler = Reconciler(
             self._wiring.requests,
             self._wiring.retrievals,
-            DueIndex(Table(Transport(self._wiring.dynamodb), table)),
-            DueIndex(Table(Transport(self._wiring.dynamodb), client_table(settings.table_prefix))),
+            self._wiring.due_index(tables[0]),
+            self._wiring.due_index(tables[1]),
             self._wiring.queue,
             self._wiring.heartbeats,
+            AllShards(),
+            Crew(1),
             period=1,
             delivery_timeout=15,
             clock=lambda: self._now,
         )
-        self.records = Records(self._wiring.dynamodb, table, url)
+        self.records = Records(self._wiring.dynamodb, table, url, settings.index_shards)
         self.reads = Reads(self._wiring.dynamodb)
 
     def new_request(self, callback_url: str) -> Request:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from bench.load import Poster, all_accepted
-from persistence.due import OPEN, shard_of
+from persistence.shards import OPEN, shard_of
 
 _BATCH = 25
 """What one BatchWriteItem takes."""
@@ -25,10 +25,11 @@ _HEADERS = {
 class Records:
     """Writes copies of a request's item past boto3, which would take most of the time."""
 
-    def __init__(self, dynamodb: Any, table: str, url: str) -> None:
+    def __init__(self, dynamodb: Any, table: str, url: str, shards: int) -> None:
         self._dynamodb = dynamodb
         self._table = table
         self._url = url
+        self._shards = shards
 
     async def copy(self, request_id: str, count: int) -> list[str]:
         """Write so many copies of the request, each with an id, in its callback URL too; returns the ids."""
@@ -41,7 +42,10 @@ class Records:
 
     def _batches(self, item: Mapping[str, Any], ids: list[str]) -> Iterator[bytes]:
         for start in range(0, len(ids), _BATCH):
-            puts = [{"PutRequest": {"Item": _copy(item, request_id)}} for request_id in ids[start : start + _BATCH]]
+            puts = [
+                {"PutRequest": {"Item": _copy(item, request_id, self._shards)}}
+                for request_id in ids[start : start + _BATCH]
+            ]
             yield orjson.dumps({"RequestItems": {self._table: puts}}, default=_base64)
 
 
@@ -52,9 +56,9 @@ def _base64(value: object) -> str:
     raise TypeError(type(value).__name__)
 
 
-def _copy(item: Mapping[str, Any], request_id: str) -> Mapping[str, Any]:
+def _copy(item: Mapping[str, Any], request_id: str, shards: int) -> Mapping[str, Any]:
     callbacks = item["callbackUrl"]["S"].rpartition("/")[0]
     copy = {**item, "pk": {"S": request_id}, "callbackUrl": {"S": f"{callbacks}/{request_id}"}}
     if "dueShard" in item:
-        copy["dueShard"] = {"S": shard_of(OPEN, request_id)}
+        copy["dueShard"] = {"S": shard_of(OPEN, request_id, shards)}
     return copy

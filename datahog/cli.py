@@ -99,11 +99,13 @@ def _tables(settings: Settings, _: Namespace) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from datahog.connections import dynamodb_client
+    from persistence.dynamodb import Unavailable
     from persistence.tables import create_tables
 
     try:
-        created = create_tables(dynamodb_client(settings, os.environ), settings.table_prefix)
-    except (BotoCoreError, ClientError, TimeoutError) as error:
+        client = dynamodb_client(settings, os.environ)
+        created = create_tables(client, settings.table_prefix, shards=settings.index_shards)
+    except (BotoCoreError, ClientError, TimeoutError, Unavailable) as error:
         # What is no DynamoDB may answer with a whole page.
         reason = " ".join(str(error).split())[:300]
         raise SettingsError(f"DynamoDB at {settings.dynamodb_endpoint_url or 'AWS'}: {reason}") from None

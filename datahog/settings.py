@@ -51,6 +51,9 @@ class Settings(BaseModel):
     table_prefix: str = Field(
         "datahog", pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="first part of the tables' names"
     )
+    index_shards: int = Field(
+        128, ge=1, le=1000, description="partitions over which what is open is spread in each table's index"
+    )
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", repr=False, description="any Redis >= 7 or Valkey")
 
     host: str = Field("127.0.0.1", min_length=1, description="address the HTTP servers bind to")

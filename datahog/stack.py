@@ -13,6 +13,7 @@ from workers.outbound import LOOPBACK, Network
 
 # What a program still has to finish when it is told to stop comes on top of a worker's own grace, seconds.
 _STOPPING = 5
+_SHARDS = 2
 
 
 def settle(settings: Settings) -> Settings:
@@ -26,6 +27,8 @@ def settle(settings: Settings) -> Settings:
             "outbound_networks": tuple(dict.fromkeys((*_own(settings.host), *settings.outbound_networks))),
             "viewer_origin": settings.viewer_origin or url(settings.host, settings.viewer_port),
             "data_dir": settings.data_dir.resolve(),
+            # The embedded DynamoDB reads the whole table to answer from any shard.
+            "index_shards": settings.index_shards if "index_shards" in settings.model_fields_set else _SHARDS,
             # All of the stack shares one machine.
             "worker_processes": settings.worker_processes or 1,
         }

@@ -21,8 +21,10 @@ from persistence.requests import Requests
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table, keys_table
 from persistence.transport import Transport
+from workers.crew import Crew
 from workers.deliver import Deliver, longest_delivery
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
@@ -32,6 +34,7 @@ from workers.outbound import NotAllowed, Outbound
 from workers.providers import Providers, ProvidersError, load_providers
 from workers.queue import QUEUES, Queue
 from workers.reconcile import Reconciler
+from workers.shard_leases import LeasedShards
 from workers.signing import Signer
 from workers.submit import Submit
 from workers.worker import ConcurrentWorker
@@ -55,6 +58,12 @@ _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 # Seconds. So late may an attempt to deliver be, because workers or engines were away, and find what it needs.
 _LATE = 7 * 86_400
 
+# Seconds after which a dead reconciler's shards go to others; less where tests have them look more often.
+_SHARD_LEASE = 8
+
+# Calls of DynamoDB that a reconciler has under way at once.
+_RECONCILER_THREADS = 8
+
 # A reconciler that has not looked for so many periods, and the seconds that a look may take, is gone.
 _LOOKS, _LOOK_SECONDS = 2, 10
 
@@ -64,7 +73,7 @@ _UPDATE_LIMIT = 6_000_000
 
 
 class Wiring:
-    """Everything that one process may need; each part is built when first asked for, and kept."""
+    """AllShards that one process may need; each part is built when first asked for, and kept."""
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self._settings = settings
@@ -101,7 +110,7 @@ class Wiring:
         return Retrievals(
             self._retrieval_items,
             self._client_table,
-            Results(self._client_table),
+            Results(self._client_table, self._shards(self._client_table)),
             retention=self._settings.retention,
             awaited=self._last_delivery,
         )
@@ -109,12 +118,14 @@ class Wiring:
     @cached_property
     def expired_request_results(self) -> ExpiredResults[Request]:
         """What deletes the aggregator's large results."""
-        return ExpiredResults(self._aggregator_table, "request", Request.from_item, needed_by_request)
+        table = self._aggregator_table
+        return ExpiredResults(table, self._shards(table), "request", Request.from_item, needed_by_request)
 
     @cached_property
     def expired_retrieval_results(self) -> ExpiredResults[Retrieval]:
         """What deletes the client's large results."""
-        return ExpiredResults(self._client_table, KIND, retrieval_from_item, needed_by_retrieval)
+        table = self._client_table
+        return ExpiredResults(table, self._shards(table), KIND, retrieval_from_item, needed_by_retrieval)
 
     @property
     def _last_delivery(self) -> float:
@@ -140,15 +151,34 @@ class Wiring:
 
     @cached_property
     def _request_items(self) -> Items[Request]:
-        return Items(self._aggregator_table, "request", Request.from_item, heal_after=self._settings.heal_after)
+        return Items(
+            self._aggregator_table,
+            "request",
+            Request.from_item,
+            shards=self._shards(self._aggregator_table),
+            heal_after=self._settings.heal_after,
+        )
 
     @cached_property
     def _retrieval_items(self) -> Items[Retrieval]:
-        return Items(self._client_table, KIND, retrieval_from_item, heal_after=self._settings.heal_after)
+        return Items(
+            self._client_table,
+            KIND,
+            retrieval_from_item,
+            shards=self._shards(self._client_table),
+            heal_after=self._settings.heal_after,
+        )
+
+    def _shards(self, table: Table) -> Shards:
+        return Shards(table, self._settings.index_shards)
+
+    def due_index(self, table: Table) -> DueIndex:
+        """What is due in one of the tables."""
+        return DueIndex(table, self._shards(table))
 
     @cached_property
     def _request_results(self) -> Results:
-        return Results(self._aggregator_table)
+        return Results(self._aggregator_table, self._shards(self._aggregator_table))
 
     # What goes out.
 
@@ -281,13 +311,16 @@ class Wiring:
         return Reconciler(
             self.requests,
             self.retrievals,
-            DueIndex(self._aggregator_table),
-            DueIndex(self._client_table),
+            self.due_index(self._aggregator_table),
+            self.due_index(self._client_table),
             self.queue,
             self.heartbeats,
+            LeasedShards(self.redis, lease=min(_SHARD_LEASE, max(2, 10 * self._settings.reconciler_period))),
+            Crew(_RECONCILER_THREADS),
             period=self._settings.reconciler_period,
             delivery_timeout=self._settings.delivery_timeout,
             heal_after=self._settings.heal_after,
+            collectors=(self.expired_request_results, self.expired_retrieval_results),
         )
 
     @cached_property
@@ -357,7 +390,7 @@ class Wiring:
             self.requests,
             self.deliveries,
             IdempotencyKeys(self._aggregator_table),
-            DueIndex(self._aggregator_table),
+            self.due_index(self._aggregator_table),
             self._open_requests(specs.AGGREGATOR, self._request_items.still_open),
             self.queue,
             self.providers,

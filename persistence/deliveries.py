@@ -3,9 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from persistence.due import OPEN, UNDELIVERED, shard_of
+from persistence.due import UNDELIVERED
 from persistence.items import Items
 from persistence.records import DeliveryStatus, Request
+from persistence.shards import OPEN
 from persistence.tenants import kind_of
 from persistence.times import to_text
 
@@ -64,7 +65,7 @@ class Deliveries:
         else:
             changes += ["#delivery.#status = :status", "#dueShard = :shard", "#dueAt = :now", "#expiresAt = :expires"]
             values |= {"status": DeliveryStatus.FAILED.value, "expires": self._expires_at()}
-            values["shard"] = shard_of(kind_of(UNDELIVERED, request.tenant), request.request_id)
+            values["shard"] = self._items.shards.of(kind_of(UNDELIVERED, request.tenant), request.request_id)
             remove = ["#delivery.#nextAttemptAt"]
         self._items.change(
             request.request_id,
@@ -95,7 +96,7 @@ class Deliveries:
             {
                 "pending": DeliveryStatus.PENDING.value,
                 "zero": 0,
-                "shard": shard_of(OPEN, request_id),
+                "shard": self._items.shards.of(OPEN, request_id),
                 "due": self._items.due_soon(now),
             },
             condition="#openJobs = :zero",

@@ -5,50 +5,71 @@ one look, but never late by more than the pause that who wrote it allows itself.
 """
 
 import heapq
-import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from persistence.dynamodb import Table
+from persistence.dynamodb import ConditionFailed, Table
+from persistence.shards import OPEN, Shards
 from persistence.tables import DUE_INDEX
 from persistence.tenants import DEFAULT_TENANT, kind_of
 from persistence.times import to_text
 
-# One index partition takes 1,000 writes a second on AWS; each record keeps to one shard.
-SHARDS = 4
-
-OPEN = "open"
 UNDELIVERED = "undelivered"
-# The expiry items of results (`persistence.expiry_items`). They wait apart from what is open, often for weeks, and
-# deleting what they stand for may not hold up the healing of requests.
-EXPIRING = "expiring"
+
+# Entries that a query answers with at once.
+_PAGE = 500
 
 
-def shard_of(kind: str, record_id: str) -> str:
-    """The index partition of a record of a kind, such as OPEN, which may be one tenant's (`persistence.tenants`)."""
-    return f"{kind}#{zlib.crc32(record_id.encode()) % SHARDS}"
+@dataclass(frozen=True, order=True)
+class Due:
+    """An entry of the index: the item under (`record_id`, `kind`) is due at `due_at`."""
+
+    due_at: str
+    record_id: str
+    kind: str
 
 
 class DueIndex:
-    """Reads the sparse index of one table."""
+    """Reads the sparse index of one table. Every method raises Unavailable when DynamoDB cannot answer."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, shards: Shards) -> None:
         self._table = table
+        self._shards = shards
+        self.name = table.name
 
-    def due(self, now: datetime, *, limit: int) -> list[str]:
-        """The ids of at most `limit` open records whose time has come, the longest due first."""
-        return self._read("#dueShard = :shard AND #dueAt <= :at", OPEN, now, limit)
+    def shards(self) -> list[str]:
+        """The shards of all that is open."""
+        return self._shards.names(OPEN)
+
+    def due_in(self, shard: str, now: datetime) -> Iterator[Due]:
+        """The entries of one of the shards whose time has come, the longest due first, read as they are asked for."""
+        return self._read("#dueShard = :shard AND #dueAt <= :at", shard, now, page=_PAGE)
+
+    def due(self, now: datetime, *, limit: int) -> list[Due]:
+        """At most `limit` entries of all shards whose time has come, the longest due first."""
+        condition = "#dueShard = :shard AND #dueAt <= :at"
+        merged = heapq.merge(*(self._read(condition, shard, now, limit=limit) for shard in self.shards()))
+        return list(islice(merged, limit))
 
     def undelivered(self, since: datetime, *, limit: int, tenant: str = DEFAULT_TENANT) -> list[str]:
         """The ids of at most `limit` of a tenant's requests whose delivery failed since then, the earliest first."""
-        return self._read("#dueShard = :shard AND #dueAt >= :at", kind_of(UNDELIVERED, tenant), since, limit)
+        condition, shards = "#dueShard = :shard AND #dueAt >= :at", self._shards.names(kind_of(UNDELIVERED, tenant))
+        merged = heapq.merge(*(self._read(condition, shard, since, limit=limit) for shard in shards))
+        return [entry.record_id for entry in islice(merged, limit)]
 
-    def _read(self, condition: str, kind: str, at: datetime, limit: int) -> list[str]:
-        def shard(number: int) -> Iterator[tuple[str, str]]:
-            values = {"shard": f"{kind}#{number}", "at": to_text(at)}
-            for item in self._table.query(condition, values, index=DUE_INDEX, limit=limit):
-                yield item["dueAt"], item["pk"]
+    def defer(self, entry: Due, at: datetime) -> None:
+        """Move the time of an entry, whatever it is of; nothing happens if that was moved meanwhile."""
+        key = {"pk": entry.record_id, "sk": entry.kind}
+        values = {"due": to_text(at), "seen": entry.due_at}
+        with suppress(ConditionFailed):
+            self._table.update(key, "SET #dueAt = :due", condition="#dueAt = :seen", values=values)
 
-        merged = heapq.merge(*(shard(number) for number in range(SHARDS)))
-        return [record_id for _, record_id in islice(merged, limit)]
+    def _read(
+        self, condition: str, shard: str, at: datetime, *, limit: int | None = None, page: int | None = None
+    ) -> Iterator[Due]:
+        values = {"shard": shard, "at": to_text(at)}
+        for item in self._table.query(condition, values, index=DUE_INDEX, limit=limit, page=page):
+            yield Due(item["dueAt"], item["pk"], item["sk"])

@@ -66,16 +66,31 @@ class Table:
         None is read twice: what is throttled is asked for again, after the next of the `pauses` (seconds) if nothing
         was read.
         """
-        items: list[Item] = []
+        items, unread = self.get_available(keys, pauses=pauses)
+        if unread:
+            raise _unfinished(unread, "read")
+        return [dict(item) for item in items]
+
+    def get_available(
+        self, keys: Sequence[Key], *, pauses: Sequence[float] = _PAUSES
+    ) -> tuple[list[Mapping[str, Any]], list[Key]]:
+        """The same, and the keys of those that DynamoDB would not read now, as those of a throttled partition.
+
+        Of the items, each member is decoded when it is asked for.
+        Raises Unavailable only when it would read none of them.
+        """
+        items: list[Mapping[str, Any]] = []
 
         def read(wanted: list[Item]) -> list[Item]:
             answer = self._call("BatchGetItem", RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}})
-            items.extend(decode_members(item) for item in answer["Responses"].get(self.name, []))
+            items.extend(map(Decoded, answer["Responses"].get(self.name, [])))
             left: list[Item] = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
             return left
 
-        self._until_none_is_left(read, [encode_members(key) for key in keys], "read", pauses)
-        return items
+        unread = _repeat(read, [encode_members(key) for key in keys], pauses)
+        if unread and len(unread) == len(keys):
+            raise _unfinished(unread, "read")
+        return items, [decode_members(key) for key in unread]
 
     def delete_many(self, keys: Sequence[Key], *, pauses: Sequence[float] = _PAUSES) -> None:
         """Delete the items that are there under the keys; the `pauses` are those of `get_many`."""
@@ -87,25 +102,8 @@ class Table:
 
         wanted: list[Item] = [{"DeleteRequest": {"Key": encode_members(key)}} for key in keys]
         for start in range(0, len(wanted), _MOST_WRITTEN):
-            self._until_none_is_left(delete, wanted[start : start + _MOST_WRITTEN], "deleted", pauses)
-
-    def _until_none_is_left(
-        self, batch: Callable[[list[Item]], list[Item]], wanted: list[Item], done: str, pauses: Sequence[float]
-    ) -> None:
-        """Call `batch`, which returns what it has left, until that is nothing. Raises Unavailable after the pauses."""
-        pause = iter(pauses)
-        while wanted:
-            try:
-                left = batch(wanted)
-            except Throttled:
-                # This is how DynamoDB says that all are left.
-                left = wanted
-            if len(left) == len(wanted):
-                seconds = next(pause, None)
-                if seconds is None:
-                    raise Throttled(f"DynamoDB: {len(left)} items are not {done}, however often they are asked for")
-                time.sleep(seconds)
-            wanted = left
+            if left := _repeat(delete, wanted[start : start + _MOST_WRITTEN], pauses):
+                raise _unfinished(left, "deleted")
 
     def put(self, item: Item, *, condition: str | None = None, values: Mapping[str, Any] | None = None) -> None:
         """Write the whole item. Raises ConditionFailed."""
@@ -141,16 +139,20 @@ class Table:
         *,
         index: str | None = None,
         limit: int | None = None,
+        page: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Item]:
-        """The items that a key condition names, in key order, at most `limit`; pages are fetched as they are read."""
+        """The items that a key condition names, in key order, at most `limit`; pages are fetched as they are read.
+
+        A page has at most `page` items, or as many as DynamoDB gives at once.
+        """
         arguments = _expressions(values, KeyConditionExpression=condition) | {"TableName": self.name}
         arguments["ScanIndexForward"] = not newest_first
         arguments |= {"IndexName": index} if index else {"ConsistentRead": True}
         left = limit
         while left is None or left > 0:
-            if left is not None:
-                arguments["Limit"] = left
+            if sizes := [size for size in (left, page) if size is not None]:
+                arguments["Limit"] = min(sizes)
             answer = self._call("Query", **arguments)
             for item in answer["Items"]:
                 yield decode_members(item)
@@ -185,3 +187,33 @@ def _expressions(values: Mapping[str, Any] | None, **expressions: str | None) ->
     if values:
         given["ExpressionAttributeValues"] = encode_members({f":{name}": v for name, v in values.items()})
     return given
+
+
+def _repeat(batch: Callable[[list[Item]], list[Item]], wanted: list[Item], pauses: Sequence[float]) -> list[Item]:
+    """Call `batch`, which returns what it has left, until that is nothing or the pauses are over; returns what is left.
+
+    Raises Unavailable when the first call is not answered.
+    """
+    pause, begun = iter(pauses), False
+    while wanted:
+        try:
+            left = batch(wanted)
+        except Throttled:
+            # This is how DynamoDB says that all are left.
+            left = wanted
+        except Unavailable:
+            if not begun:
+                raise
+            return wanted
+        if len(left) == len(wanted):
+            seconds = next(pause, None)
+            if seconds is None:
+                return left
+            time.sleep(seconds)
+        begun = begun or len(left) < len(wanted)
+        wanted = left
+    return []
+
+
+def _unfinished(left: Sequence[object], done: str) -> Throttled:
+    return Throttled(f"DynamoDB: {len(left)} items are not {done}, however often they are asked for")

@@ -1,7 +1,7 @@
 """Endings: jobs end by a conditional write that counts them down. Those that end at the same moment share one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from persistence.dynamodb import Item
@@ -59,45 +59,80 @@ class Endings:
         return [answer for ending in endings for answer in self._write([ending])]
 
     def _change(self, endings: Sequence[Ending]) -> Request | None:
-        attempt = endings[0].attempt
-        done = sum(ending.status is JobStatus.DONE for ending in endings)
-        changes, conditions, remove = ["#dueAt = :due"], [], []
-        values: dict[str, Any] = {
-            "revision": attempt.revision,
-            "due": min(self._items.due_soon(self._items.clock()), attempt.deadline),
-            "done": done,
-            "minus": -len(endings),
-            "init": JobStatus.INIT.value,
-            "zero": 0,
-        }
-        for ending in endings:
-            number = ending.attempt.index
-            at = f"#jobs[{number}]"
-            changes += [
-                f"{at}.#status = :status{number}",
-                f"{at}.#attempts = {at}.#attempts + :attempts{number}",
-                f"{at}.#endedAt = :now",
-            ]
-            values |= {f"status{number}": ending.status.value, f"attempts{number}": ending.attempts}
-            if ending.result is not None:
-                changes.append(f"{at}.#result = :result{number}")
-                values[f"result{number}"] = ending.result
-            if ending.error is not None:
-                changes.append(f"{at}.#lastError = :error{number}")
-                values[f"error{number}"] = ending.error
-            conditions.append(f"{at}.#status = :init")
-            if ending.status is JobStatus.FAILED and ending.attempts:
-                conditions.append(f"{at}.#attempts = :made{number}")
-                values[f"made{number}"] = ending.attempt.made
-            remove.append(f"{at}.#nextAttemptAt")
+        """Write the endings of different jobs down in one write.
+
+        Each move of the due time is two writes of the index. So it stays while other jobs are open, and when it is soon
+        enough for what has ended; only if neither is so, another write moves it.
+        """
+        write = _write_of(endings)
+        soon = self._items.due_soon(self._items.clock())
+        if item := self._update(write, "#openJobs > :ending OR #dueAt <= :soon", ending=len(endings), soon=soon):
+            return self._ended(item)
+        due = min(soon, write.attempt.deadline)
+        if item := self._update(replace(write, changes=[*write.changes, "#dueAt = :due"]), due=due):
+            return self._ended(item)
+        self._items.get(write.attempt.request_id)
         providers = ", ".join(ending.attempt.provider for ending in endings)
-        item = self._items.change(
-            attempt.request_id,
-            changes,
-            values,
-            condition=" AND ".join(["#openJobs > :zero", "#revision = :revision", *conditions]),
-            conflict=f"has ended already, or its job for {providers} has, or it went on meanwhile",
-            remove=remove,
+        raise Conflict(
+            f"the request {write.attempt.request_id} has ended already, or its job for {providers} has, "
+            "or it went on meanwhile"
+        )
+
+    def _update(self, write: "_Write", condition: str | None = None, **values: Any) -> Mapping[str, Any] | None:
+        return self._items.change_if(
+            write.attempt.request_id,
+            write.changes,
+            write.values | values,
+            condition=f"({condition}) AND {write.condition}" if condition else write.condition,
+            remove=write.remove,
             add=["#openJobs :minus", "#doneJobs :done"],
         )
+
+    def _ended(self, item: Mapping[str, Any]) -> Request | None:
         return self._items.parse(item) if item["openJobs"] == 0 else None
+
+
+@dataclass(frozen=True)
+class _Write:
+    """The parts of an update that writes endings down."""
+
+    attempt: Attempt
+    changes: list[str]
+    values: dict[str, Any]
+    condition: str
+    remove: list[str]
+
+
+def _write_of(endings: Sequence[Ending]) -> _Write:
+    attempt = endings[0].attempt
+    changes: list[str] = []
+    conditions = ["#openJobs > :zero", "#revision = :revision"]
+    remove: list[str] = []
+    values: dict[str, Any] = {
+        "revision": attempt.revision,
+        "done": sum(ending.status is JobStatus.DONE for ending in endings),
+        "minus": -len(endings),
+        "init": JobStatus.INIT.value,
+        "zero": 0,
+    }
+    for ending in endings:
+        number = ending.attempt.index
+        at = f"#jobs[{number}]"
+        changes += [
+            f"{at}.#status = :status{number}",
+            f"{at}.#attempts = {at}.#attempts + :attempts{number}",
+            f"{at}.#endedAt = :now",
+        ]
+        values |= {f"status{number}": ending.status.value, f"attempts{number}": ending.attempts}
+        if ending.result is not None:
+            changes.append(f"{at}.#result = :result{number}")
+            values[f"result{number}"] = ending.result
+        if ending.error is not None:
+            changes.append(f"{at}.#lastError = :error{number}")
+            values[f"error{number}"] = ending.error
+        conditions.append(f"{at}.#status = :init")
+        if ending.status is JobStatus.FAILED and ending.attempts:
+            conditions.append(f"{at}.#attempts = :made{number}")
+            values[f"made{number}"] = ending.attempt.made
+        remove.append(f"{at}.#nextAttemptAt")
+    return _Write(attempt, changes, values, " AND ".join(conditions), remove)

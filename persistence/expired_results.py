@@ -11,6 +11,7 @@ from persistence.expiry_items import PAUSE, Entry, Expiry, ExpiryItems, result_i
 from persistence.records import JobStatus, Request
 from persistence.results import Results
 from persistence.retrieval_record import Retrieval
+from persistence.shards import Shards
 from persistence.times import Clock, to_text, utc_now
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class ExpiredResults(Generic[Record]):
     def __init__(
         self,
         table: Table,
+        shards: Shards,
         kind: str,
         parse: Callable[[Mapping[str, Any]], Record],
         needs: Callable[[Record, Expiry], bool],
@@ -42,8 +44,8 @@ class ExpiredResults(Generic[Record]):
         self._parse = parse
         self._needs = needs
         self._clock = clock
-        self._results = Results(table, clock=clock)
-        self._expiries = ExpiryItems(table, clock=clock)
+        self._results = Results(table, shards, clock=clock)
+        self._expiries = ExpiryItems(table, shards, clock=clock)
 
     def look(self) -> int:
         """Handle what is due, up to a number, and return how many that were.

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from persistence.due import EXPIRING, SHARDS, shard_of
 from persistence.dynamodb import ConditionFailed, Item, Key, Table
 from persistence.errors import Conflict
+from persistence.shards import Shards
 from persistence.tables import DUE_INDEX
 from persistence.times import Clock, to_text, utc_now
 
 # What the sort key of each begins with; the result's id follows.
 PREFIX = "result#"
+# Their kind in the due index. They wait apart from what is open, often for weeks, and deleting what they stand for may
+# not hold up the healing of requests.
+_EXPIRING = "expiring"
 # Between two looks at one, unless it is known when the record expires; and from the look that finds a result needless
 # to the one that deletes it. So who has read the record just before still finds the result, and clocks may differ.
 PAUSE = timedelta(days=1)
@@ -40,8 +43,9 @@ class Expiry:
 class ExpiryItems:
     """The expiry items of one table. Each method raises `persistence.dynamodb.Unavailable`."""
 
-    def __init__(self, table: Table, *, clock: Clock = utc_now) -> None:
+    def __init__(self, table: Table, shards: Shards, *, clock: Clock = utc_now) -> None:
         self._table = table
+        self._shards = shards
         self._clock = clock
 
     def begin(self, request_id: str, result_id: str, *, revision: int, job: str, parts: int) -> int:
@@ -55,7 +59,7 @@ class ExpiryItems:
             "job": job,
             "parts": parts,
             "stored": 0,
-            "dueShard": shard_of(EXPIRING, result_id),
+            "dueShard": self._shards.of(_EXPIRING, result_id),
             "dueAt": to_text(self._clock() + PAUSE),
         }
         try:
@@ -104,13 +108,13 @@ class ExpiryItems:
     def due(self, now: datetime, *, limit: int) -> list[Entry]:
         """At most `limit` of those that are to be looked at, the longest due first."""
 
-        def shard(number: int) -> Iterator[tuple[str, str, str]]:
-            values = {"shard": f"{EXPIRING}#{number}", "at": to_text(now)}
+        def read(shard: str) -> Iterator[tuple[str, str, str]]:
+            values = {"shard": shard, "at": to_text(now)}
             condition = "#dueShard = :shard AND #dueAt <= :at"
             for item in self._table.query(condition, values, index=DUE_INDEX, limit=limit):
                 yield item["dueAt"], item["pk"], item["sk"]
 
-        merged = heapq.merge(*(shard(number) for number in range(SHARDS)))
+        merged = heapq.merge(*map(read, self._shards.names(_EXPIRING)))
         return [(request_id, kind, due_at) for due_at, request_id, kind in islice(merged, limit)]
 
     def _change(self, request_id: str, result_id: str, update: str, at: datetime, **values: object) -> None:

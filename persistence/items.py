@@ -5,9 +5,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from persistence.due import OPEN, shard_of
-from persistence.dynamodb import ConditionFailed, Item, Table
+from persistence.due import Due
+from persistence.dynamodb import ConditionFailed, Item, Table, Unavailable
 from persistence.errors import Conflict, NotFound
+from persistence.shards import OPEN, Shards
 from persistence.times import Clock, to_text, utc_now
 
 
@@ -41,8 +42,8 @@ _THERE = "attribute_exists(#pk) AND (attribute_not_exists(#expiresAt) OR #expire
 class Items(Generic[Record]):
     """The items of one kind in a table: one for each request, under (requestId, kind).
 
-    `parse` makes the record of an item. `heal_after` (seconds) is how long a step that was written down may wait for
-    its place on the queue before the reconciler looks at the record.
+    `parse` makes the record of an item, `shards` are those of the table's indexes. `heal_after` (seconds) is how long a
+    step that was written down may wait for its place on the queue before the reconciler looks at the record.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Items(Generic[Record]):
         kind: str,
         parse: Callable[[Mapping[str, Any]], Record],
         *,
+        shards: Shards,
         heal_after: float = 10,
         clock: Clock = utc_now,
     ) -> None:
         self._table = table
         self._kind = kind
         self.parse = parse
+        self.shards = shards
         self._heal_after = timedelta(seconds=heal_after)
         self.clock = clock
 
@@ -70,6 +73,34 @@ class Items(Generic[Record]):
         if record is None or tenant not in (None, record.tenant):
             raise NotFound(f"no request {request_id}")
         return record
+
+    def get_due(self, entries: Sequence[Due], now: datetime) -> dict[Due, Record | Exception]:
+        """The records of at most 100 entries that are still due, or why each could not be had.
+
+        That is NotFound for what has expired, Unavailable for what DynamoDB would not read now, or what `parse` raised.
+        Raises Unavailable when DynamoDB would read none of them.
+        """
+        items, unread = self._table.get_available([self._key(entry.record_id) for entry in entries])
+        there = {item["pk"]: item for item in items}
+        without = {key["pk"] for key in unread}
+        found: dict[Due, Record | Exception] = {}
+        for entry in entries:
+            if entry.record_id in without:
+                found[entry] = Unavailable(f"DynamoDB: {entry.record_id} is not read, however often it is asked for")
+                continue
+            item = there.get(entry.record_id)
+            # The index may be behind, and what it said is a while ago.
+            if item and item.get("dueAt", "~") <= to_text(now):
+                found[entry] = self._parse_due(item)
+        return found
+
+    def _parse_due(self, item: Mapping[str, Any]) -> Record | Exception:
+        if self._is_gone(item):
+            return NotFound(f"no request {item['pk']}")
+        try:
+            return self.parse(item)
+        except Exception as error:
+            return error
 
     def still_open(self, tenant: str, request_ids: Sequence[str]) -> set[str]:
         """Those of at most 100 requests that are the tenant's and have not ended."""
@@ -88,7 +119,7 @@ class Items(Generic[Record]):
             "version": 1,
             "createdAt": to_text(now),
             "updatedAt": to_text(now),
-            "dueShard": shard_of(OPEN, request_id),
+            "dueShard": self.shards.of(OPEN, request_id),
             "dueAt": self.due_soon(now),
             **facts,
         }
@@ -111,6 +142,23 @@ class Items(Generic[Record]):
         Returns the item as it is then, of which `parse` makes the record.
         Raises NotFound, and Conflict with the given words when the condition does not hold.
         """
+        item = self.change_if(request_id, changes, values, condition=condition, remove=remove, add=add)
+        if item is None:
+            self.get(request_id)
+            raise Conflict(f"the request {request_id} {conflict}")
+        return item
+
+    def change_if(
+        self,
+        request_id: str,
+        changes: Sequence[str],
+        values: Mapping[str, Any],
+        *,
+        condition: str,
+        remove: Sequence[str] = (),
+        add: Sequence[str] = (),
+    ) -> Mapping[str, Any] | None:
+        """The same; returns None when the condition does not hold, or the item is not there."""
         update = "SET " + ", ".join([*changes, "#updatedAt = :now"])
         update += (" REMOVE " + ", ".join(remove)) if remove else ""
         update += " ADD " + ", ".join([*add, "#version :one"])
@@ -122,30 +170,24 @@ class Items(Generic[Record]):
                 self._key(request_id), update, condition=condition, values=values, returned="ALL_NEW"
             )
         except ConditionFailed:
-            self.get(request_id)
-            raise Conflict(f"the request {request_id} {conflict}") from None
+            return None
 
     def look_again(self, record: Record, at: datetime) -> None:
         """Move the time at which the reconciler looks next; nothing happens if the record changed meanwhile.
 
         To the others it is no change: the version stays.
         """
-        self._move_due(record.request_id, at, "#version = :version", version=record.version)
-
-    def put_off(self, request_id: str, at: datetime) -> None:
-        """The same for what cannot be read; nothing happens if nobody is to look at it."""
-        self._move_due(request_id, at, "attribute_exists(#dueAt)")
+        values = {"due": to_text(at), "version": record.version}
+        with suppress(ConditionFailed):
+            self._table.update(
+                self._key(record.request_id), "SET #dueAt = :due", condition="#version = :version", values=values
+            )
 
     def due_soon(self, moment: datetime) -> str:
         """When the reconciler must look at a step that should be taken at the given moment."""
         return to_text(moment + self._heal_after)
 
-    def _move_due(self, request_id: str, at: datetime, condition: str, **values: Any) -> None:
-        values["due"] = to_text(at)
-        with suppress(ConditionFailed):
-            self._table.update(self._key(request_id), "SET #dueAt = :due", condition=condition, values=values)
-
-    def _is_gone(self, item: Item) -> bool:
+    def _is_gone(self, item: Mapping[str, Any]) -> bool:
         return bool(item.get("expiresAt", float("inf")) <= self.clock().timestamp())
 
     def _key(self, request_id: str) -> dict[str, str]:

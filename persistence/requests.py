@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from persistence.due import OPEN, shard_of
 from persistence.dynamodb import ConditionFailed, Item
 from persistence.endings import Ending, Endings
 from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
 from persistence.results import PendingResult, Results
+from persistence.shards import OPEN
 from persistence.tenants import DEFAULT_TENANT
 from persistence.times import to_text
 
@@ -31,7 +31,7 @@ class Requests:
         self._results = results
         self.get = items.get
         self.look_again = items.look_again
-        self.put_off = items.put_off
+        self.get_due = items.get_due
 
     def create(
         self,
@@ -182,7 +182,7 @@ class Requests:
             "open": len(failed),
             "deadline": to_text(deadline),
             "delivery": _new_delivery(request.delivery.round + 1),
-            "shard": shard_of(OPEN, request_id),
+            "shard": self._items.shards.of(OPEN, request_id),
             "due": self._items.due_soon(self._items.clock()),
             "seen": request.version,
         }

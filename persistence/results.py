@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from persistence.dynamodb import Item, Key, Table, Unavailable, patiently
 from persistence.errors import Conflict
 from persistence.expiry_items import ExpiryItems
+from persistence.shards import Shards
 from persistence.times import Clock, utc_now
 
 # An item is rewritten by each update of its request, and is paid for by its size, so only small results ride along.
@@ -53,9 +54,9 @@ class PendingResult:
 class Results:
     """The results of the requests in one table. Each result is JSON text in UTF-8, given and returned unchanged."""
 
-    def __init__(self, table: Table, *, clock: Clock = utc_now) -> None:
+    def __init__(self, table: Table, shards: Shards, *, clock: Clock = utc_now) -> None:
         self._table = table
-        self._expiries = ExpiryItems(table, clock=clock)
+        self._expiries = ExpiryItems(table, shards, clock=clock)
 
     def begin(self, request_id: str, text: bytes, *, revision: int, job: str) -> PendingResult:
         """Make a result ready to be stored, for a job of a revision of the request; nothing is written yet.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 
-from persistence.due import SHARDS, shard_of
 from persistence.dynamodb import Item, Table
 from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
+from persistence.shards import Shards
 from persistence.tables import NEWEST_INDEX
 from persistence.tenants import DEFAULT_TENANT, kind_of
 from persistence.times import Clock, to_text
@@ -22,10 +22,10 @@ class BadCursor(Exception):
     """A cursor that no list has given out."""
 
 
-def newest_first(request_id: str, tenant: str, created_at: datetime) -> Item:
+def newest_first(request_id: str, tenant: str, created_at: datetime, shards: Shards) -> Item:
     """The attributes by which a retrieval is in its tenant's list."""
     return {
-        "newestShard": shard_of(kind_of(_NEWEST, tenant), request_id),
+        "newestShard": shards.of(kind_of(_NEWEST, tenant), request_id),
         "newestKey": f"{to_text(created_at)}#{request_id}",
     }
 
@@ -33,8 +33,9 @@ def newest_first(request_id: str, tenant: str, created_at: datetime) -> Item:
 class RetrievalList:
     """Reads the lists in one table. It raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer."""
 
-    def __init__(self, table: Table, clock: Clock) -> None:
+    def __init__(self, table: Table, shards: Shards, clock: Clock) -> None:
         self._table = table
+        self._shards = shards
         self._clock = clock
 
     def newest(
@@ -46,13 +47,13 @@ class RetrievalList:
         """
         before = _read_cursor(cursor) if cursor else "~"  # "~" sorts after every digit
 
-        def shard(number: int) -> Iterator[tuple[str, str]]:
-            values = {"shard": f"{kind_of(_NEWEST, tenant)}#{number}", "before": before}
+        def read(shard: str) -> Iterator[tuple[str, str]]:
+            values = {"shard": shard, "before": before}
             condition = "#newestShard = :shard AND #newestKey < :before"
             for item in self._table.query(condition, values, index=NEWEST_INDEX, limit=limit + 1, newest_first=True):
                 yield item["newestKey"], item["pk"]
 
-        merged = heapq.merge(*(shard(number) for number in range(SHARDS)), reverse=True)
+        merged = heapq.merge(*map(read, self._shards.names(kind_of(_NEWEST, tenant))), reverse=True)
         page = list(islice(merged, limit))
         more = next(merged, None) is not None
         items = self._table.get_many([{"pk": request_id, "sk": KIND} for _, request_id in page])

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from persistence.due import OPEN, shard_of
 from persistence.dynamodb import ConditionFailed, Item, Table
 from persistence.errors import Conflict
 from persistence.items import Items
@@ -12,6 +11,7 @@ from persistence.records import RequestStatus
 from persistence.results import Results
 from persistence.retrieval_list import RetrievalList, newest_first
 from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.shards import OPEN
 from persistence.tenants import DEFAULT_TENANT
 from persistence.times import from_text, to_text
 
@@ -35,10 +35,10 @@ class Retrievals:
         self._results = results
         self._retention = timedelta(seconds=retention)
         self._awaited = timedelta(seconds=awaited)
-        self.newest = RetrievalList(table, items.clock).newest
+        self.newest = RetrievalList(table, items.shards, items.clock).newest
         self.get = items.get
         self.look_again = items.look_again
-        self.put_off = items.put_off
+        self.get_due = items.get_due
 
     def create(
         self, request_id: str, providers: Sequence[str], *, deadline: datetime, tenant: str = DEFAULT_TENANT
@@ -49,7 +49,7 @@ class Retrievals:
             "providers": list(providers),
             "deadline": to_text(deadline),
             "submission": {"status": SubmissionStatus.PENDING.value, "attempts": 0},
-            **newest_first(request_id, tenant, self._items.clock()),
+            **newest_first(request_id, tenant, self._items.clock(), self._items.shards),
         }
         try:
             return self._items.put_new(request_id, facts)
@@ -124,7 +124,7 @@ class Retrievals:
         """Write down that the request is to be cancelled. Raises NotFound, and Conflict when it has ended."""
         values = {
             "refused": SubmissionStatus.REFUSED.value,
-            "shard": shard_of(OPEN, request_id),
+            "shard": self._items.shards.of(OPEN, request_id),
             "due": self._items.due_soon(self._items.clock()),
         }
         changes = [

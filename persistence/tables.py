@@ -6,6 +6,10 @@ from typing import Any
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
+from persistence.dynamodb import Table
+from persistence.shards import Shards
+from persistence.transport import Transport
+
 DUE_INDEX = "due"
 NEWEST_INDEX = "newest"
 
@@ -40,8 +44,10 @@ def keys_table(prefix: str) -> str:
     return f"{prefix}-keys"
 
 
-def create_tables(client: BaseClient, prefix: str, *, timeout: float = 120) -> list[str]:
+def create_tables(client: BaseClient, prefix: str, *, shards: int | None = None, timeout: float = 120) -> list[str]:
     """Create what is missing, wait until all is active (at most `timeout` seconds), set the TTL.
+
+    `shards` is what new tables are told of the shards of their indexes (`persistence.shards`), if it is given.
 
     Returns the names of the tables that were created now. Raises TimeoutError.
     """
@@ -53,6 +59,8 @@ def create_tables(client: BaseClient, prefix: str, *, timeout: float = 120) -> l
                 raise TimeoutError(f"the table {name} is not active after {timeout:g} s")
             time.sleep(0.2)
         _set_ttl(client, name)
+        if shards and name in created and table_names(prefix)[name]:
+            Shards(Table(Transport(client), name), shards).tell(new=True)
     return created
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-# Everything at once, so that nothing changes between two looks. KEYS walks through all keys: for tests only.
+# AllShards at once, so that nothing changes between two looks. KEYS walks through all keys: for tests only.
 _SNAPSHOT = """
 local found = {jobs = {}, queues = {}, scheduled = {}, leases = {}, executions = {}, permits = {}, waiting = {},
     concurrency = {}, held = redis.call('ZRANGE', 'datahog:held', 0, -1)}

@@ -28,8 +28,12 @@ class Reads:
         operation = model.name
         self.calls[operation] += 1
         self.items[operation] += len(parsed.get("Items", ())) + ("Item" in parsed)
+        self.items[operation] += sum(map(len, parsed.get("Responses", {}).values()))
         if "ConsumedCapacity" in parsed:
-            self.units[operation] = self.units.get(operation, 0) + parsed["ConsumedCapacity"]["CapacityUnits"]
+            capacity = parsed["ConsumedCapacity"]
+            # That of a batch is told for each table.
+            units = sum(part["CapacityUnits"] for part in (capacity if isinstance(capacity, list) else [capacity]))
+            self.units[operation] = self.units.get(operation, 0) + units
 
 
 def _ask_for_units(request: Any, **_: object) -> None:

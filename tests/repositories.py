@@ -24,6 +24,7 @@ from persistence.requests import Requests
 from persistence.results import Results
 from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
 from persistence.retrievals import Retrievals
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table, create_tables
 from persistence.times import utc_now
 from persistence.transport import Transport
@@ -57,32 +58,35 @@ class Repositories:
     prefix: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
     clock: HandClock = field(default_factory=HandClock)
     retention: float = RETENTION
+    shards: int = 4
 
     def __post_init__(self) -> None:
         create_tables(self.dynamodb, self.prefix)
         self.aggregator_table = Table(Transport(self.dynamodb), aggregator_table(self.prefix))
         self.client_table = Table(Transport(self.dynamodb), client_table(self.prefix))
-        request_items = Items(self.aggregator_table, "request", Request.from_item, clock=self.clock)
-        retrieval_items = Items(self.client_table, KIND, retrieval_from_item, clock=self.clock)
-        self.results = Results(self.aggregator_table, clock=self.clock)
+        shards = Shards(self.aggregator_table, self.shards)
+        client_shards = Shards(self.client_table, self.shards)
+        request_items = Items(self.aggregator_table, "request", Request.from_item, shards=shards, clock=self.clock)
+        retrieval_items = Items(self.client_table, KIND, retrieval_from_item, shards=client_shards, clock=self.clock)
+        self.results = Results(self.aggregator_table, shards, clock=self.clock)
         self.requests = Requests(request_items, self.results)
         self.deliveries = Deliveries(request_items, retention=self.retention)
         self.keys = IdempotencyKeys(self.aggregator_table, clock=self.clock)
-        self.due = DueIndex(self.aggregator_table)
-        self.expiries = ExpiryItems(self.aggregator_table, clock=self.clock)
+        self.due = DueIndex(self.aggregator_table, shards)
+        self.expiries = ExpiryItems(self.aggregator_table, shards, clock=self.clock)
         self.expired = ExpiredResults(
-            self.aggregator_table, "request", Request.from_item, needed_by_request, clock=self.clock
+            self.aggregator_table, shards, "request", Request.from_item, needed_by_request, clock=self.clock
         )
         self.retrievals = Retrievals(
             retrieval_items,
             self.client_table,
-            Results(self.client_table, clock=self.clock),
+            Results(self.client_table, client_shards, clock=self.clock),
             retention=self.retention,
             awaited=LAST_DELIVERY,
         )
-        self.retrievals_due = DueIndex(self.client_table)
+        self.retrievals_due = DueIndex(self.client_table, client_shards)
         self.retrievals_expired = ExpiredResults(
-            self.client_table, KIND, retrieval_from_item, needed_by_retrieval, clock=self.clock
+            self.client_table, client_shards, KIND, retrieval_from_item, needed_by_retrieval, clock=self.clock
         )
 
     def open_request(self, jobs: int = 1, *, request_id: str | None = None) -> Request:
@@ -119,6 +123,14 @@ class Repositories:
                 ]
         mine = [item for item in items if item["pk"].startswith(f"{request_id}#result#")]
         return sorted(mine, key=lambda item: str(item["pk"]))
+
+    def due_ids(self, now: datetime, *, limit: int) -> list[str]:
+        """The ids of at most so many requests that are due, the longest due first."""
+        return [entry.record_id for entry in self.due.due(now, limit=limit)]
+
+    def retrievals_due_ids(self, now: datetime, *, limit: int) -> list[str]:
+        """The ids of at most so many retrievals that are due, the longest due first."""
+        return [entry.record_id for entry in self.retrievals_due.due(now, limit=limit)]
 
     def indexed(self, name: str, index: str = "due") -> set[str]:
         """The ids of all records in an index of the table with that last name; expiry items are none."""

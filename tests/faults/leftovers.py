@@ -7,6 +7,7 @@ import redis
 from datahog.connections import dynamodb_client
 from persistence.due import DueIndex
 from persistence.dynamodb import Table
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table
 from persistence.times import utc_now
 from persistence.transport import Transport
@@ -31,7 +32,8 @@ def open_records(system: System) -> list[str]:
     prefix = system.settings.table_prefix
     in_years = utc_now() + timedelta(days=10_000)
     tables = [Table(Transport(client), name) for name in (aggregator_table(prefix), client_table(prefix))]
-    return [record_id for table in tables for record_id in DueIndex(table).due(in_years, limit=1000)]
+    indexes = [DueIndex(table, Shards(table, system.settings.index_shards)) for table in tables]
+    return [entry.record_id for index in indexes for entry in index.due(in_years, limit=1000)]
 
 
 def queued(system: System) -> list[str]:

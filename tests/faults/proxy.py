@@ -1,4 +1,4 @@
-"""A proxy in front of DynamoDB that knows its operations: refuses some, or loses the answers to what was done."""
+"""A proxy in front of DynamoDB that knows its operations: refuses some, loses answers, throttles single records."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import Any, ClassVar
 
 _HOST = "127.0.0.1"
 _OF_THE_CONNECTION = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
@@ -45,6 +45,10 @@ class Proxy:
         """How often each fault befell each operation."""
         self._rng = random.Random(seed)
         self._now: tuple[tuple[Fault, ...], float, Collection[str]] = ((), 0.0, ())
+        self.throttled: frozenset[str] = frozenset()
+        """The ids of records whose partitions are throttled: nothing of them is read or written."""
+        self.read: set[str] = set()
+        """The ids of all records that were asked for in batches."""
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer((_HOST, 0), _handler(self))
         self._server.daemon_threads = True
@@ -57,6 +61,7 @@ class Proxy:
     def calm(self) -> None:
         """Forward everything."""
         self._now = ((), 0.0, ())
+        self.throttled = frozenset()
 
     def fault_of(self, operation: str) -> Fault | None:
         """What befalls the next call of this operation."""
@@ -67,6 +72,36 @@ class Proxy:
             fault = self._rng.choice(faults)
             self.faults[fault, operation] += 1
             return fault
+
+    def note(self, operation: str, body: bytes) -> None:
+        """Remember which records are read together."""
+        if operation == "BatchGetItem":
+            for wanted in json.loads(body)["RequestItems"].values():
+                self.read |= {key["pk"]["S"] for key in wanted["Keys"]}
+
+    def refused_keys(self, operation: str, body: bytes) -> tuple[bytes, dict[str, Any]]:
+        """What is forwarded of a call, empty if nothing is, and the keys of a batch that are not read, by table."""
+        if not self.throttled:
+            return body, {}
+        arguments = json.loads(body)
+        if operation != "BatchGetItem":
+            key = arguments.get("Item" if operation == "PutItem" else "Key", {}).get("pk", {}).get("S")
+            if key not in self.throttled:
+                return body, {}
+            with self._lock:
+                self.faults[THROTTLED, operation] += 1
+            return b"", {}
+        unread = {}
+        for table, wanted in arguments["RequestItems"].items():
+            refused = [key for key in wanted["Keys"] if key["pk"]["S"] in self.throttled]
+            wanted["Keys"] = [key for key in wanted["Keys"] if key not in refused]
+            if refused:
+                unread[table] = {"Keys": refused}
+                with self._lock:
+                    self.faults[THROTTLED, operation] += 1
+        some = any(wanted["Keys"] for wanted in arguments["RequestItems"].values())
+        # As DynamoDB does when it can read none of a batch.
+        return (json.dumps(arguments).encode(), unread) if some else (b"", {})
 
     def __enter__(self) -> "Proxy":
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -93,7 +128,12 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            fault = proxy.fault_of(self.headers.get("X-Amz-Target", "").rpartition(".")[2])
+            operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
+            proxy.note(operation, body)
+            fault = proxy.fault_of(operation)
+            body, unread = proxy.refused_keys(operation, body)
+            if not body:
+                fault = THROTTLED
             try:
                 if isinstance(fault, Refusal):
                     document = json.dumps({"__type": fault.error, "message": "as the test wants it"})
@@ -101,8 +141,12 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     return
                 answer = self._forward(body)
                 content = answer.read()
+                headers = answer.getheaders()
+                if unread:
+                    content = json.dumps(json.loads(content) | {"UnprocessedKeys": unread}).encode()
+                    headers = [(name, value) for name, value in headers if name.lower() != "x-amz-crc32"]
                 if fault is None:
-                    self._answer(answer.status, answer.getheaders(), content)
+                    self._answer(answer.status, headers, content)
                 else:
                     self.close_connection = True
             except (OSError, HTTPException):

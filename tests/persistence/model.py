@@ -73,13 +73,18 @@ class Model:
         self.requests[request_id] = Expected(providers, content, deadline, [ExpectedJob() for _ in providers])
         return True
 
-    def end_job(self, attempt: Attempt, status: JobStatus, attempts: int, result: bytes | None = None) -> bool:
+    def end_job(
+        self, attempt: Attempt, status: JobStatus, attempts: int, result: bytes | None = None, *, others: bool = False
+    ) -> bool:
+        """`others`: only if that does not end the request."""
         expected = self.requests[attempt.request_id]
         job = expected.jobs[attempt.index]
         if expected.revision != attempt.revision or job.status is not JobStatus.INIT:
             return False
         if status is JobStatus.FAILED and attempts and job.attempts != attempt.made:
             # Another has made this attempt too, counted it and planned the next.
+            return False
+        if others and expected.open_jobs == 1:
             return False
         job.status, job.result = status, result
         job.attempts += attempts

@@ -87,5 +87,5 @@ def test_a_closed_request_is_soon_looked_at_so_that_it_is_delivered(repositories
 
     repositories.requests.close(request.request_id, CloseReason.CANCELLED)
 
-    assert repositories.due.due(now, limit=10) == []
-    assert repositories.due.due(now + timedelta(seconds=10), limit=10) == [request.request_id]
+    assert repositories.due_ids(now, limit=10) == []
+    assert repositories.due_ids(now + timedelta(seconds=10), limit=10) == [request.request_id]

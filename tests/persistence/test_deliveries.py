@@ -42,8 +42,8 @@ def test_a_failed_attempt_is_counted_and_the_next_one_is_planned(repositories: R
     delivery = reread(repositories, request).delivery
     assert (delivery.status, delivery.attempts, delivery.last_error) == (DeliveryStatus.PENDING, 1, "HTTP 500")
     assert delivery.next_attempt_at == to_text(later)
-    assert repositories.due.due(later, limit=10) == []
-    assert repositories.due.due(later + timedelta(seconds=10), limit=10) == [request.request_id]
+    assert repositories.due_ids(later, limit=10) == []
+    assert repositories.due_ids(later + timedelta(seconds=10), limit=10) == [request.request_id]
 
 
 def test_success_after_failures_leaves_no_trace_of_them_but_their_number(repositories: Repositories) -> None:
@@ -69,7 +69,7 @@ def test_a_delivery_that_is_given_up_waits_among_the_undelivered_and_expires(rep
     assert (request.delivery.status, request.delivery.attempts) == (DeliveryStatus.FAILED, 2)
     assert (request.delivery.last_error, request.delivery.next_attempt_at) == ("HTTP 410", None)
     assert request.expires_at == now.timestamp() + RETENTION
-    assert repositories.due.due(now + timedelta(days=1), limit=10) == []
+    assert repositories.due_ids(now + timedelta(days=1), limit=10) == []
     assert repositories.due.undelivered(now, limit=10) == [request.request_id]
     assert repositories.due.undelivered(now + timedelta(milliseconds=1), limit=10) == []
 
@@ -147,7 +147,7 @@ def test_a_delivery_started_anew_begins_its_schedule_again_under_the_same_id(
     assert (request.delivery.last_error, request.delivery.next_attempt_at) == (None, None)
     assert request.delivery.webhook_id == before.delivery.webhook_id
     assert request.expires_at is None
-    assert repositories.due.due(now + timedelta(seconds=10), limit=10) == [request.request_id]
+    assert repositories.due_ids(now + timedelta(seconds=10), limit=10) == [request.request_id]
     assert repositories.due.undelivered(now - timedelta(days=1), limit=10) == []
 
 

@@ -1,12 +1,21 @@
 """Listing retrievals: newest first, page by page, with nothing left out and nothing twice."""
 
 import base64
+from typing import Any
 
 import pytest
 
-from persistence.due import SHARDS, shard_of
 from persistence.retrieval_list import BadCursor
+from persistence.shards import shard_of
 from tests.repositories import RETENTION, Repositories
+
+SHARDS = 4
+
+
+@pytest.fixture
+def repositories(dynamodb: Any) -> Repositories:
+    """The repositories over tables of this test's own; lists have a sixteenth of the shards."""
+    return Repositories(dynamodb, shards=16 * SHARDS)
 
 
 def encoded(text: str | bytes) -> str:
@@ -63,7 +72,7 @@ def test_pages_hold_everything_once_newest_first(repositories: Repositories, lim
 
     found = pages(repositories, limit)
 
-    assert len({shard_of("newest", request_id) for request_id in ids}) == SHARDS
+    assert len({shard_of("newest", request_id, SHARDS) for request_id in ids}) == SHARDS
     assert [request_id for page in found for request_id in page] == ids
     assert all(len(page) == limit for page in found[:-1])
     assert found[-1], "the last page is empty"

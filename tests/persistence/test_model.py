@@ -33,17 +33,17 @@ from datahog.connections import dynamodb_client
 from datahog.settings import Settings
 from handlers.callers import Caller
 from handlers.problems import Problem
-from persistence.due import OPEN, SHARDS, shard_of
 from persistence.dynamodb import Unavailable
 from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.records import Attempt, DeliveryStatus, Request
+from persistence.shards import OPEN, shard_of
 from persistence.tables import create_tables
 from persistence.times import to_text
 from persistence.transport import Transport
 from tests.persistence.model import Model
 from tests.persistence.processes import Fate, Interruption, Process, current
-from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, Parts, Reply
+from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, SHARDS, Parts, Reply
 from tests.queue_state import QueueState
 from tests.repositories import HandClock
 from workers.batches import Batches, Ended, Taken
@@ -232,7 +232,7 @@ class Datahog(RuleBasedStateMachine):
             self._engines.redis.delete(f"rq:{kind}:{queue}")
 
     def teardown(self) -> None:
-        """Everything works again: all comes to rest. Not after a failure, nor when Hypothesis gave an example up."""
+        """AllShards works again: all comes to rest. Not after a failure, nor when Hypothesis gave an example up."""
         if sys.exc_info()[0] is not None:
             for process in self._processes:
                 process.kill()
@@ -361,7 +361,7 @@ class Datahog(RuleBasedStateMachine):
         """An id that nobody had; who reads the index finds it at the same place each time the example is run."""
         self._names += 1
         ids = (f"r{self._names:03}-{uuid.uuid4().hex[:12]}" for _ in count())
-        return next(made for made in ids if shard_of(OPEN, made) == f"{OPEN}#{self._names % SHARDS}")
+        return next(made for made in ids if shard_of(OPEN, made, SHARDS) == f"{OPEN}#{self._names % SHARDS}")
 
     def _request_id(self, one: int) -> str:
         return list(self._model.requests)[one % len(self._model.requests)]
@@ -431,13 +431,13 @@ def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _fail_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs fail by an attempt that was counted before."""
-    change = Items.change
+    change = Items.change_if
 
     def forgetful(self: Items[Any], *args: Any, condition: str, **options: Any) -> Any:
         condition = condition.replace("].#attempts = :made", "].#attempts >= :made")
         return change(self, *args, condition=condition, **options)
 
-    monkeypatch.setattr(Items, "change", forgetful)
+    monkeypatch.setattr(Items, "change_if", forgetful)
 
 
 def _fail_twice(machine: Datahog) -> None:

@@ -65,7 +65,7 @@ def test_a_new_retrieval_is_open_and_to_be_submitted(repositories: Repositories)
     assert (retrieval.providers, retrieval.status) == (("gas", "water"), RequestStatus.OPEN)
     assert (retrieval.submission.status, retrieval.submission.attempts) == (SubmissionStatus.PENDING, 0)
     assert (retrieval.created_at, retrieval.ended_at, retrieval.outcome) == (now, None, None)
-    assert repositories.retrievals_due.due(repositories.clock.advance(seconds=10), limit=10) == [retrieval.request_id]
+    assert repositories.retrievals_due_ids(repositories.clock.advance(seconds=10), limit=10) == [retrieval.request_id]
 
 
 def test_a_failed_submission_is_counted_and_the_next_one_is_planned(repositories: Repositories) -> None:
@@ -77,13 +77,13 @@ def test_a_failed_submission_is_counted_and_the_next_one_is_planned(repositories
     submission = reread(repositories, retrieval).submission
     assert (submission.status, submission.attempts) == (SubmissionStatus.PENDING, 1)
     assert (submission.last_error, submission.next_attempt_at) == ("connection refused", to_text(later))
-    assert repositories.retrievals_due.due(later, limit=10) == []
-    assert repositories.retrievals_due.due(later + timedelta(seconds=10), limit=10) == [retrieval.request_id]
+    assert repositories.retrievals_due_ids(later, limit=10) == []
+    assert repositories.retrievals_due_ids(later + timedelta(seconds=10), limit=10) == [retrieval.request_id]
 
 
 def due(repositories: Repositories, after: float, at: str) -> list[str]:
     """What is due so many seconds after a recorded time."""
-    return repositories.retrievals_due.due(from_text(at) + timedelta(seconds=after), limit=10)
+    return repositories.retrievals_due_ids(from_text(at) + timedelta(seconds=after), limit=10)
 
 
 def test_an_accepted_retrieval_is_due_a_while_after_its_deadline(repositories: Repositories) -> None:
@@ -273,7 +273,7 @@ def test_a_wish_to_cancel_is_written_down_for_the_next_step(repositories: Reposi
 
     assert asked == reread(repositories, retrieval)
     assert (asked.status, asked.cancel_requested_at) == (RequestStatus.OPEN, to_text(now))
-    assert repositories.retrievals_due.due(now + timedelta(seconds=10), limit=10) == [retrieval.request_id]
+    assert repositories.retrievals_due_ids(now + timedelta(seconds=10), limit=10) == [retrieval.request_id]
 
 
 def test_the_first_wish_to_cancel_is_the_one_that_is_kept(repositories: Repositories) -> None:

@@ -62,7 +62,7 @@ def test_a_retried_request_is_open_in_the_due_index(repositories: Repositories) 
     retry(repositories, ended)
 
     later = repositories.clock.advance(seconds=10)
-    assert repositories.due.due(later, limit=10) == [ended.request_id]
+    assert repositories.due_ids(later, limit=10) == [ended.request_id]
     assert repositories.due.undelivered(later - timedelta(days=1), limit=10) == []
 
 

@@ -197,6 +197,36 @@ def test_many_items_are_deleted_at_once(repositories: Repositories) -> None:
     assert repositories.aggregator_table.get_many(keys) == []
 
 
+def test_what_can_be_read_of_a_batch_is_told_apart_from_what_cannot(pauses: list[float]) -> None:
+    keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
+
+    items, unread = Table(Throttled(1, 2), "any").get_available(keys)
+
+    assert ([dict(item) for item in items], unread) == (keys[:3], keys[3:])
+    assert len(pauses) == 4
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_not_read_in_part(pauses: list[float]) -> None:
+    keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
+
+    with pytest.raises(Unavailable, match="4 items"):
+        Table(Throttled(), "any").get_available(keys)
+
+    assert len(pauses) == 4
+
+
+@pytest.mark.parametrize("page", [1, 3, 100])
+@pytest.mark.parametrize("limit", [None, 2, 7, 50])
+def test_a_query_gives_the_same_by_pages_of_any_size(repositories: Repositories, page: int, limit: int | None) -> None:
+    table = repositories.aggregator_table
+    for number in range(9):
+        table.put({"pk": "a", "sk": f"{number}"})
+
+    found = table.query("#pk = :pk", {"pk": "a"}, limit=limit, page=page)
+
+    assert [item["sk"] for item in found] == [f"{number}" for number in range(9)][:limit]
+
+
 def test_deleting_what_is_not_there_is_no_error(repositories: Repositories) -> None:
     repositories.aggregator_table.put(ITEM)
 

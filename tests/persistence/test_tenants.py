@@ -12,6 +12,7 @@ from persistence.idempotency import KeyReused
 from persistence.items import Items
 from persistence.records import Request
 from persistence.retrieval_record import Retrieval
+from persistence.shards import Shards
 from persistence.tables import keys_table
 from persistence.tenants import DEFAULT_TENANT, kind_of
 from persistence.transport import Transport
@@ -124,7 +125,8 @@ def test_a_key_given_back_is_given_back_by_its_own_tenant(repositories: Reposito
 
 
 def test_still_open_are_ones_own_that_have_not_ended_or_gone(repositories: Repositories) -> None:
-    items = Items(repositories.aggregator_table, "request", Request.from_item, clock=repositories.clock)
+    table = repositories.aggregator_table
+    items = Items(table, "request", Request.from_item, shards=Shards(table, 1), clock=repositories.clock)
     mine, ended, theirs = (request_of(repositories, tenant) for tenant in ("acme", "acme", "globex"))
     repositories.requests.finish_job(ended.attempt(ended.jobs[0]), b"1")
 

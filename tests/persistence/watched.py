@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -28,6 +28,7 @@ from persistence.requests import Requests
 from persistence.results import PendingResult, Results
 from persistence.retrieval_record import KIND, retrieval_from_item
 from persistence.retrievals import Retrievals
+from persistence.shards import Shards
 from persistence.tables import aggregator_table, client_table
 from persistence.tenants import DEFAULT_TENANT
 from persistence.times import to_text
@@ -38,6 +39,7 @@ from tests.persistence.processes import current
 from tests.repositories import RETENTION, HandClock
 from tests.system import SECRET
 from workers.backoff import RetryPolicy
+from workers.crew import Crew
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
@@ -47,9 +49,11 @@ from workers.outbound import Outbound
 from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue, Step
 from workers.reconcile import Reconciler
+from workers.shard_leases import AllShards
 from workers.signing import Signer
 
 LEASE = 20.0
+SHARDS = 4
 SCHEDULE = (0, 5, 60)
 _URL = "http://providers.test/"
 PROVIDERS = {
@@ -62,6 +66,7 @@ PROVIDERS = {
 _UNAVAILABLE = ConnectTimeoutError(endpoint_url="http://dynamodb.test")
 QUEUE_AWAY = redis.ConnectionError("no Redis")
 _NONE = Outbound()
+_SHARDS_KEY = {"pk": {"S": "shards"}, "sk": {"S": "shards"}}
 
 
 class Reply(StrEnum):
@@ -82,7 +87,9 @@ class _Transport(Transport):
         self._model = model
 
     def call(self, operation: str, arguments: Any) -> Any:
-        if operation == "Query":
+        if operation == "BatchGetItem":
+            return current().step(partial(self._read_many, arguments), _UNAVAILABLE)
+        if operation == "Query" or arguments.get("Key") == _SHARDS_KEY:
             return self._inner.call(operation, arguments)
         if operation.startswith("Batch"):
             return current().step(partial(self._inner.call, operation, arguments), _UNAVAILABLE)
@@ -95,7 +102,10 @@ class _Transport(Transport):
         must: bool | None = None
         if operation != "GetItem" and process.write:
             with process.checking():
-                must = process.write(decode_members(arguments["ExpressionAttributeValues"]))
+                values = decode_members(arguments["ExpressionAttributeValues"])
+                if ":soon" in values:
+                    values["dueAt"] = self._due_at(arguments)
+                must = process.write(values)
         try:
             answer = self._inner.call(operation, arguments)
         except ClientError:
@@ -110,8 +120,30 @@ class _Transport(Transport):
                 process.known[request.request_id] = request
         return answer
 
+    def _due_at(self, arguments: Any) -> str:
+        there = {name: arguments[name] for name in ("TableName", "Key")}
+        item = self._inner.call("GetItem", there | {"ConsistentRead": True})["Item"]
+        return str(item["dueAt"]["S"]) if "dueAt" in item else "~"
+
+    def _read_many(self, arguments: Any) -> Any:
+        answer = self._inner.call("BatchGetItem", arguments)
+        process = current()
+        with process.checking():
+            for items in answer["Responses"].values():
+                for item in items:
+                    if item["sk"]["S"] == "request":
+                        request = Request.from_item(decode_members(item))
+                        self._model.check(request)
+                        process.known[request.request_id] = request
+        return answer
+
     def _check_refusal(self, must: bool | None) -> None:
         assert not must, f"{current()} was refused a write that had to be done"
+
+
+def _is_late(values: Mapping[str, Any]) -> bool:
+    """Whether a write is to be done only if it does not end the request, as that is due later than soon."""
+    return ":soon" in values and values["dueAt"] > values[":soon"]
 
 
 class _Requests(Requests):
@@ -144,18 +176,21 @@ class _Requests(Requests):
         assert not isinstance(result, PendingResult)
         process = current()
 
-        def write(_: object) -> bool:
+        def write(values: Mapping[str, Any]) -> bool:
             if attempts:
                 assert result is not None
                 assert self._model.sent[result] == (attempt.request_id, attempt.provider, attempt.revision)
                 assert result == process.sent
-            return self._model.end_job(attempt, JobStatus.DONE, attempts, result)
+            return self._model.end_job(attempt, JobStatus.DONE, attempts, result, others=_is_late(values))
 
         with process.writing(write):
             return self._told(super().finish_job(attempt, result, attempts=attempts))
 
     def fail_job(self, attempt: Attempt, error: str, *, attempts: int = 1) -> Request | None:
-        with current().writing(lambda _: self._model.end_job(attempt, JobStatus.FAILED, attempts)):
+        def write(values: Mapping[str, Any]) -> bool:
+            return self._model.end_job(attempt, JobStatus.FAILED, attempts, others=_is_late(values))
+
+        with current().writing(write):
             return self._told(super().fail_job(attempt, error, attempts=attempts))
 
     def record_failure(self, attempt: Attempt, error: str, next_attempt_at: datetime) -> None:
@@ -176,6 +211,8 @@ class _Requests(Requests):
     def _told(self, request: Request | None) -> Request | None:
         if request:
             with current().checking():
+                soon = self._items.due_soon(self._items.clock())
+                assert (request.due_at or "~") <= soon, "nobody would look soon after who ended it has died"
                 self._model.ended_by(request)
         return request
 
@@ -300,9 +337,10 @@ class Parts:
     ) -> None:
         watched = _Transport(transport, model)
         table, client = Table(watched, aggregator_table(prefix)), Table(watched, client_table(prefix))
-        items = Items(table, "request", Request.from_item, clock=clock)
-        self.due = DueIndex(table)
-        self.requests = _Requests(model, items, Results(table, clock=clock))
+        shards, client_shards = Shards(table, SHARDS), Shards(client, SHARDS)
+        items = Items(table, "request", Request.from_item, shards=shards, clock=clock)
+        self.due = DueIndex(table, shards)
+        self.requests = _Requests(model, items, Results(table, shards, clock=clock))
         deliveries = _Deliveries(model, items, retention=RETENTION)
         queue = _Queue(connection, "tests", PROVIDERS.get, clock=lambda: clock().timestamp())
         http, timeouts = _Http(model, attempt), Timeouts(1, 1, 1)
@@ -321,9 +359,9 @@ class Parts:
             self.requests, queue, PROVIDERS, http, self.deliver, result_limit=100_000, rng=rng, clock=clock
         )
         retrievals = Retrievals(
-            Items(client, KIND, retrieval_from_item, clock=clock),
+            Items(client, KIND, retrieval_from_item, shards=client_shards, clock=clock),
             client,
-            Results(client, clock=clock),
+            Results(client, client_shards, clock=clock),
             retention=RETENTION,
             awaited=RETENTION,
         )
@@ -332,9 +370,11 @@ class Parts:
             self.requests,
             retrievals,
             self.due,
-            DueIndex(client),
+            DueIndex(client, client_shards),
             queue,
             heartbeats,
+            AllShards(),
+            Crew(1),
             period=1,
             delivery_timeout=15,
             clock=clock,

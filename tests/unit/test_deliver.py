@@ -16,6 +16,7 @@ from handlers.problems import Problem
 from persistence.dynamodb import Unavailable
 from persistence.expired_results import ExpiredResults, needed_by_request
 from persistence.records import CloseReason, Delivery, DeliveryStatus, Request
+from persistence.shards import Shards
 from persistence.times import from_text, to_text
 from tests.repositories import HandClock, incompressible_json
 from tests.system import SECRET
@@ -313,7 +314,8 @@ def test_until_the_last_attempt_everything_is_there_to_be_delivered_and_to_be_re
         clock=clock,
     )
 
-    expired = ExpiredResults(wiring._aggregator_table, "request", Request.from_item, needed_by_request, clock=clock)
+    table = wiring._aggregator_table
+    expired = ExpiredResults(table, Shards(table, 1), "request", Request.from_item, needed_by_request, clock=clock)
 
     while delivery(wiring).status is DeliveryStatus.PENDING:
         clock.advance(seconds=deliver("r1") or 0)

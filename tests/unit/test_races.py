@@ -15,10 +15,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from rq.utils import import_attribute
 
-import workers.reconcile
+import workers.plans
 from datahog import jobs
 from datahog.wiring import Wiring
-from persistence.due import DueIndex
 from persistence.dynamodb import Unavailable
 from persistence.records import Attempt, CloseReason, DeliveryStatus, Job, JobStatus, Request, RequestStatus
 from persistence.requests import Requests
@@ -28,6 +27,7 @@ from tests.unit.rq_state import DELIVER, FETCH, leftovers, queued, scheduled
 from tests.unit.servers import Asked, Meanwhile, Reply, StubServer
 from workers.backoff import RetryPolicy
 from workers.batches import Batches, Ended
+from workers.crew import Crew
 from workers.fetch import Fetch
 from workers.http import Http
 from workers.later import Later
@@ -35,6 +35,7 @@ from workers.outbound import LOOPBACK
 from workers.providers import Provider
 from workers.queue import QUEUES, fetch_steps
 from workers.reconcile import Reconciler
+from workers.shard_leases import AllShards
 
 _WORKERS, _RECONCILERS = 20, 2
 _PROVIDERS = tuple(f"p{number}" for number in range(10))
@@ -114,8 +115,8 @@ def test_two_reconcilers_and_twenty_workers_end_a_request_once(
     make_wiring: Callable[..., Wiring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The reconcilers look at everything, all the time.
-    monkeypatch.setattr(workers.reconcile, "_SOONEST", timedelta(milliseconds=1))
-    monkeypatch.setattr(workers.reconcile, "_LATEST", timedelta(milliseconds=1))
+    monkeypatch.setattr(workers.plans, "SOONEST", timedelta(milliseconds=1))
+    monkeypatch.setattr(workers.plans, "LATEST", timedelta(milliseconds=1))
     options = {"retry": {"initialDelay": 0.02, "jitter": 0}, "breaker": {"failures": 1000}}
     changes = {"heal_after": 0.001, "reconciler_period": 0.001, "delivery_timeout": _DELIVERY_TIMEOUT}
     with _World() as world:
@@ -183,10 +184,12 @@ def reconciler(wiring: Wiring, ahead: float) -> Reconciler:
     return Reconciler(
         wiring.requests,
         wiring.retrievals,
-        DueIndex(wiring._aggregator_table),
-        DueIndex(wiring._client_table),
+        wiring.due_index(wiring._aggregator_table),
+        wiring.due_index(wiring._client_table),
         wiring.queue,
         wiring.heartbeats,
+        AllShards(),
+        Crew(1),
         period=60,
         delivery_timeout=_DELIVERY_TIMEOUT,
         clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis
 
-import workers.reconcile
+import workers.healing
 from datahog.wiring import Wiring
-from persistence.due import DueIndex
 from persistence.dynamodb import Unavailable
 from persistence.records import DeliveryStatus, Request, RequestStatus
 from persistence.retrievals import FIRST_DELIVERY
@@ -19,8 +19,10 @@ from persistence.times import from_text, to_text
 from tests.system import eventually
 from tests.unit.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
 from workers.batches import Batches
-from workers.queue import QUEUES, fetch_steps
+from workers.crew import Crew
+from workers.queue import QUEUES, Step, fetch_steps
 from workers.reconcile import Reconciler
+from workers.shard_leases import AllShards
 
 HEAL_AFTER = 10
 DELIVERY_TIMEOUT = 15
@@ -32,18 +34,23 @@ Create = Callable[..., Request]
 def make(wiring: Wiring) -> Make:
     """Makes a reconciler; `ahead` is how far its clock is in the future."""
 
-    def reconciler(*, ahead: float = HEAL_AFTER + 1, period: float = 60, parts: Wiring = wiring) -> Reconciler:
+    def reconciler(
+        *, ahead: float = HEAL_AFTER + 1, period: float = 60, parts: Wiring = wiring, **options: Any
+    ) -> Reconciler:
         return Reconciler(
             parts.requests,
             parts.retrievals,
-            DueIndex(parts._aggregator_table),
-            DueIndex(parts._client_table),
+            parts.due_index(parts._aggregator_table),
+            parts.due_index(parts._client_table),
             parts.queue,
             parts.heartbeats,
+            AllShards(),
+            Crew(4),
             period=period,
             delivery_timeout=DELIVERY_TIMEOUT,
             heal_after=HEAL_AFTER,
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
+            **options,
         )
 
     return reconciler
@@ -170,7 +177,7 @@ def test_what_is_done_with_is_not_looked_at_again(wiring: Wiring, make: Make, cr
 
     assert make(ahead=100_000).look() == 0
 
-    assert DueIndex(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(days=9), limit=9) == []
+    assert wiring.due_index(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(days=9), limit=9) == []
 
 
 @pytest.mark.usefixtures("retrieve")
@@ -295,20 +302,20 @@ def test_a_record_that_cannot_be_read_does_not_keep_the_others_from_being_healed
 def test_many_records_that_cannot_be_read_do_not_fill_every_look(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.reconcile, "_BATCH", 3)
+    monkeypatch.setattr(workers.healing, "_BATCH", 3)
     for number in range(3):
         facts = {"pk": f"broken-{number}", "sk": "request", "dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
         wiring._aggregator_table.put(facts)
     create()
 
-    assert make().look() == 0
     assert make().look() == 2
+    assert wiring.due_index(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(seconds=30), limit=9) == []
 
 
 def test_what_has_expired_is_nothing_to_do_and_fills_no_look(
     wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.reconcile, "_BATCH", 3)
+    monkeypatch.setattr(workers.healing, "_BATCH", 3)
     now = datetime.now(UTC)
     for table, kind in ((wiring._aggregator_table, "request"), (wiring._client_table, "retrieval")):
         for number in range(3):
@@ -316,8 +323,8 @@ def test_what_has_expired_is_nothing_to_do_and_fills_no_look(
             table.put({"pk": f"gone-{number}", "sk": kind, **due})
     create()
 
-    assert make().look() == 0
     assert make().look() == 2
+    assert wiring.due_index(wiring._client_table).due(now + timedelta(seconds=HEAL_AFTER + 1), limit=9) == []
     assert not caplog.text
 
 
@@ -402,7 +409,7 @@ def test_it_goes_on_after_an_engine_was_away(
 def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.reconcile, "_BATCH", 3)
+    monkeypatch.setattr(workers.healing, "_BATCH", 3)
     for number in range(10):
         create(f"r{number}", "gas")
 
@@ -413,10 +420,71 @@ def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
 def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.reconcile, "_BATCH", 3)
+    monkeypatch.setattr(workers.healing, "_BATCH", 3)
     for number in range(10):
         wiring.queue.put(*fetch_steps(create(f"r{number}", "gas"), datetime.now(UTC)))
     create("lost", "gas")
 
     with Running(make(period=3600)):
         eventually(lambda: "fetch-lost-0-1-0" in queued(wiring.redis, FETCH), 10)
+
+
+def test_an_entry_of_another_kind_keeps_no_other_waiting(
+    wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
+) -> None:
+    due = {"dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
+    wiring._aggregator_table.put({"pk": "b", "sk": "unknown#3", **due})
+    create()
+
+    assert make().look() == 2
+
+    assert "b: cannot be reconciled" in caplog.text
+    index = wiring.due_index(wiring._aggregator_table)
+    assert index.due(datetime.now(UTC) + timedelta(seconds=30), limit=9) == []
+    assert len(index.due(datetime.now(UTC) + timedelta(days=1), limit=9)) == 2
+
+
+def test_results_that_no_record_needs_are_collected_now_and_then(make: Make) -> None:
+    looks: list[int] = []
+
+    class Collector:
+        def look(self) -> int:
+            looks.append(1)
+            return 1
+
+    reconciler = make(collectors=[Collector()])
+    reconciler.look()
+    reconciler.look()
+
+    assert len(looks) == 1
+
+
+def test_one_look_puts_a_whole_batch_in_one_call(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        create(f"r{number}", "gas")
+    calls: list[int] = []
+    put_missing = wiring.queue.put_missing
+
+    def counted(steps: list[Step]) -> int:
+        calls.append(len(steps))
+        return put_missing(steps)
+
+    monkeypatch.setattr(wiring.queue, "put_missing", counted)
+
+    assert make().look() == 30
+
+    # One for each shard.
+    assert len(calls) <= 4
+    assert sum(calls) == 30
+
+
+def test_a_look_that_is_told_to_stop_ends_soon(wiring: Wiring, make: Make, create: Create) -> None:
+    create()
+    reconciler = make()
+
+    reconciler.stop()
+
+    assert reconciler.look() == 0
+    reconciler.run()

@@ -100,7 +100,7 @@ def test_what_is_due_comes_in_its_order(repositories: Repositories) -> None:
         ids.append(repositories.open_request().request_id)
         repositories.clock.advance(seconds=1)
 
-    assert repositories.due.due(repositories.clock.advance(minutes=1), limit=5) == ids[:5]
+    assert repositories.due_ids(repositories.clock.advance(minutes=1), limit=5) == ids[:5]
 
 
 def test_a_key_is_taken_answered_and_given_again(repositories: Repositories) -> None:

@@ -24,6 +24,7 @@ OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="
 GOOD: dict[str, tuple[str, object]] = {
     "dynamodb_endpoint_url": ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
     "table_prefix": ("test-1.x_", "test-1.x_"),
+    "index_shards": ("8", 8),
     "redis_url": ("rediss://user:pass@queue.example.com:6380/1", "rediss://user:pass@queue.example.com:6380/1"),
     "host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 (nothing is bound)
     "client_port": ("1", 1),

@@ -1,0 +1,236 @@
+"""The reconciler in trouble: a record or a shard is throttled, or Redis is away. All others are healed all the same."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+import workers.healing
+from datahog import stack
+from datahog.settings import Settings
+from datahog.wiring import Wiring
+from persistence.dynamodb import Unavailable
+from persistence.records import DeliveryStatus, Request, RequestStatus
+from persistence.times import from_text, to_text
+from tests.faults.proxy import THROTTLED, Proxy
+from tests.unit.rq_state import FETCH, SUBMIT, queued
+from workers.crew import Crew
+from workers.reconcile import Reconciler
+from workers.shard_leases import AllShards
+
+AHEAD = 11
+REDIS_AWAY = "redis://127.0.0.1:1/0"
+Make = Callable[..., Reconciler]
+
+
+@pytest.fixture
+def proxy(engines: Settings) -> Iterator[Proxy]:
+    """A proxy in front of the shared DynamoDB."""
+    port = int((engines.dynamodb_endpoint_url or "").rpartition(":")[2])
+    with Proxy(port, seed="reconciler") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind(wiring: Wiring, make_wiring: Callable[..., Wiring], proxy: Proxy) -> Callable[..., Wiring]:
+    """Makes the wiring of a process that reaches DynamoDB by the proxy, over the same tables."""
+    url = stack.url("127.0.0.1", proxy.port)
+    return lambda **changes: make_wiring(dynamodb_endpoint_url=url, **changes)
+
+
+@pytest.fixture
+def make(behind: Callable[..., Wiring]) -> Make:
+    """Makes a reconciler behind the proxy, whose clock is ahead by so many seconds."""
+
+    def reconciler(ahead: float = AHEAD, **changes: object) -> Reconciler:
+        parts = behind(**changes)
+        return Reconciler(
+            parts.requests,
+            parts.retrievals,
+            parts.due_index(parts._aggregator_table),
+            parts.due_index(parts._client_table),
+            parts.queue,
+            parts.heartbeats,
+            AllShards(),
+            Crew(4),
+            period=60,
+            delivery_timeout=15,
+            clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
+        )
+
+    return reconciler
+
+
+def create(wiring: Wiring, *ids: str, deadline: float = 3600) -> list[Request]:
+    """Requests of gas, due one after the other, with nothing on the queue."""
+    moment = datetime.now(UTC) + timedelta(seconds=deadline)
+    named = [("gas", "http://gas")]
+    return [wiring.requests.create(name, named, "http://callback", deadline=moment, content={})[0] for name in ids]
+
+
+def fetches(*ids: str) -> list[str]:
+    return [f"fetch-{name}-gas-1-0" for name in ids]
+
+
+def due_in(wiring: Wiring, request_id: str) -> float:
+    """Seconds until the request is due."""
+    return (from_text(wiring.requests.get(request_id).due_at or "") - datetime.now(UTC)).total_seconds()
+
+
+def test_a_throttled_record_keeps_no_other_from_being_healed(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+    ids = [f"r{number}" for number in range(9)]
+    create(wiring, "throttled", *ids)
+    proxy.throttled = frozenset({"throttled"})
+
+    assert make().look() == len(ids)
+
+    assert sorted(queued(wiring.redis, FETCH)) == fetches(*ids)
+    assert proxy.faults[THROTTLED, "BatchGetItem"]
+
+
+def test_a_throttled_record_is_healed_once_it_can_be_read(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+    create(wiring, "throttled", "r1")
+    proxy.throttled = frozenset({"throttled"})
+    make().look()
+    proxy.calm()
+
+    assert make().look() == 1
+
+    assert sorted(queued(wiring.redis, FETCH)) == fetches("r1", "throttled")
+
+
+def test_the_only_record_due_may_be_throttled(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+    create(wiring, "throttled")
+    wiring.retrievals.create("r1", ["gas"], deadline=datetime.now(UTC) + timedelta(days=1))
+    proxy.throttled = frozenset({"throttled"})
+
+    assert make().look() == 1
+
+    assert queued(wiring.redis, SUBMIT) == ["submit-r1-0"]
+
+
+def test_a_throttled_deferral_does_not_head_the_next_look(
+    wiring: Wiring, make: Make, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(wiring, "throttled")
+    proxy.throttled = frozenset({"throttled"})
+    reconciler = make()
+    reconciler.look()
+    assert proxy.faults[THROTTLED, "UpdateItem"], "it was to be deferred"
+    before = proxy.faults.total()
+
+    reconciler.look()
+
+    assert proxy.faults.total() == before
+    # For a while.
+    later = time.monotonic() + 11
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    proxy.calm()
+    assert reconciler.look() == 1
+
+
+def test_a_record_that_is_read_but_not_written_stays_due(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+    create(wiring, "r1", "r2")
+    proxy.disturb(THROTTLED, operations=("UpdateItem",))
+
+    assert make().look() == 2
+
+    assert all(due_in(wiring, name) < AHEAD for name in ("r1", "r2"))
+    proxy.calm()
+    # What is on the queue is not put there again.
+    assert make().look() == 0
+    assert all(due_in(wiring, name) > AHEAD for name in ("r1", "r2"))
+
+
+def test_a_deadline_that_cannot_be_written_keeps_no_other_waiting(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+    create(wiring, "throttled", "r1", "r2", deadline=-1)
+
+    plain = proxy.refused_keys
+    setattr(  # noqa: B010
+        proxy, "refused_keys", lambda operation, body: (body, {}) if "Get" in operation else plain(operation, body)
+    )
+    proxy.throttled = frozenset({"throttled"})
+
+    assert make().look() == 2
+
+    statuses = {name: wiring.requests.get(name).status for name in ("throttled", "r1", "r2")}
+    assert statuses == {"throttled": RequestStatus.OPEN, "r1": RequestStatus.FAILED, "r2": RequestStatus.FAILED}
+    proxy.calm()
+    make().look()
+    assert wiring.requests.get("throttled").status is RequestStatus.FAILED
+
+
+def test_a_throttled_shard_keeps_no_other_from_being_healed(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+    create(wiring, *[f"r{number}" for number in range(20)])
+    plain = proxy.fault_of
+    refused: list[str] = []
+
+    def fault_of(operation: str) -> object:
+        # Each look's first query, and its repetition.
+        if operation == "Query" and len(refused) < 2:
+            refused.append(operation)
+            return THROTTLED
+        return plain(operation)
+
+    setattr(proxy, "fault_of", fault_of)  # noqa: B010
+
+    found = make().look()
+
+    assert 0 < found < 20
+    assert make().look() == 20 - found
+
+
+def test_a_look_ends_when_dynamodb_answers_no_query(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+    create(wiring, "r1")
+    proxy.disturb(THROTTLED, operations=("Query",))
+
+    with pytest.raises(Unavailable):
+        make().look()
+
+    # Two queries, each made twice.
+    assert proxy.faults[THROTTLED, "Query"] == 4
+    proxy.calm()
+    assert make().look() == 1
+
+
+def test_without_redis_what_is_past_its_deadline_ends(wiring: Wiring, make: Make) -> None:
+    create(wiring, "r1", "r2")
+    create(wiring, "late", deadline=-1)
+
+    with pytest.raises(redis.RedisError):
+        make(redis_url=REDIS_AWAY).look()
+
+    late = wiring.requests.get("late")
+    assert (late.status, late.delivery.status) == (RequestStatus.FAILED, DeliveryStatus.PENDING)
+    # What is not on the queue is still due.
+    assert all(due_in(wiring, name) < AHEAD for name in ("r1", "r2", "late"))
+    # The delivery might be under way.
+    assert make(ahead=30).look() == 3
+
+
+def test_without_redis_what_waits_is_looked_at_no_more_often(wiring: Wiring, make: Make) -> None:
+    (request,) = create(wiring, "r1")
+    at = datetime.now(UTC) + timedelta(seconds=600)
+    wiring.requests.record_failure(request.attempt(request.jobs[0]), "HTTP 500", at)
+
+    make(redis_url=REDIS_AWAY).look()
+
+    assert due_in(wiring, "r1") > AHEAD
+
+
+def test_however_much_is_due_without_redis_a_deadline_is_kept(
+    wiring: Wiring, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.healing, "_BATCH", 3)
+    create(wiring, *[f"r{number}" for number in range(20)])
+    create(wiring, "late", deadline=-1)
+    # Behind all of the others.
+    key, values = {"pk": "late", "sk": "request"}, {"due": to_text(datetime.now(UTC) + timedelta(seconds=10.5))}
+    wiring._aggregator_table.update(key, "SET #dueAt = :due", condition="attribute_exists(#pk)", values=values)
+
+    with pytest.raises(redis.RedisError):
+        make(redis_url=REDIS_AWAY).look()
+
+    assert wiring.requests.get("late").status is RequestStatus.FAILED
