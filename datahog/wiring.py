@@ -31,6 +31,7 @@ from workers.outbound import NotAllowed, Outbound
 from workers.providers import Providers, ProvidersError, load_providers
 from workers.queue import QUEUES, Queue
 from workers.reconcile import Reconciler
+from workers.redis_breaker import RedisBreaker
 from workers.signing import Signer
 from workers.submit import Submit
 from workers.worker import ConcurrentWorker
@@ -83,6 +84,11 @@ class Wiring:
         return redis_client(self._settings)
 
     # Persistence.
+    @cached_property
+    def redis_breaker(self) -> RedisBreaker:
+        """What all that can be done without Redis asks first."""
+        return RedisBreaker()
+
 
     @cached_property
     def requests(self) -> Requests:
@@ -167,7 +173,7 @@ class Wiring:
     @cached_property
     def queue(self) -> Queue:
         """Where steps are put."""
-        return Queue(self.redis, JOB_FUNCTIONS, lambda name: self.providers.get(name))
+        return Queue(self.redis, JOB_FUNCTIONS, lambda name: self.providers.get(name), self.redis_breaker)
 
     @cached_property
     def http(self) -> Http:
@@ -270,6 +276,7 @@ class Wiring:
         """The reconciler of both tables."""
         return Reconciler(
             self.requests,
+            breaker=self.redis_breaker,
             self.retrievals,
             DueIndex(self._aggregator_table),
             DueIndex(self._client_table),
@@ -316,25 +323,31 @@ class Wiring:
         from handlers.rate_limit import RateLimit
 
         counters = FixedWindowRateLimiter(redis_counters(self._settings))
-        return RateLimit(counters, name, rate=self._settings.rate_limit)
+        return RateLimit(counters, name, rate=self._settings.rate_limit, breaker=self.redis_breaker)
 
     def _open_requests(self, name: str, still_open: "StillOpen") -> "OpenRequests":
         from handlers.open_requests import OpenRequests
 
-        return OpenRequests(self.redis, still_open, name, quota=self._settings.open_requests)
+        quota = self._settings.open_requests
+        return OpenRequests(self.redis, still_open, name, quota=quota, breaker=self.redis_breaker)
 
     def _health(self, table: Table) -> "Health":
         from handlers.health import Health
 
         def redis() -> None:
-            self.redis.ping()
+            with self.redis_breaker.observed():
+                self.redis.ping()
 
         def worker() -> str | None:
-            deserted = self.heartbeats.deserted_queues()
+            with self.redis_breaker.observed():
+                deserted = self.heartbeats.deserted_queues()
             return f"nobody listens to {', '.join(deserted)}" if deserted else None
 
         def reconciler() -> str | None:
-            return None if self.heartbeats.is_reconciler_there() else "none has looked of late"
+        # These ask while the breaker is open, too: seldom, and on threads of their own.
+            with self.redis_breaker.observed():
+                there = self.heartbeats.is_reconciler_there()
+            return None if there else "none has looked of late"
 
         return Health({"dynamodb": table.ping, "redis": redis, "worker": worker, "reconciler": reconciler})
 

@@ -16,6 +16,7 @@ from persistence.records import Attempt, Request
 from persistence.retrieval_record import Retrieval
 from persistence.times import from_text
 from workers.providers import Provider
+from workers.redis_breaker import RedisBreaker
 from workers.scripts import DROP, MISSING, PUT
 
 log = logging.getLogger(__name__)
@@ -84,15 +85,20 @@ class Queue:
     """Puts steps on RQ's queues. `functions` is the module in which RQ finds a step's function by name.
 
     `provider_of` tells the limits of a provider by its name. `wake` is called after each put, so that a worker in the
-    same process looks at once.
+    same process looks at once. `breaker` is the process's own.
     """
 
     def __init__(
-        self, connection: "redis.Redis", functions: str, provider_of: Callable[[str], Provider | None]
+        self,
+        connection: "redis.Redis",
+        functions: str,
+        provider_of: Callable[[str], Provider | None],
+        breaker: RedisBreaker | None = None,
     ) -> None:
         self._connection = connection
         self._functions = functions
         self._provider_of = provider_of
+        self._breaker = breaker or RedisBreaker()
         self._put_script = connection.register_script(PUT)
         self._drop_script = connection.register_script(DROP)
         self._missing_script = connection.register_script(MISSING)
@@ -100,10 +106,11 @@ class Queue:
 
     def put(self, *steps: Step) -> None:
         """Put the steps on the queue, at their times. Without Redis they are left to the reconciler."""
-        try:
-            self._put(steps)
-        except redis.RedisError as error:
-            log.warning("queue away, %d steps left to the reconciler: %s", len(steps), error)
+        if not steps:
+            return
+        with self._breaker.tolerated("steps are left to the reconciler") as may_ask:
+            if may_ask:
+                self._put(steps)
 
     def put_missing(self, steps: Iterable[Step]) -> int:
         """Put those of the steps that are not on the queue, waiting or running, and return how many they were.
@@ -120,10 +127,11 @@ class Queue:
 
     def drop(self, *job_ids: str) -> None:
         """Take those of the jobs off the queue that nobody has begun. Without Redis they find nothing to do."""
-        try:
-            self._drop_script(keys=[], args=job_ids)
-        except redis.RedisError as error:
-            log.info("queue away, %d jobs stay on it: %s", len(job_ids), error)
+        if not job_ids:
+            return
+        with self._breaker.tolerated("needless jobs stay on the queue") as may_ask:
+            if may_ask:
+                self._drop_script(keys=[], args=job_ids)
 
     def _put(self, steps: Sequence[Step]) -> None:
         if not steps:

@@ -22,6 +22,7 @@ from rq.worker.base import BaseWorker
 
 from workers.batches import Batches
 from workers.pool import Pool
+from workers.redis_breaker import RedisBreaker
 from workers.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,17 @@ class ConcurrentWorker(BaseWorker):
     death_penalty_class = TimerDeathPenalty
 
     def __init__(
-        self, queues: Sequence[str], connection: "redis.Redis", *, concurrency: int, grace: float, lease: float = 20
+        self,
+        queues: Sequence[str],
+        connection: "redis.Redis",
+        *,
+        concurrency: int,
+        grace: float,
+        lease: float = 20,
+        self._breaker = breaker or RedisBreaker()
+        breaker: RedisBreaker | None = None,
     ) -> None:
-        """Waits until Redis answers."""
+        """Waits until Redis answers. `breaker` is that of the process."""
         self._stopping = False
         self._until_redis_answers(connection.ping)
         super().__init__(
@@ -92,9 +101,11 @@ class ConcurrentWorker(BaseWorker):
         log.info("worker %s: up to %d jobs at once from %s", self.name[:8], self._pool.size, names)
         while not self._stopping:
             try:
-                self._beat()
-                self._end_batch()
-                if self._take_batch():
+                with self._breaker.observed():
+                    self._beat()
+                    self._end_batch()
+                    idle = self._take_batch()
+                if idle:
                     self._rest()
             except redis.RedisError as error:
                 log.warning("queue away: %s", error)

@@ -47,6 +47,7 @@ from workers.outbound import Outbound
 from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue, Step
 from workers.reconcile import Reconciler
+from workers.redis_breaker import RedisBreaker
 from workers.signing import Signer
 
 LEASE = 20.0
@@ -331,7 +332,7 @@ class Parts:
             deliveries,
             IdempotencyKeys(table, clock=clock),
             self.due,
-            OpenRequests(connection, items.still_open, "tests", quota=1),
+            OpenRequests(connection, items.still_open, "tests", quota=1, breaker=RedisBreaker()),
             queue,
             PROVIDERS,
             _NONE,
