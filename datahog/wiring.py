@@ -35,6 +35,7 @@ from workers.redis_breaker import RedisBreaker
 from workers.signing import Signer
 from workers.submit import Submit
 from workers.worker import ConcurrentWorker
+from workers.write_repetition import WriteRepetition
 
 if TYPE_CHECKING:
     from connexion import AsyncApp
@@ -83,12 +84,12 @@ class Wiring:
         """The Redis client, shared by all threads. Raises SettingsError."""
         return redis_client(self._settings)
 
-    # Persistence.
     @cached_property
     def redis_breaker(self) -> RedisBreaker:
         """What all that can be done without Redis asks first."""
         return RedisBreaker()
 
+    # Persistence.
 
     @cached_property
     def requests(self) -> Requests:
@@ -229,6 +230,7 @@ class Wiring:
             self.deliver,
             result_limit=self._settings.result_limit,
             rng=self._rng,
+            writes=self._writes,
         )
 
     @cached_property
@@ -242,6 +244,7 @@ class Wiring:
             self._receivers(),
             schedule=self._settings.delivery_schedule,
             rng=self._rng,
+            writes=self._writes,
         )
 
     @cached_property
@@ -253,7 +256,12 @@ class Wiring:
             self._client(_SUBMIT_TIMEOUTS),
             self._aggregator(_SUBMIT_TIMEOUTS),
             rng=self._rng,
+            writes=self._writes,
         )
+
+    @cached_property
+    def _writes(self) -> WriteRepetition:
+        return WriteRepetition(self._rng)
 
     def check_jobs(self) -> None:
         """Build what jobs need now, so that a wrong setting is told at the start. Raises as the parts do."""
@@ -268,6 +276,7 @@ class Wiring:
             concurrency=concurrency,
             grace=self._settings.worker_grace,
             lease=self._settings.worker_lease,
+            breaker=self.redis_breaker,
         )
         self.queue.wake = worker.wake
         return worker
@@ -276,7 +285,6 @@ class Wiring:
         """The reconciler of both tables."""
         return Reconciler(
             self.requests,
-            breaker=self.redis_breaker,
             self.retrievals,
             DueIndex(self._aggregator_table),
             DueIndex(self._client_table),
@@ -334,6 +342,7 @@ class Wiring:
     def _health(self, table: Table) -> "Health":
         from handlers.health import Health
 
+        # These ask while the breaker is open, too: seldom, and on threads of their own.
         def redis() -> None:
             with self.redis_breaker.observed():
                 self.redis.ping()
@@ -344,7 +353,6 @@ class Wiring:
             return f"nobody listens to {', '.join(deserted)}" if deserted else None
 
         def reconciler() -> str | None:
-        # These ask while the breaker is open, too: seldom, and on threads of their own.
             with self.redis_breaker.observed():
                 there = self.heartbeats.is_reconciler_there()
             return None if there else "none has looked of late"

@@ -3,7 +3,8 @@
 import logging
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 import orjson
 
@@ -18,8 +19,10 @@ from persistence.times import Clock, from_text, utc_now
 from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
 from workers.http import HttpError
 from workers.operations import Operations, Reply
-from workers.queue import Queue, deliver_step
+from workers.queue import QUEUES, Queue, deliver_step
+from workers.running import count_in_share
 from workers.signing import SIGNATURE, Signer
+from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Deliver:
         schedule: Sequence[float],
         rng: random.Random,
         clock: Clock = utc_now,
+        writes: WriteRepetition | None = None,
     ) -> None:
         self._requests = requests
         self._deliveries = deliveries
@@ -60,6 +64,7 @@ class Deliver:
         self._schedule = schedule
         self._rng = rng
         self._clock = clock
+        self._writes = writes or WriteRepetition(rng)
 
     def __call__(self, request_id: str) -> float | None:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
@@ -80,12 +85,13 @@ class Deliver:
         """Make the first attempt to deliver a request that has just ended, here and now if the schedule says so.
 
         What may be large is left to a job of its own: it takes longer than the reconciler takes an attempt without one
-        to take, and would be delivered by two at the same time.
+        to take, and would be delivered by two at the same time. So is what would have more of the worker's threads
+        deliver than jobs of the delivery queue may have: a receiver may hang.
         """
         try:
             if wait := self._wait(request):
                 self._queue.put(deliver_step(request, at=self._clock() + timedelta(seconds=wait)))
-            elif any(job.result and in_parts(job.result) for job in request.jobs):
+            elif any(job.result and in_parts(job.result) for job in request.jobs) or not count_in_share(QUEUES[0]):
                 self._queue.put(deliver_step(request))
             else:
                 self._attempt(request)
@@ -128,7 +134,7 @@ class Deliver:
             self._try_again(request, str(error), floor=0)
             return
         if reply.ok:
-            self._deliveries.succeeded(request)
+            self._writes.until_done(request.request_id, lambda: self._deliveries.succeeded(request))
             log.info("%s: %s, delivered", request.request_id, request.status)
         elif reply.status == _GONE:
             self._give_up(request, str(reply))
@@ -145,12 +151,22 @@ class Deliver:
             return
         delay = scheduled_delay(self._schedule[failures], floor=floor, rng=self._rng)
         next_attempt_at = self._clock() + timedelta(seconds=delay)
-        self._deliveries.attempt_failed(request, error, next_attempt_at)
+        self._write_failure(request, error, next_attempt_at)
         log.info("%s: delivery %d failed, next in %.1f s: %s", request.request_id, failures, delay, error)
         self._queue.put(deliver_step(request, attempts=failures, at=next_attempt_at))
 
     def _give_up(self, request: Request, error: str) -> None:
-        self._deliveries.attempt_failed(request, error, None)
+        self._write_failure(request, error, None)
         log.warning(
             "%s: delivery FAILED after %d attempts: %s", request.request_id, request.delivery.attempts + 1, error
         )
+
+    def _write_failure(self, request: Request, error: str, next_attempt_at: datetime | None) -> None:
+        """Write a failed attempt down, until it is written: the receiver is not called again for that."""
+        with suppress(RepeatedConflict):
+            # It may have been written before. Whatever was: an attempt on the queue that is not due does nothing.
+            self._writes.until_done(
+                request.request_id,
+                lambda: self._deliveries.attempt_failed(request, error, next_attempt_at),
+                kept=len(error),
+            )

@@ -39,10 +39,6 @@ _OVERDUE_PERIOD = 0.5
 _FULL_PAUSE = 1.0
 # Seconds. What sets a clock right without a step goes back by less from one beat to the next.
 _SET_BACK = 2.0
-# However many jobs of one provider there are, or of one queue before the last, they get no more of a worker's places
-# than this many times those that stay free: thresholds that move with what is free, after Choudhury and Hahne, "Dynamic
-# queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
-_SHARE = 4
 
 
 class ConcurrentWorker(BaseWorker):
@@ -67,11 +63,11 @@ class ConcurrentWorker(BaseWorker):
         concurrency: int,
         grace: float,
         lease: float = 20,
-        self._breaker = breaker or RedisBreaker()
         breaker: RedisBreaker | None = None,
     ) -> None:
         """Waits until Redis answers. `breaker` is that of the process."""
         self._stopping = False
+        self._breaker = breaker or RedisBreaker()
         self._until_redis_answers(connection.ping)
         super().__init__(
             list(queues), connection=connection, serializer=JSONSerializer, worker_ttl=max(60, math.ceil(lease))
@@ -86,7 +82,7 @@ class ConcurrentWorker(BaseWorker):
         self._overdue_looked = 0.0
         self._wake = threading.Event()
         runner = Runner(self, self._batches, lambda: self._stopping)
-        self._pool = Pool(concurrency, runner.run, runner.fail_overdue, self._wake)
+        self._pool = Pool(concurrency, runner.run, runner.fail_overdue, self._wake, lambda: self._stopping)
 
     def wake(self) -> None:
         """Look at the queue now: there is something on it."""
@@ -205,14 +201,8 @@ class ConcurrentWorker(BaseWorker):
         if free <= 0:
             return True
         wanted = min(free, _BATCH)
-        # What a share may still get, so that its jobs are then no more than _SHARE times the places left free.
-        most = max(1, _SHARE * free // (1 + _SHARE))
-        rooms = {
-            share: max(0, (_SHARE * free - running) // (1 + _SHARE))
-            for share, running in self._pool.by_share.items()
-            if running > _SHARE
-        }
-        taken = self._batches.take(wanted, most=most, rooms=rooms)
+        shares = self._pool.shares
+        taken = self._batches.take(wanted, most=shares.most(), rooms=shares.rooms())
         for job in taken:
             self._pool.submit(job)
         return len(taken) < wanted
