@@ -66,12 +66,18 @@ def needless_job_ids(request: Request) -> list[str]:
     return [fetch_job_id(request.attempt(job)) for job in request.jobs if not job.result]
 
 
-def deliver_step(request: Request, *, attempts: int | None = None, at: datetime | None = None) -> Step:
-    """The next attempt to deliver a result, after `attempts` made so far in this round."""
+def deliver_step(
+    request: Request, *, attempts: int | None = None, at: datetime | None = None, outcome: str | None = None
+) -> Step:
+    """The next attempt to deliver a result, after `attempts` made so far in this round.
+
+    With an `outcome` (see `workers.delivery_outcome`) that attempt has been made, and is to be written down.
+    """
     delivery = request.delivery
     made = delivery.attempts if attempts is None else attempts
     job_id = f"deliver-{request.request_id}-{delivery.round}-{made}"
-    return Step(_DELIVER, "deliver", (request.request_id,), job_id, at or _moment(delivery.next_attempt_at))
+    args = (request.request_id, outcome) if outcome else (request.request_id,)
+    return Step(_DELIVER, "deliver", args, job_id, at or _moment(delivery.next_attempt_at))
 
 
 def submit_step(retrieval: Retrieval) -> Step:
