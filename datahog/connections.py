@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 # The most connections that one process opens to DynamoDB, and to Redis; who needs one more waits. An API has 40 threads
 # that may want one, a worker has hundreds, but none holds one for longer than a call takes.
 _CONNECTIONS = 50
-# How long Redis has to answer, an idle connection is trusted, and who finds all connections in use waits for one.
-_REDIS_SECONDS = {"socket_connect_timeout": 2, "socket_timeout": 2, "health_check_interval": 15, "timeout": 2}
+# How long Redis has to answer, an idle connection is trusted, and a caller that finds all connections in use waits for
+# one. The last is so short that nobody waits for a connection and for Redis, too: when it begins to hang, the first
+# connection is given back after two seconds. A pool's connections repeat nothing, whatever the client's defaults are.
+_REDIS_SECONDS = {"socket_connect_timeout": 2, "socket_timeout": 2, "health_check_interval": 15, "timeout": 1}
 # The event loop of an API keeps so many calls of Redis under way at once, besides.
 _COUNTING_CONNECTIONS = 10
 

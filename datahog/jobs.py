@@ -24,9 +24,9 @@ def fetch(
     return wiring().fetch(attempt, datetime.fromtimestamp(known_at, UTC))
 
 
-def deliver(request_id: str) -> Later | None:
-    """Make one attempt to deliver a result."""
-    return _later(wiring().deliver(request_id))
+def deliver(request_id: str, outcome: str | None = None) -> Later | None:
+    """Make one attempt to deliver a result, or write down the outcome of one that was made."""
+    return _later(wiring().deliver(request_id, outcome))
 
 
 def submit(request_id: str) -> Later | None:

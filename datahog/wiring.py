@@ -34,10 +34,12 @@ from workers.outbound import NotAllowed, Outbound
 from workers.providers import Providers, ProvidersError, load_providers
 from workers.queue import QUEUES, Queue
 from workers.reconcile import Reconciler
+from workers.redis_breaker import RedisBreaker
 from workers.shard_leases import LeasedShards
 from workers.signing import Signer
 from workers.submit import Submit
 from workers.worker import ConcurrentWorker
+from workers.write_repetition import WriteRepetition
 
 if TYPE_CHECKING:
     from connexion import AsyncApp
@@ -91,6 +93,11 @@ class Wiring:
     def redis(self) -> "Redis":
         """The Redis client, shared by all threads. Raises SettingsError."""
         return redis_client(self._settings)
+
+    @cached_property
+    def redis_breaker(self) -> RedisBreaker:
+        """What all that can be done without Redis asks first."""
+        return RedisBreaker()
 
     # Persistence.
 
@@ -207,7 +214,7 @@ class Wiring:
     @cached_property
     def queue(self) -> Queue:
         """Where steps are put."""
-        return Queue(self.redis, JOB_FUNCTIONS, lambda name: self.providers.get(name))
+        return Queue(self.redis, JOB_FUNCTIONS, lambda name: self.providers.get(name), self.redis_breaker)
 
     @cached_property
     def http(self) -> Http:
@@ -263,6 +270,7 @@ class Wiring:
             self.deliver,
             result_limit=self._settings.result_limit,
             rng=self._rng,
+            writes=self._writes,
         )
 
     @cached_property
@@ -276,6 +284,7 @@ class Wiring:
             self._receivers(),
             schedule=self._settings.delivery_schedule,
             rng=self._rng,
+            writes=self._writes,
         )
 
     @cached_property
@@ -287,7 +296,12 @@ class Wiring:
             self._client(_SUBMIT_TIMEOUTS),
             self._aggregator(_SUBMIT_TIMEOUTS),
             rng=self._rng,
+            writes=self._writes,
         )
+
+    @cached_property
+    def _writes(self) -> WriteRepetition:
+        return WriteRepetition(self._rng)
 
     def check_jobs(self) -> None:
         """Build what jobs need now, so that a wrong setting is told at the start. Raises as the parts do."""
@@ -302,6 +316,7 @@ class Wiring:
             concurrency=concurrency,
             grace=self._settings.worker_grace,
             lease=self._settings.worker_lease,
+            breaker=self.redis_breaker,
         )
         self.queue.wake = worker.wake
         return worker
@@ -359,25 +374,31 @@ class Wiring:
         from handlers.rate_limit import RateLimit
 
         counters = FixedWindowRateLimiter(redis_counters(self._settings))
-        return RateLimit(counters, name, rate=self._settings.rate_limit)
+        return RateLimit(counters, name, rate=self._settings.rate_limit, breaker=self.redis_breaker)
 
     def _open_requests(self, name: str, still_open: "StillOpen") -> "OpenRequests":
         from handlers.open_requests import OpenRequests
 
-        return OpenRequests(self.redis, still_open, name, quota=self._settings.open_requests)
+        quota = self._settings.open_requests
+        return OpenRequests(self.redis, still_open, name, quota=quota, breaker=self.redis_breaker)
 
     def _health(self, table: Table) -> "Health":
         from handlers.health import Health
 
+        # These ask while the breaker is open, too: seldom, and on threads of their own.
         def redis() -> None:
-            self.redis.ping()
+            with self.redis_breaker.observed():
+                self.redis.ping()
 
         def worker() -> str | None:
-            deserted = self.heartbeats.deserted_queues()
+            with self.redis_breaker.observed():
+                deserted = self.heartbeats.deserted_queues()
             return f"nobody listens to {', '.join(deserted)}" if deserted else None
 
         def reconciler() -> str | None:
-            return None if self.heartbeats.is_reconciler_there() else "none has looked of late"
+            with self.redis_breaker.observed():
+                there = self.heartbeats.is_reconciler_there()
+            return None if there else "none has looked of late"
 
         return Health({"dynamodb": table.ping, "redis": redis, "worker": worker, "reconciler": reconciler})
 

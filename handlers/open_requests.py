@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import redis
 
 from handlers.callers import Caller
-from handlers.outages import Outage
 from handlers.problems import Problem
+from workers.redis_breaker import RedisBreaker
 
 # As many as one BatchGetItem takes, and as one caller has to wait for at most.
 _LOOK_AT, _MOST_LOOKS = 100, 5
@@ -16,6 +16,7 @@ _LOOK_AT, _MOST_LOOKS = 100, 5
 _LOOKS_PER_SECOND = 2000
 # No deadline is further away, days; a tenant that asks for nothing for so long has nothing open.
 _FORGET_AFTER = 31 * 86_400
+_CONSEQUENCE = "no quota of open requests holds"
 
 # KEYS: the tenant's requests (sorted set of ids by the time from which on they may be looked at)
 # ARGV: id, quota, now, time to look next, how many to look at, seconds to keep it all
@@ -53,6 +54,7 @@ class OpenRequests:
         name: str,
         *,
         quota: int,
+        breaker: RedisBreaker,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
@@ -63,7 +65,7 @@ class OpenRequests:
         self._count = connection.register_script(_COUNT)
         # Longer than a write takes, so that what is counted and not there yet is not taken for gone.
         self._pause = max(1.0, quota / _LOOKS_PER_SECOND)
-        self._outage = Outage("no quota of open requests holds")
+        self._breaker = breaker
 
     def count(self, caller: Caller, request_id: str) -> None:
         """Count a request that is to be opened, once.
@@ -83,11 +85,11 @@ class OpenRequests:
 
     def _counted(self, tenant: str, request_id: str) -> list[str] | None:
         """None when the request is counted, else the requests that may have ended."""
-        if not self._outage.may_ask():
-            return None
         now = self._clock()
         found: list[bytes] | None = None
-        with self._outage.tolerated():
+        with self._breaker.tolerated(_CONSEQUENCE) as may_ask:
+            if not may_ask:
+                return None
             arguments: list[str | float] = [request_id, self._quota, now, now + self._pause, _LOOK_AT, _FORGET_AFTER]
             found = self._count(keys=[self._key(tenant)], args=arguments)
         return None if found is None else [member.decode() for member in found]
@@ -95,8 +97,9 @@ class OpenRequests:
     def _forget(self, tenant: str, request_ids: set[str]) -> None:
         if not request_ids:
             return
-        with self._outage.tolerated():
-            self._connection.zrem(self._key(tenant), *request_ids)
+        with self._breaker.tolerated(_CONSEQUENCE) as may_ask:
+            if may_ask:
+                self._connection.zrem(self._key(tenant), *request_ids)
 
     def _key(self, tenant: str) -> str:
         return f"datahog:open:{self._name}:{tenant}"

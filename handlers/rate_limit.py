@@ -8,8 +8,8 @@ from limits import RateLimitItemPerSecond
 from limits.aio.strategies import RateLimiter
 
 from handlers.callers import Caller
-from handlers.outages import Outage
 from handlers.problems import Problem
+from workers.redis_breaker import RedisBreaker
 
 # Seconds over which the rate is averaged: within them a key may spend all of its calls at once.
 WINDOW = 10
@@ -23,14 +23,20 @@ class RateLimit:
     """
 
     def __init__(
-        self, limiter: RateLimiter, name: str, *, rate: int, clock: Callable[[], float] = time.monotonic
+        self,
+        limiter: RateLimiter,
+        name: str,
+        *,
+        rate: int,
+        breaker: RedisBreaker,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limiter = limiter
         self._name = name
         self._rate = rate
         self._clock = clock
         self._window = RateLimitItemPerSecond(rate * WINDOW, WINDOW, namespace="datahog-rate")
-        self._outage = Outage("no rate limit holds", clock=clock)
+        self._breaker = breaker
         # Whoever calls on and on is refused without asking Redis each time.
         self._refused_until: dict[str, float] = {}
 
@@ -43,10 +49,10 @@ class RateLimit:
             if (left := until - self._clock()) > 0:
                 raise self._too_many(left)
             del self._refused_until[caller.key_id]
-        if not self._outage.may_ask():
-            return
         allowed, left = True, 0.0
-        with self._outage.tolerated():
+        with self._breaker.tolerated("no rate limit holds") as may_ask:
+            if not may_ask:
+                return
             allowed = await self._limiter.hit(self._window, *key)
             if not allowed:
                 stats = await self._limiter.get_window_stats(self._window, *key)

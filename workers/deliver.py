@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import orjson
@@ -14,12 +15,15 @@ from persistence.errors import Conflict, NotFound
 from persistence.records import DeliveryStatus, Request, clock_set_back_since, seconds_until
 from persistence.requests import Requests
 from persistence.results import ResultLost, in_parts
-from persistence.times import Clock, from_text, utc_now
+from persistence.times import Clock, from_text, to_text, utc_now
 from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
+from workers.delivery_outcome import Outcome
 from workers.http import HttpError, printable
 from workers.operations import Operations, Reply
-from workers.queue import Queue, deliver_step
+from workers.queue import QUEUES, Queue, deliver_step
+from workers.running import count_in_share
 from workers.signing import SIGNATURE, Signer
+from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class Deliver:
         schedule: Sequence[float],
         rng: random.Random,
         clock: Clock = utc_now,
+        writes: WriteRepetition | None = None,
     ) -> None:
         self._requests = requests
         self._deliveries = deliveries
@@ -62,18 +67,22 @@ class Deliver:
         self._schedule = schedule
         self._rng = rng
         self._clock = clock
+        self._writes = writes or WriteRepetition(rng)
 
-    def __call__(self, request_id: str) -> float | None:
+    def __call__(self, request_id: str, outcome: str | None = None) -> float | None:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
 
+        With the `outcome` of an attempt that was made, only that is written, unless it was before.
         Raises `persistence.dynamodb.Unavailable`.
         """
         try:
             request = self._requests.get(request_id)
-            if request.ended and request.delivery.status is DeliveryStatus.PENDING:
+            if outcome:
+                self._record_made(request, Outcome.from_text(outcome))
+            elif request.ended and request.delivery.status is DeliveryStatus.PENDING:
                 if wait := self._wait(request):
                     return wait
-                self._attempt(request)
+                self._record(request, self._attempt(request))
         except (Conflict, NotFound) as gone:
             log.info("%s: %s", request_id, gone)
         return None
@@ -82,20 +91,25 @@ class Deliver:
         """Make the first attempt to deliver a request that has just ended, here and now if the schedule says so.
 
         What may be large is left to a job of its own: it takes longer than the reconciler takes an attempt without one
-        to take, and would be delivered by two at the same time.
+        to take, and would be delivered by two at the same time. So is what would have more of the worker's threads
+        deliver than jobs of the delivery queue may have, as a receiver may hang; and an outcome that cannot be written.
         """
+        step = deliver_step(request)
         try:
             if wait := self._wait(request):
-                self._queue.put(deliver_step(request, at=self._clock() + timedelta(seconds=wait)))
-            elif any(job.result and in_parts(job.result) for job in request.jobs):
-                self._queue.put(deliver_step(request))
-            else:
-                self._attempt(request)
+                step = deliver_step(request, at=self._clock() + timedelta(seconds=wait))
+            elif not any(job.result and in_parts(job.result) for job in request.jobs) and count_in_share(QUEUES[0]):
+                outcome = self._attempt(request)
+                step = deliver_step(request, outcome=outcome.to_text())
+                self._mark(request, outcome)
+                self._follow(request, outcome)
+                return
         except (Conflict, NotFound) as gone:
             log.info("%s: %s", request.request_id, gone)
+            return
         except Unavailable as error:
             log.warning("%s: %s", request.request_id, error)
-            self._queue.put(deliver_step(request))
+        self._queue.put(step)
 
     def _wait(self, request: Request) -> float:
         """Seconds until the next attempt; the schedule begins when the request has ended."""
@@ -109,12 +123,12 @@ class Deliver:
             return max(0.0, (first - now).total_seconds())
         return seconds_until(request.delivery.next_attempt_at, now)
 
-    def _attempt(self, request: Request) -> None:
+    def _attempt(self, request: Request) -> Outcome:
+        """Post the result, and judge what came of it."""
         try:
             body = orjson.dumps(result_document(request, self._requests.load_results(request)))
         except ResultLost as error:
-            self._give_up(request, str(error))
-            return
+            return Outcome.of(request, error=str(error))
         headers = self._signer.headers(request.delivery.webhook_id, self._clock(), body)
         credentials = {"webhookSignature": headers.pop(SIGNATURE)}
         try:
@@ -127,43 +141,69 @@ class Deliver:
                 more_seconds=len(body) // _BYTES_A_SECOND,
             )
         except HttpError as error:
-            self._try_again(request, str(error), floor=0)
-            return
+            return self._failed(request, str(error), floor=0)
         if reply.ok:
-            self._deliveries.succeeded(request)
-            log.info("%s: %s, delivered", request.request_id, request.status)
-        elif reply.status == _GONE:
-            self._give_up(request, str(reply))
-        else:
-            said = _said(reply)
-            if reply.status in _REFUSED:
-                log.error(
-                    "%s: the receiver refuses the result as it is: %s; look at what it takes (Result in "
-                    "aggregator.yaml), or update it: the result is posted again until the schedule is over",
-                    request.request_id,
-                    said,
-                )
-            self._try_again(request, said, floor=self._floor(reply))
+            return Outcome.of(request)
+        said = _said(reply)
+        if reply.status == _GONE:
+            return Outcome.of(request, error=said)
+        if reply.status in _REFUSED:
+            log.error(
+                "%s: the receiver refuses the result as it is: %s; look at what it takes (Result in aggregator.yaml), "
+                "or update it: the result is posted again until the schedule is over",
+                request.request_id,
+                said,
+            )
+        return self._failed(request, said, floor=self._floor(reply))
 
     def _floor(self, reply: Reply) -> float:
         return min(retry_after(reply.headers, self._clock()), _LONGEST_FLOOR)
 
-    def _try_again(self, request: Request, error: str, *, floor: float) -> None:
+    def _failed(self, request: Request, error: str, *, floor: float) -> Outcome:
         failures = request.delivery.attempts + 1
         if failures >= len(self._schedule):
-            self._give_up(request, error)
-            return
+            return Outcome.of(request, error=error)
         delay = scheduled_delay(self._schedule[failures], floor=floor, rng=self._rng)
-        next_attempt_at = self._clock() + timedelta(seconds=delay)
-        self._deliveries.attempt_failed(request, error, next_attempt_at)
-        log.info("%s: delivery %d failed, next in %.1f s: %s", request.request_id, failures, delay, error)
-        self._queue.put(deliver_step(request, attempts=failures, at=next_attempt_at))
+        return Outcome.of(request, error=error, next_attempt_at=to_text(self._clock() + timedelta(seconds=delay)))
 
-    def _give_up(self, request: Request, error: str) -> None:
-        self._deliveries.attempt_failed(request, error, None)
-        log.warning(
-            "%s: delivery FAILED after %d attempts: %s", request.request_id, request.delivery.attempts + 1, error
-        )
+    def _record(self, request: Request, outcome: Outcome) -> None:
+        """Write the outcome down, until it is written: the receiver is not called again for that."""
+        kept = len(outcome.error or "")
+        with suppress(RepeatedConflict):
+            # It may have been written before. Whatever was: an attempt on the queue that is not due does nothing.
+            self._writes.until_done(request.request_id, lambda: self._mark(request, outcome), kept=kept)
+        self._follow(request, outcome)
+
+    def _record_made(self, request: Request, outcome: Outcome) -> None:
+        """Write down the outcome of an attempt that `first` has made, unless it was written although that failed."""
+        if outcome.is_next_of(request):
+            self._record(request, outcome)
+        elif request.ended and request.delivery.status is DeliveryStatus.PENDING:
+            self._queue.put_missing([deliver_step(request)])
+
+    def _mark(self, request: Request, outcome: Outcome) -> None:
+        if outcome.error is None:
+            self._deliveries.succeeded(request)
+        else:
+            at = from_text(outcome.next_attempt_at) if outcome.next_attempt_at else None
+            self._deliveries.attempt_failed(request, outcome.error, at)
+
+    def _follow(self, request: Request, outcome: Outcome) -> None:
+        """Say what has been written, and put the next attempt on the queue if there is to be one."""
+        made = outcome.attempts + 1
+        if outcome.error is None:
+            log.info("%s: %s, delivered", request.request_id, request.status)
+        elif outcome.next_attempt_at:
+            log.info(
+                "%s: delivery %d failed, next at %s: %s",
+                request.request_id,
+                made,
+                outcome.next_attempt_at,
+                outcome.error,
+            )
+            self._queue.put(deliver_step(request, attempts=made, at=from_text(outcome.next_attempt_at)))
+        else:
+            log.warning("%s: delivery FAILED after %d attempts: %s", request.request_id, made, outcome.error)
 
 
 def _said(reply: Reply) -> str:

@@ -2,8 +2,10 @@
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from persistence import json_text
 from persistence.errors import Conflict, NotFound
@@ -16,6 +18,7 @@ from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from workers.providers import Provider, Providers
 from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_job_ids
 from workers.running import begun_before, give_back_place
+from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ log = logging.getLogger(__name__)
 # takes its attempts off the queue; those that stay there because Redis was away ask a provider once in vain, and each
 # write is conditional all the same.
 _TRUSTED = timedelta(minutes=10)
+
+Written = TypeVar("Written")
 
 
 class Fetch:
@@ -39,6 +44,7 @@ class Fetch:
         result_limit: int,
         rng: random.Random,
         clock: Clock = utc_now,
+        writes: WriteRepetition | None = None,
     ) -> None:
         self._requests = requests
         self._queue = queue
@@ -48,6 +54,7 @@ class Fetch:
         self._result_limit = result_limit
         self._rng = rng
         self._clock = clock
+        self._writes = writes or WriteRepetition(rng)
 
     def __call__(self, attempt: Attempt, known_at: datetime) -> bool | None:
         """Make the attempt if it is due; `known_at` is when the record was as it says.
@@ -61,34 +68,34 @@ class Fetch:
             if current is None:
                 return None
             if not seconds_until(current.deadline, now):
-                self._deliver.first(self._close(current.request_id))
+                self._hand_over(self._close(current.request_id), answered=None)
                 return None
             return self._attempt(current)
         except (Conflict, NotFound) as gone:
             log.info("%s %s: %s", attempt.request_id, attempt.provider, gone)
             if isinstance(gone, Conflict):
-                self._put_next(attempt)
+                self._put_next(attempt, repeated=isinstance(gone, RepeatedConflict))
             return None
 
-    def _put_next(self, attempt: Attempt) -> None:
-        """Put the job's next attempt on the queue, if there is to be one.
+    def _put_next(self, attempt: Attempt, *, repeated: bool) -> None:
+        """Put on the queue what follows from the attempt, as the record says.
 
-        Who counted this one may have died since; or it was this very worker, whose write was done although its answer
-        was lost, so that boto3 repeated it in vain.
+        The worker that counted this one may have died since; or it was this very worker, whose write was done although
+        its response was lost, so that it was repeated in vain: by boto3, or by this job itself (`repeated`).
         """
         try:
             request = self._requests.get(attempt.request_id)
         except NotFound:
             return
+        if repeated:
+            self._put_lost_delivery(request)
         steps = fetch_steps(request, self._clock())
         self._queue.put_missing([step for step in steps if step.provider == attempt.provider])
 
     def _look(self, attempt: Attempt, now: datetime) -> Attempt | None:
         """The attempt that is due now, as the record says. Raises NotFound."""
         request = self._requests.get(attempt.request_id)
-        if request.ended and request.delivery.status is DeliveryStatus.PENDING:
-            # Who ended it may have died before the delivery was on the queue.
-            self._queue.put_missing([deliver_step(request)])
+        self._put_lost_delivery(request)
         job = request.job(attempt.provider)
         if job is None or job.ended_at is not None:
             return None
@@ -97,6 +104,11 @@ class Fetch:
             self._queue.put(fetch_step(current, now, from_text(job.next_attempt_at or "")))
             return None
         return current
+
+    def _put_lost_delivery(self, request: Request) -> None:
+        if request.ended and request.delivery.status is DeliveryStatus.PENDING:
+            # The worker that ended it may have died before the delivery was on the queue.
+            self._queue.put_missing([deliver_step(request)])
 
     def _attempt(self, attempt: Attempt) -> bool | None:
         provider = self._providers.get(attempt.provider)
@@ -122,9 +134,17 @@ class Fetch:
             error_text = f"HTTP {answer.status} with a body that is {error}"
             return self._try_again(attempt, provider.retry, error_text, answered=True)
         log.info("%s %s: DONE after %d attempts", attempt.request_id, attempt.provider, attempt.made + 1)
-        if request := self._requests.finish_job(attempt, result):
+        pending = self._requests.pending_result(attempt, result)
+        kept = len(pending.packed)
+        request = self._write(attempt, lambda: self._requests.finish_job(attempt, pending), kept, answered=True)
+        if request:
             self._hand_over(request, answered=True)
         return True
+
+    def _write(self, attempt: Attempt, write: Callable[[], Written], kept: int, *, answered: bool) -> Written:
+        """Write what came of an attempt, until it is written: the provider is not asked again for that."""
+        about = f"{attempt.request_id} {attempt.provider}"
+        return self._writes.until_done(about, write, kept=kept, answered=answered)
 
     def _send(self, provider: Provider) -> Answer:
         return self._http.send(
@@ -148,7 +168,12 @@ class Fetch:
             error += "; its Retry-After is past the deadline" if floor >= remaining else ""
             return self._fail(attempt, error, answered=answered)
         next_attempt_at = _whole_milliseconds(now + timedelta(seconds=delay))
-        self._requests.record_failure(attempt, error, next_attempt_at)
+        self._write(
+            attempt,
+            lambda: self._requests.record_failure(attempt, error, next_attempt_at),
+            len(error),
+            answered=answered,
+        )
         log.info(
             "%s %s: attempt %d failed, next in %.1f s: %s", attempt.request_id, attempt.provider, failures, delay, error
         )
@@ -159,7 +184,8 @@ class Fetch:
         log.warning(
             "%s %s: FAILED after %d attempts: %s", attempt.request_id, attempt.provider, attempt.made + 1, error
         )
-        if request := self._requests.fail_job(attempt, error):
+        request = self._write(attempt, lambda: self._requests.fail_job(attempt, error), len(error), answered=answered)
+        if request:
             self._hand_over(request, answered=answered)
         return answered
 
@@ -168,7 +194,7 @@ class Fetch:
         self._queue.drop(*needless_job_ids(request))
         return request
 
-    def _hand_over(self, request: Request, answered: bool) -> None:
+    def _hand_over(self, request: Request, answered: bool | None) -> None:
         """Deliver what has ended right now; the provider is done with."""
         give_back_place(answered)
         self._deliver.first(request)

@@ -5,7 +5,6 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from rq.timeouts import JobTimeoutException
 
 from workers.batches import Ended, Taken
 from workers.running import running
+from workers.shares import Shares
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ class Pool:
     """Runs jobs, up to `size` at once; `run` is called on a thread for each and raises nothing.
 
     `fail_overdue` is called, on a thread too, for one that does not end within its timeout.
-    `wake` is set when a job ends. All methods are for one thread, the worker's own.
+    `wake` is set when a job ends. `stopping` tells whether the worker is to stop. All methods are for one thread, the
+    worker's own.
     """
 
     def __init__(
@@ -47,13 +48,15 @@ class Pool:
         run: Callable[[Taken], Ended],
         fail_overdue: Callable[[Taken], Ended],
         wake: threading.Event,
+        stopping: Callable[[], bool],
     ) -> None:
         self.size = size
-        self.by_share: Counter[str] = Counter()
-        """How many jobs of each share run."""
+        self.shares = Shares(size)
+        """Whose jobs run; one is counted under its provider, or its queue, until it counts itself elsewhere."""
         self._run = run
         self._fail_overdue = fail_overdue
         self._wake = wake
+        self._stopping = stopping
         self._tasks: dict[str, _Task] = {}
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
@@ -78,7 +81,7 @@ class Pool:
     def submit(self, job: Taken) -> None:
         """Run a job."""
         task = self._tasks[job.member] = _Task(job)
-        self.by_share[job.share] += 1
+        self.shares.join(job.member, job.share)
         self._todo.put(task)
         if self._threads < min(len(self._tasks), self.size):
             self._threads += 1
@@ -98,9 +101,7 @@ class Pool:
         """The ends of these are written down."""
         for ended in batch:
             if not ended.goes_on and self._tasks.pop(ended.job.member, None) is not None:
-                self.by_share[ended.job.share] -= 1
-                if not self.by_share[ended.job.share]:
-                    del self.by_share[ended.job.share]
+                self.shares.leave(ended.job.member)
 
     def give_up(self) -> None:
         """Tell of all jobs as if they were to come again at once; of two ends of one job the first counts."""
@@ -129,7 +130,12 @@ class Pool:
             task.thread = threading.get_ident()
             task.began = time.monotonic()
             try:
-                with running(partial(self._give_back_place, task), begun_before=task.job.begun_before):
+                with running(
+                    partial(self._give_back_place, task),
+                    begun_before=task.job.begun_before,
+                    move=partial(self.shares.move, task.job.member),
+                    stopping=self._stopping,
+                ):
                     ended = self._run(task.job)
                 with task.lock:
                     task.thread = None
@@ -140,7 +146,9 @@ class Pool:
                 return
             self._tell(replace(ended, answered=None) if task.gave_place_back else ended)
 
-    def _give_back_place(self, task: _Task, answered: bool) -> None:
+    def _give_back_place(self, task: _Task, answered: bool | None) -> None:
+        if not task.job.key:
+            return
         task.gave_place_back = True
         self._going_on.put(Ended(task.job, answered=answered, goes_on=True))
         self._wake.set()

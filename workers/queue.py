@@ -16,6 +16,7 @@ from persistence.records import Attempt, Request
 from persistence.retrieval_record import NextStep, Retrieval
 from persistence.times import from_text
 from workers.providers import Provider
+from workers.redis_breaker import RedisBreaker
 from workers.scripts import DROP, PUT, SWEEP
 
 log = logging.getLogger(__name__)
@@ -73,12 +74,18 @@ def needless_job_ids(request: Request) -> list[str]:
     return [fetch_job_id(request.attempt(job)) for job in request.jobs if not job.result]
 
 
-def deliver_step(request: Request, *, attempts: int | None = None, at: datetime | None = None) -> Step:
-    """The next attempt to deliver a result, after `attempts` made so far in this round."""
+def deliver_step(
+    request: Request, *, attempts: int | None = None, at: datetime | None = None, outcome: str | None = None
+) -> Step:
+    """The next attempt to deliver a result, after `attempts` made so far in this round.
+
+    With an `outcome` (see `workers.delivery_outcome`) that attempt has been made, and is to be written down.
+    """
     delivery = request.delivery
     made = delivery.attempts if attempts is None else attempts
     job_id = f"deliver-{request.request_id}-{delivery.round}-{made}"
-    return Step(_DELIVER, "deliver", (request.request_id,), job_id, at or _moment(delivery.next_attempt_at))
+    args = (request.request_id, outcome) if outcome else (request.request_id,)
+    return Step(_DELIVER, "deliver", args, job_id, at or _moment(delivery.next_attempt_at))
 
 
 def submit_step(retrieval: Retrieval) -> Step:
@@ -93,7 +100,7 @@ class Queue:
     """Puts steps on RQ's queues. `functions` is the module in which RQ finds a step's function by name.
 
     `provider_of` tells the limits of a provider by its name. `wake` is called after each put, so that a worker in the
-    same process looks at once. `docs/queue.md` says what holds of the queue at any time.
+    same process looks at once. `breaker` is the process's own. `docs/queue.md` says what holds of the queue.
     """
 
     def __init__(
@@ -101,12 +108,14 @@ class Queue:
         connection: "redis.Redis",
         functions: str,
         provider_of: Callable[[str], Provider | None],
+        breaker: RedisBreaker | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._functions = functions
         self._provider_of = provider_of
+        self._breaker = breaker or RedisBreaker()
         self._clock = clock
         self._put_script = connection.register_script(PUT)
         self._drop_script = connection.register_script(DROP)
@@ -118,17 +127,19 @@ class Queue:
 
         A step that a worker is at is not touched, and runs once more after it has ended.
         """
-        try:
-            self._put(steps, only_missing=False)
-        except redis.RedisError as error:
-            log.warning("queue away, %d steps left to the reconciler: %s", len(steps), error)
+        if not steps:
+            return
+        with self._breaker.tolerated("steps are left to the reconciler") as may_ask:
+            if may_ask:
+                self._put(steps, only_missing=False)
 
     def put_missing(self, steps: Iterable[Step]) -> int:
         """Put those of the steps that are not on the queue, waiting or running, and return how many they were.
 
         One script looks and puts, so that any number of processes may do this at once. Raises redis.RedisError.
         """
-        return self._put(list(steps), only_missing=True)
+        with self._breaker.observed():
+            return self._put(list(steps), only_missing=True)
 
     def sweep(self) -> int:
         """Take permits back from those that have no right to them, for all providers; returns how many it mended.
@@ -147,10 +158,11 @@ class Queue:
 
     def drop(self, *job_ids: str) -> None:
         """Take those of the jobs off the queue that nobody has begun. Without Redis they find nothing to do."""
-        try:
-            self._drop_script(keys=[], args=job_ids)
-        except redis.RedisError as error:
-            log.info("queue away, %d jobs stay on it: %s", len(job_ids), error)
+        if not job_ids:
+            return
+        with self._breaker.tolerated("needless jobs stay on the queue") as may_ask:
+            if may_ask:
+                self._drop_script(keys=[], args=job_ids)
 
     def _put(self, steps: Sequence[Step], *, only_missing: bool) -> int:
         put = 0

@@ -1,4 +1,4 @@
-"""What a running job can know and do of itself: whether it was begun before, and give its place back early."""
+"""What a running job can know and do of itself: whether it was begun before, give its permit back, change its share."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,23 +9,47 @@ _job = threading.local()
 
 
 @contextmanager
-def running(give_back: Callable[[bool], None], *, begun_before: bool) -> Iterator[None]:
-    """What this thread runs in this block is a job, which gives back its place under its rate limit by the call."""
-    _job.give_back, _job.begun_before = give_back, begun_before
+def running(
+    give_back: Callable[[bool | None], None],
+    *,
+    begun_before: bool,
+    move: Callable[[str], bool] = lambda _: True,
+    stopping: Callable[[], bool] = lambda: True,
+) -> Iterator[None]:
+    """The code of this block is a job on this thread.
+
+    `give_back` gives its permit back, `move` counts it in another share of its worker if that has room, `stopping`
+    tells whether the worker is to stop: its jobs then wait for nothing.
+    """
+    _job.give_back, _job.begun_before, _job.move, _job.stopping = give_back, begun_before, move, stopping
     try:
         yield
     finally:
-        del _job.give_back, _job.begun_before
+        del _job.give_back, _job.begun_before, _job.move, _job.stopping
 
 
-def give_back_place(answered: bool) -> None:
-    """Let others have the place of this thread's job from now on; `answered` is what it would have returned.
+def give_back_place(answered: bool | None) -> None:
+    """Give the permit of this thread's job back now; `answered` is what the job would have returned.
 
-    Nothing happens under a worker that is not Datahog's own: RQ's gives it back when the job ends.
+    Only the first call counts. Nothing happens under a worker that is not Datahog's own: RQ's gives it back when the
+    job ends.
     """
-    give_back: Callable[[bool], None] | None = getattr(_job, "give_back", None)
+    give_back: Callable[[bool | None], None] | None = getattr(_job, "give_back", None)
     if give_back:
+        _job.give_back = None
         give_back(answered)
+
+
+def count_in_share(share: str) -> bool:
+    """Count this thread's job in another share of its worker from now on; returns False if that has no room."""
+    move: Callable[[str], bool] | None = getattr(_job, "move", None)
+    return move is None or move(share)
+
+
+def is_stopping() -> bool:
+    """Whether this thread's job is not to wait for anything: its worker stops, or is not Datahog's own."""
+    stopping: Callable[[], bool] | None = getattr(_job, "stopping", None)
+    return stopping is None or stopping()
 
 
 def begun_before() -> bool:

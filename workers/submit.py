@@ -3,6 +3,7 @@
 import logging
 import math
 import random
+from collections.abc import Callable
 from datetime import timedelta
 
 from persistence.errors import Conflict, NotFound
@@ -16,6 +17,7 @@ from workers.check import Check
 from workers.http import HttpError
 from workers.operations import Operations, Reply
 from workers.queue import Queue, submit_step
+from workers.write_repetition import WriteRepetition, Written
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Submit:
         *,
         rng: random.Random,
         clock: Clock = utc_now,
+        writes: WriteRepetition | None = None,
     ) -> None:
         self._retrievals = retrievals
         self._queue = queue
@@ -47,6 +50,7 @@ class Submit:
         self._check = Check(retrievals, aggregator, rng=rng, clock=clock)
         self._rng = rng
         self._clock = clock
+        self._writes = writes or WriteRepetition(rng)
 
     def __call__(self, request_id: str) -> float | None:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
@@ -73,7 +77,7 @@ class Submit:
             # Somebody changed the record under way: what is to be done now is in there.
             changed = self._retrievals.get(request_id)
             if not changed.ended and changed.next_step is not NextStep.CHECK:
-                self._queue.put_missing([submit_step(changed)])
+                self._queue.put(submit_step(changed))
         return None
 
     def _attempt(self, retrieval: Retrieval) -> float | None:
@@ -109,7 +113,7 @@ class Submit:
 
     def _accepted(self, retrieval: Retrieval) -> None:
         try:
-            self._retrievals.accepted(retrieval)
+            self._write(retrieval, self._retrievals.accepted)
             log.info("%s: accepted by the aggregator", retrieval.request_id)
         except Conflict:
             if self._retrievals.get(retrieval.request_id).cancelled_at:
@@ -121,10 +125,10 @@ class Submit:
         reply = self._call_cancel(retrieval)
         if reply.ok or reply.status == 404:
             log.info("%s: cancelled", retrieval.request_id)
-            self._retrievals.cancelled(retrieval)
+            self._write(retrieval, self._retrievals.cancelled)
         elif reply.status == 409:
             log.info("%s: ended before it could be cancelled", retrieval.request_id)
-            self._queue.put(submit_step(self._retrievals.cancel_came_late(retrieval)))
+            self._queue.put(submit_step(self._write(retrieval, self._retrievals.cancel_came_late)))
         else:
             self._try_again(retrieval, str(reply))
 
@@ -138,7 +142,7 @@ class Submit:
             self._accepted(retrieval)
             return
         log.warning("%s: refused by the aggregator: %s", retrieval.request_id, error)
-        self._retrievals.refused(retrieval, error)
+        self._write(retrieval, lambda record: self._retrievals.refused(record, error))
 
     def _is_there(self, request_id: str) -> bool:
         try:
@@ -155,6 +159,11 @@ class Submit:
         if not retrieval.cancel_requested_at:
             # The deadline's own answer is given by the attempt after it.
             delay = min(delay, max(0.0, remaining) + 0.5)
-        self._retrievals.submission_failed(retrieval, error, now + timedelta(seconds=delay))
+        due = now + timedelta(seconds=delay)
+        self._write(retrieval, lambda record: self._retrievals.submission_failed(record, error, due))
         log.info("%s: submission %d failed, next in %.1f s: %s", retrieval.request_id, failures, delay, error)
         self._queue.put(submit_step(self._retrievals.get(retrieval.request_id)))
+
+    def _write(self, retrieval: Retrieval, write: Callable[[Retrieval], Written]) -> Written:
+        """Write what the aggregator said, until it is written: it is not called again for that."""
+        return self._writes.until_done(retrieval.request_id, lambda: write(retrieval))

@@ -22,6 +22,7 @@ from rq.worker.base import BaseWorker
 
 from workers.batches import Batches
 from workers.pool import Pool
+from workers.redis_breaker import RedisBreaker
 from workers.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,6 @@ _OVERDUE_PERIOD = 0.5
 _FULL_PAUSE = 1.0
 # Seconds. What sets a clock right without a step goes back by less from one beat to the next.
 _SET_BACK = 2.0
-# However many jobs of one provider there are, or of one queue before the last, they get no more of a worker's places
-# than this many times those that stay free: thresholds that move with what is free, after Choudhury and Hahne, "Dynamic
-# queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
-_SHARE = 4
 
 
 class ConcurrentWorker(BaseWorker):
@@ -59,10 +56,18 @@ class ConcurrentWorker(BaseWorker):
     death_penalty_class = TimerDeathPenalty
 
     def __init__(
-        self, queues: Sequence[str], connection: "redis.Redis", *, concurrency: int, grace: float, lease: float = 20
+        self,
+        queues: Sequence[str],
+        connection: "redis.Redis",
+        *,
+        concurrency: int,
+        grace: float,
+        lease: float = 20,
+        breaker: RedisBreaker | None = None,
     ) -> None:
-        """Waits until Redis answers."""
+        """Waits until Redis answers. `breaker` is that of the process."""
         self._stopping = False
+        self._breaker = breaker or RedisBreaker()
         self._until_redis_answers(connection.ping)
         super().__init__(
             list(queues), connection=connection, serializer=JSONSerializer, worker_ttl=max(60, math.ceil(lease))
@@ -77,7 +82,7 @@ class ConcurrentWorker(BaseWorker):
         self._overdue_looked = 0.0
         self._wake = threading.Event()
         runner = Runner(self, self._batches, lambda: self._stopping)
-        self._pool = Pool(concurrency, runner.run, runner.fail_overdue, self._wake)
+        self._pool = Pool(concurrency, runner.run, runner.fail_overdue, self._wake, lambda: self._stopping)
 
     def wake(self) -> None:
         """Look at the queue now: there is something on it."""
@@ -92,9 +97,11 @@ class ConcurrentWorker(BaseWorker):
         log.info("worker %s: up to %d jobs at once from %s", self.name[:8], self._pool.size, names)
         while not self._stopping:
             try:
-                self._beat()
-                self._end_batch()
-                if self._take_batch():
+                with self._breaker.observed():
+                    self._beat()
+                    self._end_batch()
+                    idle = self._take_batch()
+                if idle:
                     self._rest()
             except redis.RedisError as error:
                 log.warning("queue away: %s", error)
@@ -194,14 +201,8 @@ class ConcurrentWorker(BaseWorker):
         if free <= 0:
             return True
         wanted = min(free, _BATCH)
-        # What a share may still get, so that its jobs are then no more than _SHARE times the places left free.
-        most = max(1, _SHARE * free // (1 + _SHARE))
-        rooms = {
-            share: max(0, (_SHARE * free - running) // (1 + _SHARE))
-            for share, running in self._pool.by_share.items()
-            if running > _SHARE
-        }
-        taken = self._batches.take(wanted, most=most, rooms=rooms)
+        shares = self._pool.shares
+        taken = self._batches.take(wanted, most=shares.most(), rooms=shares.rooms())
         for job in taken:
             self._pool.submit(job)
         return len(taken) < wanted

@@ -12,12 +12,12 @@ import requests
 
 import specs
 from datahog.wiring import Wiring
-from handlers.outages import PAUSE
 from handlers.rate_limit import WINDOW
 from specs.operations import scopes
 from tests.contract.api import Api, check_problem
 from tests.receiver import Receiver
 from tests.system import System, eventually, system_settings
+from workers.redis_breaker import PAUSE
 
 _RATE, _QUOTA = 2, 3
 _CALLS = _RATE * WINDOW

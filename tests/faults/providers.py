@@ -15,6 +15,7 @@ _BREAKER = {"failures": 3, "openSeconds": OPEN_SECONDS}
 _OWN: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("steady", "slow", "late", "once", "failing", "full", "oversized")},
     **{name: {"breaker": _BREAKER} for name in ("offline", "broken")},
+    "narrow": {"concurrency": 1},
     "twice": {"retry": _QUICK | {"maximumAttempts": 2}},
 }
 

@@ -321,9 +321,9 @@ class Datahog(RuleBasedStateMachine):
 
     def _work(self, batches: Batches, taken: Taken) -> None:
         """What a worker does with a job: it runs it, and ends it as soon as Redis answers."""
-        places: list[bool] = []
+        places: list[bool | None] = []
 
-        def give_back(answered: bool) -> None:
+        def give_back(answered: bool | None) -> None:
             places.append(answered)
             batches.end([Ended(taken, answered=answered, goes_on=True)])
 

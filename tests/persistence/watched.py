@@ -2,6 +2,7 @@
 
 import json
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -49,6 +50,7 @@ from workers.outbound import Outbound
 from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue, Step
 from workers.reconcile import Reconciler
+from workers.redis_breaker import RedisBreaker
 from workers.shard_leases import AllShards
 from workers.signing import Signer
 
@@ -173,15 +175,15 @@ class _Requests(Requests):
     def finish_job(
         self, attempt: Attempt, result: bytes | PendingResult | None, *, attempts: int = 1
     ) -> Request | None:
-        assert not isinstance(result, PendingResult)
         process = current()
+        text = zlib.decompress(result.packed) if isinstance(result, PendingResult) else result
 
         def write(values: Mapping[str, Any]) -> bool:
             if attempts:
-                assert result is not None
-                assert self._model.sent[result] == (attempt.request_id, attempt.provider, attempt.revision)
-                assert result == process.sent
-            return self._model.end_job(attempt, JobStatus.DONE, attempts, result, others=_is_late(values))
+                assert text is not None
+                assert self._model.sent[text] == (attempt.request_id, attempt.provider, attempt.revision)
+                assert text == process.sent
+            return self._model.end_job(attempt, JobStatus.DONE, attempts, text, others=_is_late(values))
 
         with process.writing(write):
             return self._told(super().finish_job(attempt, result, attempts=attempts))
@@ -384,7 +386,7 @@ class Parts:
             deliveries,
             IdempotencyKeys(table, clock=clock),
             self.due,
-            OpenRequests(connection, items.still_open, "tests", quota=1),
+            OpenRequests(connection, items.still_open, "tests", quota=1, breaker=RedisBreaker()),
             queue,
             PROVIDERS,
             _NONE,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -26,6 +27,7 @@ from workers.deliver import Deliver
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 from workers.queue import deliver_step
+from workers.running import running
 from workers.signing import Signer
 
 SCHEDULE = (0, 100, 200)
@@ -537,4 +539,55 @@ def test_a_delivery_that_cannot_be_written_down_is_left_to_the_queue(
     deliver.first(wiring.requests.get("r1"))
 
     assert len(stub.asked) == 1
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+@pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [(Reply(204), "SUCCEEDED"), (Reply(429, headers={"Retry-After": "3600"}), "PENDING"), (Reply(410), "FAILED")],
+    ids=["acknowledged", "Retry-After", "gone"],
+)
+@pytest.mark.parametrize("lost", [False, True], ids=["refused", "its response lost"])
+def test_an_outcome_that_is_not_written_goes_to_a_job(
+    lost: bool, reply: Reply, status: str, wiring: Wiring, make: Make, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.replies = [reply]
+    deliver, put = make(), []
+    monkeypatch.setattr(wiring.queue, "put", lambda *steps: put.extend(steps))
+    for name in ("succeeded", "attempt_failed"):
+        real = getattr(wiring.deliveries, name)
+
+        def refuse(*arguments: Any, write: Callable[..., None] = real) -> None:
+            if lost:
+                write(*arguments)
+            raise Unavailable("throttled")
+
+        monkeypatch.setattr(wiring.deliveries, name, refuse)
+    deliver.first(wiring.requests.get("r1"))
+    monkeypatch.undo()
+
+    [step] = put
+    assert step.job_id == deliver_step(wiring.requests.get("r1"), attempts=0).job_id
+    assert deliver(*step.args) is None
+
+    assert len(stub.asked) == 1
+    assert (delivery(wiring).status, delivery(wiring).attempts) == (status, 1)
+    assert len(scheduled(wiring.redis, DELIVER)) == (status == "PENDING")
+
+
+@pytest.mark.usefixtures("ended")
+def test_without_room_in_the_share_the_first_delivery_goes_to_a_job(
+    wiring: Wiring, make: Make, stub: StubServer
+) -> None:
+    shares: list[str] = []
+
+    def is_full(share: str) -> bool:
+        shares.append(share)
+        return False
+
+    with running(lambda _: None, begun_before=False, move=is_full):
+        make().first(wiring.requests.get("r1"))
+
+    assert (shares, stub.asked) == ([DELIVER], [])
     assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]

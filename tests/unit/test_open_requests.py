@@ -10,6 +10,7 @@ import redis
 from handlers.callers import Caller
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
+from workers.redis_breaker import RedisBreaker
 
 _ADA, _BOB = Caller("ada", "acme"), Caller("bob", "globex")
 
@@ -37,7 +38,9 @@ def world() -> World:
 @pytest.fixture
 def make(connection: "redis.Redis", world: World) -> Any:
     """Makes it with a quota."""
-    return lambda quota: OpenRequests(connection, world.still_open, "aggregator", quota=quota, clock=lambda: world.now)
+    return lambda quota: OpenRequests(
+        connection, world.still_open, "aggregator", quota=quota, breaker=RedisBreaker(), clock=lambda: world.now
+    )
 
 
 def _open(requests: OpenRequests, world: World, caller: Caller = _ADA, *, ends: bool = False) -> int | None:
@@ -146,7 +149,7 @@ def test_a_tenant_that_asks_for_nothing_is_forgotten(make: Any, connection: "red
 
 def test_without_redis_any_number_may_be_open(world: World) -> None:
     nowhere = redis.Redis(port=9, socket_connect_timeout=0.1)
-    requests = OpenRequests(nowhere, world.still_open, "aggregator", quota=1)
+    requests = OpenRequests(nowhere, world.still_open, "aggregator", quota=1, breaker=RedisBreaker())
 
     assert [_open(requests, world) for _ in range(5)] == [None] * 5
 

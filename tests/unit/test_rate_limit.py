@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from handlers.callers import Caller
-from handlers.outages import PAUSE
 from handlers.problems import Problem
 from handlers.rate_limit import WINDOW, RateLimit
+from workers.redis_breaker import PAUSE, RedisBreaker
 
 _ADA, _BOB = Caller("ada", "acme"), Caller("bob", "acme")
 
@@ -43,7 +43,10 @@ def limiter(monkeypatch: pytest.MonkeyPatch) -> Limiter:
 
 @pytest.fixture
 def limit(limiter: Limiter) -> RateLimit:
-    return RateLimit(cast(Any, limiter), "aggregator", rate=1, clock=lambda: limiter.now)
+    def clock() -> float:
+        return limiter.now
+
+    return RateLimit(cast(Any, limiter), "aggregator", rate=1, breaker=RedisBreaker(clock=clock), clock=clock)
 
 
 def _wait(limit: RateLimit, caller: Caller = _ADA) -> int | None:
@@ -87,7 +90,7 @@ def test_while_redis_is_away_it_is_asked_seldom_and_everybody_is_let_in(
 ) -> None:
     limiter.away = True
 
-    with caplog.at_level(logging.INFO, "handlers.outages"):
+    with caplog.at_level(logging.INFO, "workers.redis_breaker"):
         assert [_wait(limit) for _ in range(9)] == [None] * 9
         limiter.now += PAUSE
         assert [_wait(limit) for _ in range(9)] == [None] * 9

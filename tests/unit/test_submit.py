@@ -11,12 +11,14 @@ import pytest
 
 import specs
 from datahog.wiring import Wiring
+from persistence.dynamodb import Unavailable
 from persistence.retrieval_record import Retrieval, Submission, SubmissionStatus
 from persistence.times import from_text, to_text
 from tests.unit.rq_state import SUBMIT, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply
 from workers.http import Http, Timeouts
 from workers.operations import Operations
+from workers.running import running
 from workers.submit import Submit
 
 NOW = datetime.now(UTC)
@@ -345,3 +347,39 @@ def test_a_callback_that_is_faster_than_the_acceptance_ends_it(wiring: Wiring, m
 
     assert wiring.retrievals.get("r1").status == "FAILED"
     assert submission(wiring).status is SubmissionStatus.ACCEPTED
+
+
+@pytest.mark.usefixtures("created")
+@pytest.mark.parametrize(
+    ("reply", "write", "status"),
+    [
+        (ACCEPTED, "accepted", SubmissionStatus.ACCEPTED),
+        (problem(422), "refused", SubmissionStatus.REFUSED),
+        (problem(503), "submission_failed", SubmissionStatus.PENDING),
+    ],
+)
+def test_a_refused_write_is_repeated_and_the_aggregator_asked_once(
+    reply: Reply,
+    write: str,
+    status: SubmissionStatus,
+    wiring: Wiring,
+    make: Make,
+    stub: StubServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stub.replies = [reply, problem(404)]
+    refusals = iter([Unavailable("throttled")] * 2)
+    real = getattr(wiring.retrievals, write)
+
+    def refuse(*arguments: Any) -> None:
+        for refusal in refusals:
+            raise refusal
+        real(*arguments)
+
+    monkeypatch.setattr(wiring.retrievals, write, refuse)
+
+    with running(lambda _: None, begun_before=False, stopping=lambda: False):
+        make()("r1")
+
+    assert [asked.method for asked in stub.asked].count("POST") == 1
+    assert (submission(wiring).status, submission(wiring).attempts) == (status, 1)

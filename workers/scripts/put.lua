@@ -35,7 +35,7 @@ for i = 6, #ARGV, 6 do
     local leased = status == 'started' and is_leased(id, name, execution)
     local there = not leased and is_there(id, name, status, old_key, turn)
     if leased then
-        if not only_missing then redis.call('HSET', 'rq:job:' .. id, 'again', due == '' and now or due) end
+        if not only_missing then redis.call('HSET', 'rq:job:' .. id, 'data', data, 'again', due == '' and now or due) end
     elseif not there or not only_missing and status == 'scheduled' then
         put = put + 1
         if key == '' then key = nil end
@@ -51,6 +51,9 @@ for i = 6, #ARGV, 6 do
         else
             redis.call('ZADD', 'rq:scheduled:' .. name, due, id)
         end
+    elseif not only_missing then
+        -- It is about to run: with what is known of it now.
+        redis.call('HSET', 'rq:job:' .. id, 'data', data)
     end
 end
 return put

@@ -1,0 +1,108 @@
+"""Write repetition: while DynamoDB refuses a write, what it says is kept and the write is made again, nothing else."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from persistence.dynamodb import Unavailable
+from persistence.errors import Conflict
+from workers.running import count_in_share, give_back_place, is_stopping
+
+log = logging.getLogger(__name__)
+
+# Seconds between two writes: the first pause, and the longest.
+_FIRST, _LONGEST = 0.2, 10.0
+# Seconds. So soon does a job notice that its worker is to stop, or that its own time is over.
+_NOTICE = 0.5
+# Bytes that the jobs of a process which have given their permits back may keep so. Any more keep their permits, so that
+# their providers are asked for nothing that could not be written down either.
+_MOST_KEPT = 64 * 1024 * 1024
+# Jobs that wait for a write are counted in this share of their worker. No queue and no provider has such a name.
+_WRITING = "datahog:write"
+
+Written = TypeVar("Written")
+
+
+class RepeatedConflict(Conflict):
+    """A repeated write conflicts, perhaps with an earlier one of its own whose response was lost."""
+
+
+class WriteRepetition:
+    """Makes writes until they are done, for all jobs of a process; `most_kept` is in bytes. Safe for many threads."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        most_kept: int = _MOST_KEPT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rng = rng
+        self._most_kept = most_kept
+        self._sleep = sleep
+        self._kept = 0
+        self._lock = threading.Lock()
+
+    def until_done(
+        self, about: str, write: Callable[[], Written], *, kept: int = 0, answered: bool | None = None
+    ) -> Written:
+        """Write, and return what the write does. Blocks this thread's job for as long as DynamoDB is unavailable.
+
+        `about` is for the log, `kept` how many bytes the write holds, `answered` what the job would return: what it
+        asked is done with, so its permit is given back as soon as the write has to be repeated, unless too much is
+        kept already.
+
+        Raises what the write does: RepeatedConflict in the place of Conflict once it was repeated, and Unavailable only
+        when the worker is to stop, or is not Datahog's own.
+        """
+        try:
+            return write()
+        except Unavailable as error:
+            if is_stopping():
+                raise
+            refused = error
+        given_back, pause = False, _FIRST
+        try:
+            while True:
+                given_back = given_back or self._give_back(kept, answered)
+                wait = pause * self._rng.uniform(0.5, 1)
+                log.warning("%s: held for %.1f s, then written again: %s", about, wait, refused)
+                self._wait(wait)
+                try:
+                    return write()
+                except Unavailable as error:
+                    if is_stopping():
+                        raise
+                    refused = error
+                except Conflict as error:
+                    raise RepeatedConflict(str(error)) from error
+                pause = min(2 * pause, _LONGEST)
+        finally:
+            if given_back:
+                self._keep(-kept)
+
+    def _give_back(self, kept: int, answered: bool | None) -> bool:
+        """Give the permit back if so much may be kept besides what is kept already; returns whether it may."""
+        if not self._keep(kept):
+            return False
+        if not count_in_share(_WRITING):
+            self._keep(-kept)
+            return False
+        give_back_place(answered)
+        return True
+
+    def _keep(self, size: int) -> bool:
+        with self._lock:
+            if size > 0 and self._kept + size > self._most_kept:
+                return False
+            self._kept += size
+            return True
+
+    def _wait(self, seconds: float) -> None:
+        """Wait in short steps: what ends a job comes between two of them."""
+        while seconds > 0 and not is_stopping():
+            self._sleep(min(seconds, _NOTICE))
+            seconds -= _NOTICE
