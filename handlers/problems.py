@@ -6,7 +6,7 @@ import orjson
 from connexion.lifecycle import ConnexionResponse
 
 MEDIA_TYPE = "application/problem+json"
-_TYPES = "https://datahog.dev/problems/"
+_TYPES = "urn:datahog:problem:"
 _LONGEST_DETAIL = 400
 
 _TITLES = {
