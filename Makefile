@@ -90,7 +90,7 @@ settings-page: .venv/dev.stamp ## write the table of all settings into docs/conf
 
 swagger-ui: ## take the newest release of Swagger UI into specs/swagger_ui (needs Node.js)
 	@cd specs/swagger_ui && npm install --silent --ignore-scripts --no-audit --no-fund --save-exact swagger-ui-dist@latest
-	@cd specs/swagger_ui/static/dist && for file in *; do \
+	@cd specs/swagger_ui/static/vendor && for file in *; do \
 		cp ../../node_modules/swagger-ui-dist/$$file $$file || exit 1; \
 	done
 

@@ -1,6 +1,6 @@
 """Swagger UI: the page that shows OpenAPI documents, its files, and the headers that guard both.
 
-The files in `static/dist` are those of one release of swagger-ui-dist (package.json); `make swagger-ui` renews them.
+The files in `static/vendor` are those of one release of swagger-ui-dist (package.json); `make swagger-ui` renews them.
 Nothing is loaded from another host.
 """
 

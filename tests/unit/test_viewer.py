@@ -45,7 +45,7 @@ def test_another_name_of_this_machine_leads_to_the_one_that_may_call(typed: str,
     ],
 )
 def test_every_other_name_is_left_as_it_is(typed: str, origin: str) -> None:
-    assert _client(origin).get("/ui/dist/swagger-ui.css", base_url=typed).status_code == 200
+    assert _client(origin).get("/ui/vendor/swagger-ui.css", base_url=typed).status_code == 200
 
 
 def test_a_document_that_there_is_not_is_not_found() -> None:
@@ -65,7 +65,7 @@ def test_the_page_loads_its_own_files_and_calls_the_apis_only() -> None:
     assert re.findall(r"<script(?![^>]* src=)", page.text) == []
     assert "connect-src 'self' http://127.0.0.1:3100 https://aggregator.example.com;" in policy
     assert "default-src 'none'" in policy
-    for response in (page, client.get("/ui/dist/swagger-ui.css", base_url="http://127.0.0.1:8080")):
+    for response in (page, client.get("/ui/vendor/swagger-ui.css", base_url="http://127.0.0.1:8080")):
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["X-Frame-Options"] == "DENY"
 
