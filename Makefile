@@ -9,7 +9,7 @@ JOBS ?= 10000
 
 .DEFAULT_GOAL := help
 .PHONY: demo run specs tables test lint types format lint-specs test-dynamodb-local fuzz chaos soak races herd bench \
-	audit lock clean help
+	audit lock docs settings-page swagger-ui clean help
 
 demo: .venv/runtime.stamp ## watch one request travel through the whole system, on free ports
 	@$(VENV) -m datahog demo
@@ -68,6 +68,32 @@ bench: .venv/bench.stamp ## measure Datahog against its peers (25 minutes); writ
 	@if command -v npm > /dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix bench/peers/node; fi
 	@$(VENV) -m bench
 
+docs: .docs/.stamp tools/site/node_modules/.stamp ## build the pages as a site with search: .site/index.html (needs Node.js)
+	@.docs/bin/zensical build --strict --clean
+	@# What the pages would else fetch from another host.
+	@cp tools/site/node_modules/mermaid/dist/mermaid.min.js .site/assets/
+	@cp tools/site/node_modules/iframe-worker/shim/index.js .site/assets/iframe-worker.js
+	@echo "Open .site/index.html"
+
+.docs/.stamp: requirements-docs.lock
+	@$(PYTHON) -m venv .docs
+	@.docs/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+tools/site/node_modules/.stamp: tools/site/package-lock.json
+	@command -v npm > /dev/null || { echo >&2 "The pages' diagrams need Node.js 20 or newer with npm."; exit 1; }
+	@cd tools/site && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+settings-page: .venv/dev.stamp ## write the table of all settings into docs/configuration.md
+	@$(VENV) -m tools.settings_page
+
+swagger-ui: ## take the newest release of Swagger UI into specs/swagger_ui (needs Node.js)
+	@cd specs/swagger_ui && npm install --silent --ignore-scripts --no-audit --no-fund --save-exact swagger-ui-dist@latest
+	@cd specs/swagger_ui/static/vendor && for file in *; do \
+		cp ../../node_modules/swagger-ui-dist/$$file $$file || exit 1; \
+	done
+
 audit: .venv/dev.stamp .audit/.stamp ## look all pinned packages up in the databases of known vulnerabilities
 	@$(VENV) -m tests.audit
 
@@ -79,13 +105,14 @@ audit: .venv/dev.stamp .audit/.stamp ## look all pinned packages up in the datab
 
 lock: .venv/dev.stamp ## take the newest releases of all packages into the lock files
 	@$(VENV) -m pip install -qq --disable-pip-version-check uv
-	@for set in requirements requirements-dev requirements-java requirements-bench requirements-audit; do \
+	@for set in requirements requirements-dev requirements-java requirements-bench requirements-audit \
+		requirements-docs; do \
 		$(VENV) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-header --output-file $$set.lock $$set.in > /dev/null || exit 1; \
 	done
 
 clean: ## remove the virtual environment, caches and builds (.datahog stays)
-	@rm -rf .venv .audit build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	@rm -rf .venv .audit .docs .site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## list the targets

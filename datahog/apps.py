@@ -14,8 +14,6 @@ from connexion.middleware.exceptions import ExceptionMiddleware
 from connexion.middleware.routing import RoutingMiddleware
 from connexion.middleware.security import SecurityMiddleware
 from connexion.middleware.server_error import ServerErrorMiddleware
-from connexion.middleware.swagger_ui import SwaggerUIMiddleware
-from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolver
 from inflection import underscore
 from starlette.exceptions import HTTPException
@@ -27,7 +25,7 @@ import specs
 from handlers.bodies import BodyCheck
 from handlers.callers import Callers, no_key
 from handlers.calls import Calls
-from handlers.pages import GuardedPages
+from handlers.pages import ApiPage
 from handlers.paths import KnownPaths
 from handlers.problems import Problem, problem_of_status
 from handlers.rate_limit import RateLimit
@@ -69,8 +67,7 @@ def build_app(
             ServerErrorMiddleware,
             ExceptionMiddleware,
             partial(KnownPaths, operations=declared.values(), base_path=specs.base_path(name)),
-            partial(GuardedPages, paths=[specs.base_path(name) + specs.UI_PATH]),
-            SwaggerUIMiddleware,
+            partial(ApiPage, name=name),
             RoutingMiddleware,
             SecurityMiddleware,
             partial(Validation, body_limits=body_limits, body_checks=body_checks),
@@ -79,7 +76,6 @@ def build_app(
         ],
         pythonic_params=True,
         resolver=Resolver(method),
-        swagger_ui_options=SwaggerUIOptions(serve_spec=False, swagger_ui_path=specs.UI_PATH),
         security_map=security_map(callers, rate_limit, declared),
     )
     if cors_origin:

@@ -1,36 +1,49 @@
-"""Headers that guard the pages people open in a browser, Swagger UI's: what they may load, and who may frame them."""
-
-from collections.abc import Iterable
+"""The page for people beside an API's operations: Swagger UI over the document that the API itself serves."""
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route, Router
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The page has its script and styles inline, draws with data: images, and calls the API that it is served by.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-inline'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+import specs
+from specs import swagger_ui
 
 
-class GuardedPages:
-    """ASGI middleware that adds the headers to whatever is served under the paths."""
+class ApiPage:
+    """ASGI middleware that serves Swagger UI at `specs.UI_PATH` under the base path, and passes on all else.
 
-    def __init__(self, app: ASGIApp, *, paths: Iterable[str]) -> None:
+    All URLs in the page are relative, so it works behind a proxy that adds a prefix.
+    """
+
+    def __init__(self, app: ASGIApp, *, name: str) -> None:
+        self._path = specs.base_path(name) + specs.UI_PATH
+        page = swagger_ui.page(f"Datahog {name}", {name: f"..{specs.DOCUMENT_PATH}"})
+
+        async def show(_: Request) -> Response:
+            return HTMLResponse(page, headers=swagger_ui.page_headers())
+
+        async def add_slash(_: Request) -> Response:
+            return RedirectResponse(f".{specs.UI_PATH}/")
+
         self._app = app
-        self._paths = tuple(paths)
+        self._pages = Router(
+            [
+                Route(self._path, add_slash),
+                Route(self._path + "/", show),
+                Mount(self._path, StaticFiles(directory=swagger_ui.FILES)),
+            ]
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(self._paths):
+        if scope["type"] != "http" or not (scope["path"] + "/").startswith(self._path + "/"):
             await self._app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
+        async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(swagger_ui.FILE_HEADERS)
             await send(message)
 
-        await self._app(scope, receive, guarded)
+        await self._pages(scope, receive, send_guarded)

@@ -6,7 +6,7 @@ import orjson
 from connexion.lifecycle import ConnexionResponse
 
 MEDIA_TYPE = "application/problem+json"
-_TYPES = "https://datahog.dev/problems/"
+_TYPE_PREFIX = "urn:datahog:problem:"
 _LONGEST_DETAIL = 400
 
 _TITLES = {
@@ -65,12 +65,17 @@ class Problem(Exception):
         return _TITLES[self.slug][0]
 
     @property
+    def type(self) -> str:
+        """The URI that programs know the problem by; docs/problems.md explains each."""
+        return _TYPE_PREFIX + self.slug
+
+    @property
     def document(self) -> dict[str, Any]:
         """`Problem` of both specs."""
         status, title = _TITLES[self.slug]
         # What a caller sent may come back in the detail: nothing that is not text, and not all of it.
         detail = self.detail.encode("utf-8", "replace").decode()[:_LONGEST_DETAIL]
-        return {"type": _TYPES + self.slug, "title": title, "status": status, "detail": detail, **self.members}
+        return {"type": self.type, "title": title, "status": status, "detail": detail, **self.members}
 
     @property
     def response(self) -> ConnexionResponse:
@@ -87,3 +92,8 @@ class Problem(Exception):
 def problem_of_status(status: int, detail: str, headers: dict[str, str] | None = None) -> Problem:
     """The problem for a refusal by the framework, known by its status only."""
     return Problem(_BY_STATUS.get(status, "bad-request" if status < 500 else "internal-error"), detail, headers=headers)
+
+
+def every_problem() -> list[Problem]:
+    """One problem of each type."""
+    return [Problem(slug, title) for slug, (_, title) in _TITLES.items()]

@@ -57,16 +57,22 @@ class SwaggerPage:
         self.page.locator(".scheme-container .authorize").click()
         form = self.page.locator(".auth-container", has=self.page.locator("h4 code", has_text=scheme))
         form.locator("input").fill(key)
-        form.get_by_role("button", name="Authorize").click()
+        form.get_by_role("button", name="Apply credentials").click()
         form.get_by_role("button", name="Close").click()
         expect(self.page.locator(".modal-ux")).to_have_count(0)
 
     def try_out(self, operation_id: str) -> "Trial":
         """Unfold an operation, and press Try it out."""
-        block = self.page.locator(f".opblock[id$='-{operation_id}']")
-        block.locator(".opblock-summary-control").click()
+        block = self.unfold(operation_id)
         block.get_by_role("button", name="Try it out").click()
         return Trial(block)
+
+    def unfold(self, operation_id: str) -> Locator:
+        """Show an operation's parameters and responses."""
+        block = self.page.locator(f".opblock[id$='-{operation_id}']")
+        block.locator(".opblock-summary-control").click()
+        expect(block.locator(".responses-table").first).to_be_visible()
+        return block
 
     def _await(self, title: str) -> "SwaggerPage":
         expect(self.page.locator(".info .title")).to_contain_text(title)

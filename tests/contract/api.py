@@ -84,7 +84,7 @@ def check_problem(answer: requests.Response) -> dict[str, Any]:
     assert answer.headers["Content-Type"] == PROBLEM, answer.text
     problem: dict[str, Any] = answer.json()
     assert problem["status"] == answer.status_code
-    assert re.fullmatch(r"https://datahog\.dev/problems/[a-z]+(-[a-z]+)*", problem["type"])
+    assert re.fullmatch(r"urn:datahog:problem:[a-z]+(-[a-z]+)*", problem["type"])
     assert 10 <= len(problem["detail"]) <= 400, problem["detail"]
     assert not re.search(r"Traceback|\.py\b|Error\(|\{'|additionalProperties", problem["detail"]), problem["detail"]
     return problem

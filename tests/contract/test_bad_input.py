@@ -313,7 +313,7 @@ def test_what_is_no_http_is_refused(api: Api) -> None:
 
     assert head.startswith(b"HTTP/1.1 400")
     assert b"Content-Type: application/problem+json" in head
-    assert json.loads(body)["type"] == "https://datahog.dev/problems/bad-request"
+    assert json.loads(body)["type"] == "urn:datahog:problem:bad-request"
 
 
 def test_a_websocket_is_not_opened(api: Api) -> None:
@@ -330,7 +330,7 @@ def test_a_websocket_is_not_opened(api: Api) -> None:
 def test_a_problem_says_what_to_do_and_nothing_of_what_is_within(api: Api) -> None:
     problem = check_problem(_ask(api, json.dumps(_valid(api, nope="x" * 5000))))
 
-    assert problem["type"] == "https://datahog.dev/problems/bad-request"
+    assert problem["type"] == "urn:datahog:problem:bad-request"
     assert problem["title"] == "Bad request"
     assert "nope" in problem["detail"]
     assert "xxx" not in problem["detail"]

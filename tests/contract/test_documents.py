@@ -143,7 +143,7 @@ def test_every_example_of_a_problem_is_one_that_comes(document: dict[str, Any]) 
         for example in response.get("content", {}).get(PROBLEM, {}).get("examples", {}).values():
             value = example["value"]
             members = {name: value[name] for name in ("known", "checks") if name in value}
-            problem = Problem(value["type"].rsplit("/", 1)[1], value["detail"], **members)
+            problem = Problem(value["type"].rsplit(":", 1)[1], value["detail"], **members)
 
             assert value == problem.document
 

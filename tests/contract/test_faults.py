@@ -76,7 +76,7 @@ def test_without_the_database_the_answer_is_503_and_soon(cut_off: Wiring, name: 
     assert time.monotonic() - began < _PATIENCE
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["Retry-After"]) >= 1
-    assert check_problem(answer)["type"].endswith("/unavailable")
+    assert check_problem(answer)["type"].endswith(":unavailable")
 
 
 def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
@@ -94,7 +94,7 @@ def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFix
         answer = _send(app, specs.CLIENT, "listRequests", {}, {})
 
     assert answer.status_code == 500
-    assert check_problem(answer)["type"].endswith("/internal-error")
+    assert check_problem(answer)["type"].endswith(":internal-error")
     assert "newest" not in answer.text
     assert "AttributeError" in caplog.text
     assert "Traceback" in caplog.text

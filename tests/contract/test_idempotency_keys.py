@@ -53,7 +53,7 @@ def test_another_body_with_the_key_is_refused(aggregator: Api, key: str, body: d
     answer = _create(aggregator, key, body | {"providers": ["gas"]})
 
     assert answer.status_code == 422
-    assert answer.json()["type"].endswith("/idempotency-key-reused")
+    assert answer.json()["type"].endswith(":idempotency-key-reused")
 
 
 def test_another_key_is_another_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def test_many_with_the_key_at_once_make_one_request(
 
     assert len(answers) == 20
     assert len({answer.json()["requestId"] for answer in accepted}) == 1
-    assert {answer.json()["type"].rsplit("/", 1)[1] for answer in held} <= {"request-under-way"}
+    assert {answer.json()["type"].rsplit(":", 1)[1] for answer in held} <= {"request-under-way"}
     assert all(answer.status_code == 409 and "Retry-After" in answer.headers for answer in held)
     # Who comes again, as it was told to, is answered as the first was.
     again = [_create(aggregator, key, body) for _ in held]

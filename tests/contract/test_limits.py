@@ -70,7 +70,7 @@ def test_whoever_calls_too_often_waits_as_told_and_is_let_in_again(
         assert _statuses(api, key, _CALLS) == [404] * _CALLS
         refused = api.call("getRequest", "nobodys", key=key)
         assert refused.status_code == 429
-        assert check_problem(refused)["type"].endswith("/too-many-requests")
+        assert check_problem(refused)["type"].endswith(":too-many-requests")
         waits.append(time.monotonic() + int(refused.headers["Retry-After"]))
         assert _statuses(api, key, 2) == [429, 429]
         assert _statuses(api, colleagues, 1) == [404]
@@ -90,7 +90,7 @@ def test_whoever_has_too_much_open_waits_for_an_end(limited: System, apis: list[
         refused = _create(api, colleague)
 
         assert refused.status_code == 429
-        assert check_problem(refused)["type"].endswith("/too-many-open-requests")
+        assert check_problem(refused)["type"].endswith(":too-many-open-requests")
         wait = int(refused.headers["Retry-After"])
         # Reading, and others, are not held up.
         request_id = made[0].json()["requestId"]
@@ -148,7 +148,7 @@ def test_to_retry_is_to_open_again(limited: System, apis: list[Api], tenant: str
 
     refused = aggregator.call("retryRequest", request_id, key=key)
     assert refused.status_code == 429
-    assert check_problem(refused)["type"].endswith("/too-many-open-requests")
+    assert check_problem(refused)["type"].endswith(":too-many-open-requests")
 
 
 def test_no_limit_holds_for_a_key_that_calls_for_everybody(limited: System, apis: list[Api], tenant: str) -> None:

@@ -13,7 +13,7 @@ from persistence import dynamodb, tables
 _ROOT = Path(__file__).parents[2]
 _PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
 # A path that starts with one of the repository's own folders, in code quotes or as a link's target.
-_FOLDERS = "datahog|handlers|workers|persistence|specs|simulator|tests|bench|docs"
+_FOLDERS = "datahog|handlers|workers|persistence|specs|simulator|tests|tools|bench|docs"
 _PATH = re.compile(rf"(?:`|\]\()((?:{_FOLDERS})/[\w./-]*)(?:`|\))")
 _SECURITY = (_ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
@@ -25,8 +25,29 @@ def test_every_path_that_a_page_names_is_there(page: Path) -> None:
     assert [path for path in named if not (_ROOT / path).exists() and not (page.parent / path).exists()] == []
 
 
+def test_the_readme_is_short_enough_to_read_at_once() -> None:
+    assert len((_ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_site_has_each_page_under_docs() -> None:
+    listed = re.findall(r"^  - [\w ]+: (\S+\.md)$", (_ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert sorted(listed) == sorted(page.name for page in _ROOT.glob("docs/*.md"))
+
+
+def test_every_link_to_a_chapter_leads_to_one() -> None:
+    links = [
+        (page, target, chapter)
+        for page in _PAGES
+        for target, chapter in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", page.read_text(encoding="utf-8"))
+    ]
+
+    assert links
+    assert [link for link in links if link[2] not in _chapters(link[0].parent / link[1] if link[1] else link[0])] == []
+
+
 def test_every_control_names_what_shows_it() -> None:
-    table = _SECURITY.split("## What each control stops")[1].split("## Rights on AWS")[0]
+    table = _SECURITY.split("## Threats and controls")[1].split("## Rights on AWS")[0]
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
 
     assert len(rows) > 10
@@ -51,7 +72,7 @@ def test_the_rights_of_those_who_work_are_the_calls_that_are_made_and_no_more() 
 
 
 def test_the_rights_to_make_tables_are_the_calls_that_are_made_and_no_more() -> None:
-    told = set(re.findall(r"`(?:dynamodb:)?(\w+)`", _SECURITY.split("who runs `tables` needs")[1]))
+    told = set(re.findall(r"`(?:dynamodb:)?(\w+)`", _SECURITY.split("running `tables` needs")[1]))
 
     methods = {
         node.func.attr
@@ -60,6 +81,11 @@ def test_the_rights_to_make_tables_are_the_calls_that_are_made_and_no_more() -> 
     }
 
     assert told == {name.title().replace("_", "") for name in methods}
+
+
+def _chapters(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in titles}
 
 
 def _tree(file: str) -> ast.Module:

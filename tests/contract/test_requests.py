@@ -121,7 +121,7 @@ def test_an_unknown_request_is_not_found(aggregator: Api, operation: str) -> Non
     answer = aggregator.call(operation, "unknown")
 
     assert answer.status_code == 404
-    assert answer.json()["type"].endswith("/not-found")
+    assert answer.json()["type"].endswith(":not-found")
     assert "unknown" in answer.json()["detail"]
 
 
@@ -182,7 +182,7 @@ def test_the_same_id_and_content_are_the_same_request_and_other_content_is_refus
     assert (first.status_code, again.status_code) == (202, 202)
     assert first.json()["createdAt"] == again.json()["createdAt"]
     assert other.status_code == 409
-    assert other.json()["type"].endswith("/conflict")
+    assert other.json()["type"].endswith(":conflict")
 
 
 def test_the_same_request_created_by_many_at_once_is_one_with_one_set_of_jobs(
@@ -205,7 +205,7 @@ def test_unknown_providers_are_named_and_the_known_ones_listed(api: Api) -> None
     answer = api.call("createRequest", json=_body(api, ["gas", "no-such"]))
 
     assert answer.status_code == 422
-    assert answer.json()["type"].endswith("/unknown-provider")
+    assert answer.json()["type"].endswith(":unknown-provider")
     assert "no-such" in answer.json()["detail"]
     assert {"gas", "steady", "mute"} <= set(answer.json()["known"])
 
@@ -231,7 +231,7 @@ def test_a_deadline_out_of_reach_is_refused(api: Api, deadline: str) -> None:
     answer = api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline})
 
     assert answer.status_code == 422
-    assert answer.json()["type"].endswith("/unprocessable")
+    assert answer.json()["type"].endswith(":unprocessable")
     assert "deadline" in answer.json()["detail"]
 
 

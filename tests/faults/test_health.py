@@ -98,7 +98,7 @@ def failed(system: System, api: str, expected: set[str]) -> set[str]:
             return None
         assert answer.status_code == 503
         document = answer.json()
-        assert document["type"].endswith("/not-ready")
+        assert document["type"].endswith(":not-ready")
         found = {name for name, status in document["checks"].items() if status == "failed"}
         assert all(name in document["detail"] for name in found)
         return found if found >= expected else None

@@ -89,7 +89,7 @@ def with_result(text: bytes = TEXT, **members: Any) -> Reply:
 
 
 def gone(detail: str = "no request r1") -> Reply:
-    document = {"type": "https://datahog.dev/problems/not-found", "title": "x", "status": 404, "detail": detail}
+    document = {"type": "urn:datahog:problem:not-found", "title": "x", "status": 404, "detail": detail}
     return json_reply(document, 404, "application/problem+json")
 
 
@@ -271,7 +271,7 @@ def test_one_result_at_a_time_is_taken(wiring: Wiring, make: Make) -> None:
 
 
 def test_after_a_late_cancellation_it_ends_with_its_result(wiring: Wiring, make: Make, stub: StubServer) -> None:
-    conflict = {"type": "https://datahog.dev/problems/conflict", "title": "x", "status": 409, "detail": "has ended"}
+    conflict = {"type": "urn:datahog:problem:conflict", "title": "x", "status": 409, "detail": "has ended"}
     stub.replies = [json_reply(conflict, 409, "application/problem+json"), json_reply(said(ended=-9)), with_result()]
     wiring.retrievals.request_cancel("r1")
 

@@ -8,7 +8,7 @@ from workers.http import Http, HttpError, Timeouts
 from workers.operations import BadCall, ContractBroken, Operations
 
 PROVIDERS = {"providers": [{"name": "gas", "url": "http://gas"}]}
-PROBLEM = {"type": "https://datahog.dev/problems/not-found", "title": "Not found", "status": 404, "detail": "no r1"}
+PROBLEM = {"type": "urn:datahog:problem:not-found", "title": "Not found", "status": 404, "detail": "no r1"}
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_no_answer_is_an_error_of_http(aggregator: Operations, stub: StubServer)
         aggregator.call("listProviders")
 
 
-LATE = PROBLEM | {"status": 503, "type": "https://datahog.dev/problems/unavailable"}
+LATE = PROBLEM | {"status": 503, "type": "urn:datahog:problem:unavailable"}
 
 
 @pytest.mark.parametrize(

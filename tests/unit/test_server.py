@@ -46,7 +46,7 @@ def test_a_head_that_does_not_come_ends_the_connection_with_a_problem(begun: byt
 
     head, _, body = said.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
-    assert json.loads(body)["type"].endswith("/request-timeout")
+    assert json.loads(body)["type"].endswith(":request-timeout")
 
 
 def test_a_second_head_on_the_same_connection_has_its_time_too(port: int) -> None:

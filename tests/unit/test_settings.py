@@ -13,10 +13,10 @@ import specs
 from datahog.settings import PREFIX, Settings, SettingsError, describe, load
 from specs.schemas import component
 from tests.unit.test_schemas import WRONG as WRONG_URLS
+from tools.settings_page import PAGE, shown_default, with_table
 from workers.http import Http, Timeouts
 from workers.operations import Operations
 
-README = Path(__file__).parents[2] / "README.md"
 API_KEY = "dh_" + "0123456789abcdef" + "_" + "hunter-2".rjust(43, "x")
 SECRET = "whsec_" + "dGVzdHMgb25seSwgZ3VhcmRzIG5vdGhpbmcgYXQgYWxs"
 OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="
@@ -280,21 +280,19 @@ def test_help_describes_each_setting_with_its_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_the_readme_lists_each_setting_with_its_default(name: str) -> None:
-    [(default, meaning)] = re.findall(rf"^\| `{variable(name)}` \| (.+?) \| (.+) \|$", README.read_text(), re.MULTILINE)
+def test_the_page_lists_each_setting_with_its_default(name: str) -> None:
+    [(default, meaning)] = re.findall(rf"^\| `{variable(name)}` \| (.+?) \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
 
     assert default.strip("`") == shown_default(name)
     assert meaning
 
 
-def test_the_readme_lists_no_setting_that_is_none() -> None:
-    listed = re.findall(rf"^\| `{PREFIX}(\w+)` \|", README.read_text(), re.MULTILINE)
+def test_the_page_lists_no_setting_that_is_none() -> None:
+    listed = re.findall(rf"^\| `{PREFIX}(\w+)` \|", PAGE.read_text(), re.MULTILINE)
 
     assert {name.lower() for name in listed} == Settings.model_fields.keys()
 
 
-def shown_default(name: str) -> str:
-    default = Settings.model_fields[name].default
-    if isinstance(default, tuple):
-        default = ",".join(f"{item:g}" for item in default)
-    return "unset" if default in (None, "") else str(default)
+def test_the_page_is_as_the_command_writes_it() -> None:
+    # `make settings-page` writes it.
+    assert PAGE.read_text() == with_table(PAGE.read_text())

@@ -44,7 +44,7 @@ def aggregators(status: str = "OPEN") -> dict[str, Any]:
 
 def problem(status: int, detail: str = "because") -> Reply:
     slug = {404: "not-found", 409: "conflict", 422: "unprocessable", 503: "unavailable"}.get(status, "bad-request")
-    document = {"type": f"https://datahog.dev/problems/{slug}", "title": slug, "status": status, "detail": detail}
+    document = {"type": f"urn:datahog:problem:{slug}", "title": slug, "status": status, "detail": detail}
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     return json_reply(document, status, "application/problem+json", headers=headers)
 

@@ -1,4 +1,4 @@
-"""Runs the commands that the README gives for generating clients: those very lines, for either document."""
+"""Runs the commands that docs/clients.md gives for generating clients: those very lines, for either document."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def run(*command: str, directory: Path) -> str:
 
 
 def _line(generator: str, name: str) -> str:
-    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    page = (_ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
     # It shows the client's; `datahog_client` and `datahog-client` are what is made of it.
-    [line] = re.findall(rf"^\$ (.*\b{generator} .*)$", readme, re.MULTILINE)
+    [line] = re.findall(rf"^\$ (.*\b{generator} .*)$", page, re.MULTILINE)
     return re.sub(r"\b(specs/|datahog[_-])client\b", rf"\g<1>{name}", line)

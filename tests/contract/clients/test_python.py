@@ -135,7 +135,7 @@ def test_what_is_wrong_comes_as_a_problem(caller: ModuleType, make_api: Any) -> 
     missing = caller.problem_of(api, request_id="nobodys")
     outside = caller.problem_of(make_api(specs.CLIENT, key="dh_" + "1" * 16 + "_" + "y" * 43), request_id="nobodys")
 
-    assert (unknown.status, unknown.type_) == (422, "https://datahog.dev/problems/unknown-provider")
+    assert (unknown.status, unknown.type_) == (422, "urn:datahog:problem:unknown-provider")
     assert "steady" in unknown.known
-    assert (missing.status, missing.type_) == (404, "https://datahog.dev/problems/not-found")
-    assert (outside.status, outside.type_) == (401, "https://datahog.dev/problems/unauthorized")
+    assert (missing.status, missing.type_) == (404, "urn:datahog:problem:not-found")
+    assert (outside.status, outside.type_) == (401, "urn:datahog:problem:unauthorized")

@@ -1,0 +1,22 @@
+"""Swagger UI's files: those of the release that its package.json names, byte for byte."""
+
+import json
+
+import pytest
+
+from specs import swagger_ui
+from tests.contract.npm import installed
+
+_PACKAGE = swagger_ui.FILES.parent
+
+
+# Fetching the packages, once, takes as long as the network does.
+@pytest.mark.timeout(300)
+def test_the_files_are_those_of_the_pinned_release() -> None:
+    release = installed(_PACKAGE) / "swagger-ui-dist"
+
+    version = json.loads((_PACKAGE / "package.json").read_text())["dependencies"]["swagger-ui-dist"]
+    assert json.loads((release / "package.json").read_text())["version"] == version
+    files = sorted(swagger_ui.FILES.glob("vendor/*"))
+    assert len(files) >= 6
+    assert [file.name for file in files if file.read_bytes() != (release / file.name).read_bytes()] == []
