@@ -235,7 +235,7 @@ def test_a_deadline_out_of_reach_is_refused(api: Api, deadline: str) -> None:
     assert "deadline" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("key", [None, uuid.uuid4().hex])
+@pytest.mark.parametrize("key", [None, uuid.uuid4().hex], ids=["no key", "a key"])
 def test_the_same_id_and_content_after_the_deadline_are_the_same_request(
     aggregator: Api, receiver: Receiver, key: str | None
 ) -> None:
