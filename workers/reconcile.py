@@ -115,7 +115,14 @@ class Reconciler:
         if look.refused:
             raise look.refused[0]
         self._collect()
-        return look.put + self._queue.sweep()
+        return look.put + self._sweep()
+
+    def _sweep(self) -> int:
+        try:
+            return self._queue.sweep()
+        except redis.RedisError as error:
+            log.info("permits are swept once Redis answers: %s", error)
+            return 0
 
     def _collect(self) -> None:
         if time.monotonic() < self._collect_at:

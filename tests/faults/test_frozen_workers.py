@@ -72,7 +72,7 @@ def test_the_answer_of_one_stopped_in_mid_fetch_comes_too_late(
     receiver.answers(path, Answer(200, body=b'"stale"', delay=1), Answer(200, body=b'"fresh"'))
     request_id = system.hand_over("late", callback_url=receiver.url(hook))
     eventually(lambda: receiver.calls(path))
-    stopped = holder(system, f"fetch-{request_id}-late-1-0")
+    stopped = holder(system, f"fetch-{request_id}-0-1-0")
 
     go_on(stopped)
     eventually(lambda: receiver.calls(hook))
@@ -117,7 +117,7 @@ def test_a_delivery_of_one_stopped_is_made_again_under_the_same_id(
     receiver.answers(hook, Answer(204, delay=1), Answer(204))
     request_id = system.hand_over("steady", callback_url=receiver.url(hook))
     eventually(lambda: receiver.calls(hook))
-    stopped = holder(system, f"fetch-{request_id}-steady-1-0")
+    stopped = holder(system, f"fetch-{request_id}-0-1-0")
 
     go_on(stopped)
     before = eventually(lambda: (d := system.look(request_id))["delivery"]["status"] == "SUCCEEDED" and d)

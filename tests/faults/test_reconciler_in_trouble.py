@@ -71,7 +71,7 @@ def create(wiring: Wiring, *ids: str, deadline: float = 3600) -> list[Request]:
 
 
 def fetches(*ids: str) -> list[str]:
-    return [f"fetch-{name}-gas-1-0" for name in ids]
+    return [f"fetch-{name}-0-1-0" for name in ids]
 
 
 def due_in(wiring: Wiring, request_id: str) -> float:

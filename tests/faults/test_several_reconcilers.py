@@ -52,7 +52,7 @@ class Several:
 
     def await_healed(self, ids: set[str], seconds: float) -> None:
         """Wait until the jobs of all these requests are on the queue."""
-        jobs = {f"fetch-{request_id}-gas-1-0" for request_id in ids}
+        jobs = {f"fetch-{request_id}-0-1-0" for request_id in ids}
         eventually(lambda: jobs <= set(queued(self.wiring.redis, FETCH)), seconds)
 
     def assert_each_was_read_by_one(self, ids: set[str]) -> None:

@@ -81,7 +81,10 @@ class Scene:
         """Call an operation."""
         operation = operations(api)[operation_id]
         url = self.system.settings.api_urls[api] + operation.target(arguments or {})
-        return requests.request(operation.method, url, headers=AUTHORIZED | headers, json=body, timeout=20)
+        with requests.Session() as session:
+            # Scenes run on threads, and pytest changes the environment meanwhile, which cannot be read then.
+            session.trust_env = False
+            return session.request(operation.method, url, headers=AUTHORIZED | headers, json=body, timeout=20)
 
     def limited(self) -> dict[str, str]:
         """The header of a caller whose open requests are counted."""
