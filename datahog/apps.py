@@ -31,9 +31,7 @@ from handlers.problems import Problem, problem_of_status
 from handlers.rate_limit import RateLimit
 from handlers.security import security_map
 from handlers.validation import Validation
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict, NotFound
-from persistence.results import ResultLost
+from persistence.errors import Conflict, NotFound, ResultLost, Unavailable
 from specs.operations import operations
 
 log = logging.getLogger(__name__)

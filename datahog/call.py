@@ -6,7 +6,7 @@ import sys
 
 import specs
 from datahog.settings import Settings
-from persistence import json_text
+from persistence.results import json_text
 from specs.operations import operations
 from workers.http import Http, HttpError, Timeouts
 from workers.operations import BadCall, Operations

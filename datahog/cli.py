@@ -99,8 +99,8 @@ def _tables(settings: Settings, _: Namespace) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from datahog.connections import dynamodb_client
-    from persistence.dynamodb import Unavailable
-    from persistence.tables import create_tables
+    from persistence.dynamodb.schema import create_tables
+    from persistence.errors import Unavailable
 
     try:
         client = dynamodb_client(settings, os.environ)

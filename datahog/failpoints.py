@@ -41,7 +41,7 @@ _CALL = "workers.operations:Operations.call"
 _COUNT = "handlers.open_requests:OpenRequests.count"
 _CLOSE = "persistence.requests:Requests.close"
 _FINISH = "persistence.requests:Requests.finish_job"
-_STORE = "persistence.results:Results.store"
+_STORE = "persistence.results.store:Results.store"
 _PUT = "workers.queue:Queue.put"
 _PUT_MISSING = "workers.queue:Queue.put_missing"
 _DROP = "workers.queue:Queue.drop"
@@ -69,12 +69,16 @@ FAILPOINTS = (
     Failpoint("submit.checked", "worker", "after", "persistence.retrievals:Retrievals.check_again"),
     Failpoint("submit.received", "worker", "after", "persistence.retrievals:Retrievals.receive"),
     # The aggregator is asked for a request, or told what to do with it.
-    Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.claim"),
-    Failpoint("aggregator.create.refused", "aggregator", "before", "persistence.idempotency:IdempotencyKeys.release"),
+    Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency_keys:IdempotencyKeys.claim"),
+    Failpoint(
+        "aggregator.create.refused", "aggregator", "before", "persistence.idempotency_keys:IdempotencyKeys.release"
+    ),
     Failpoint("aggregator.create.counted", "aggregator", "after", _COUNT),
     Failpoint("aggregator.create.written", "aggregator", "after", "persistence.requests:Requests.create"),
     Failpoint("aggregator.create.enqueued", "aggregator", "after", _PUT, "fetch"),
-    Failpoint("aggregator.create.answered", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.answered"),
+    Failpoint(
+        "aggregator.create.answered", "aggregator", "after", "persistence.idempotency_keys:IdempotencyKeys.answered"
+    ),
     Failpoint("aggregator.cancel.written", "aggregator", "after", _CLOSE),
     Failpoint("aggregator.cancel.dropped", "aggregator", "after", _DROP),
     Failpoint("aggregator.retry.written", "aggregator", "after", "persistence.requests:Requests.retry"),

@@ -6,7 +6,7 @@ from functools import cache
 
 from datahog import settings
 from datahog.wiring import Wiring
-from persistence.records import Attempt
+from persistence.records.job import Attempt
 from workers.later import Later
 
 

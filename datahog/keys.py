@@ -5,9 +5,8 @@ import re
 import sys
 
 from persistence.api_keys import ApiKeys
-from persistence.dynamodb import Unavailable
-from persistence.errors import NotFound
-from persistence.tenants import DEFAULT_TENANT, PATTERN
+from persistence.errors import NotFound, Unavailable
+from persistence.records.tenants import DEFAULT_TENANT, PATTERN
 from specs.operations import scopes
 
 

@@ -11,19 +11,19 @@ from datahog.connections import dynamodb_client, redis_client, redis_counters
 from datahog.settings import Settings, SettingsError
 from persistence.api_keys import ApiKeys
 from persistence.deliveries import Deliveries
-from persistence.due import DueIndex
-from persistence.dynamodb import Table
-from persistence.expired_results import ExpiredResults, needed_by_request, needed_by_retrieval
-from persistence.idempotency import IdempotencyKeys
+from persistence.dynamodb.schema import aggregator_table, client_table, keys_table
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.idempotency_keys import IdempotencyKeys
+from persistence.index.due import DueIndex
+from persistence.index.shards import Shards
 from persistence.items import Items
-from persistence.records import Request
+from persistence.records.request import Request
+from persistence.records.retrieval import KIND, Retrieval, retrieval_from_item
 from persistence.requests import Requests
-from persistence.results import Results
-from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
+from persistence.results.expired import ExpiredResults, needed_by_request, needed_by_retrieval
+from persistence.results.store import Results
 from persistence.retrievals import Retrievals
-from persistence.shards import Shards
-from persistence.tables import aggregator_table, client_table, keys_table
-from persistence.transport import Transport
 from workers.crew import Crew
 from workers.deliver import Deliver, longest_delivery
 from workers.fetch import Fetch

@@ -18,14 +18,14 @@ from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
 from handlers.waiting import LongPolls
 from persistence.deliveries import Deliveries
-from persistence.documents import Document, record_document, request_document
-from persistence.due import DueIndex
-from persistence.errors import Conflict, NotFound
-from persistence.idempotency import IdempotencyKeys, KeyReused, KeyUnderWay
-from persistence.records import CloseReason, Request, RequestStatus
+from persistence.errors import Conflict, KeyReused, KeyUnderWay, NotFound
+from persistence.idempotency_keys import IdempotencyKeys
+from persistence.index.due import DueIndex
+from persistence.records.request import CloseReason, Request, RequestStatus
+from persistence.records.timestamps import Clock, utc_now
 from persistence.requests import Requests
-from persistence.times import Clock, utc_now
 from specs.operations import target
+from workers.documents import Document, record_document, request_document
 from workers.outbound import Outbound
 from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_job_id, fetch_steps, needless_job_ids

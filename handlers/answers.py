@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import orjson
 from connexion.lifecycle import ConnexionResponse
 
-from persistence.documents import Document
+from workers.documents import Document
 
 _JSON = "application/json"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from handlers.known_keys import KnownKeys
 from handlers.problems import Problem
 from persistence.api_keys import ApiKeys, id_of
-from persistence.tenants import DEFAULT_TENANT
+from persistence.records.tenants import DEFAULT_TENANT
 
 _REALM = 'Bearer realm="datahog"'
 

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 
 from handlers.problems import Problem
-from persistence.documents import Document
-from persistence.records import SKEW
-from persistence.times import from_text
+from persistence.records.request import SKEW
+from persistence.records.timestamps import from_text
+from workers.documents import Document
 from workers.outbound import NotAllowed, Outbound
 
 _LONGEST_DEADLINE = timedelta(days=30)

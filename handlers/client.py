@@ -17,14 +17,13 @@ from handlers.known_providers import KnownProviders
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
 from handlers.waiting import LongPolls
-from persistence.documents import Document, retrieval_document, retrieval_summary
-from persistence.errors import Conflict
-from persistence.records import RequestStatus
-from persistence.retrieval_list import BadCursor
-from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.errors import BadCursor, Conflict
+from persistence.records.request import RequestStatus
+from persistence.records.retrieval import Retrieval, SubmissionStatus
+from persistence.records.timestamps import Clock, utc_now
 from persistence.retrievals import Retrievals
-from persistence.times import Clock, utc_now
 from specs.operations import target
+from workers.documents import Document, retrieval_document, retrieval_summary
 from workers.http import HttpError
 from workers.operations import Operations
 from workers.queue import Queue, submit_step

@@ -70,7 +70,7 @@ class OpenRequests:
     def count(self, caller: Caller, request_id: str) -> None:
         """Count a request that is to be opened, once.
 
-        Raises Problem (429) when the tenant has too many open, and `persistence.dynamodb.Unavailable`.
+        Raises Problem (429) when the tenant has too many open, and `persistence.errors.Unavailable`.
         """
         if caller.unlimited:
             return

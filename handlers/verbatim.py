@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from handlers.problems import Problem
-from persistence import json_text, relayed
+from persistence.results import cut_out, json_text
 
 PutBack = Callable[[], None]
 # Takes a body; returns its value with null for each result, and what puts these in as JSON text (`msgspec.Raw`). That
@@ -64,7 +64,7 @@ def results_of_jobs(body: bytes) -> tuple[Any, PutBack]:
 
     Raises ValueError for what is not JSON, or nested too deeply.
     """
-    document, results = relayed.cut_out(body)
+    document, results = cut_out.cut_out(body)
 
     def put_back() -> None:
         for index, result in enumerate(results):

@@ -9,7 +9,7 @@ import pytest
 
 from datahog.settings import Settings
 from datahog.wiring import Wiring
-from persistence.tables import create_tables
+from persistence.dynamodb.schema import create_tables
 from tests.dynamodb_local import dynamodb_local
 from tests.system import System, system_settings
 

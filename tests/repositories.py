@@ -12,22 +12,22 @@ from threading import Barrier
 from typing import Any
 
 from persistence.deliveries import Deliveries
-from persistence.due import DueIndex
-from persistence.dynamodb import Item, Table
+from persistence.dynamodb.schema import aggregator_table, client_table, create_tables
+from persistence.dynamodb.table import Item, Table
+from persistence.dynamodb.transport import Transport
 from persistence.errors import Conflict
-from persistence.expired_results import ExpiredResults, needed_by_request, needed_by_retrieval
-from persistence.expiry_items import PREFIX, ExpiryItems
-from persistence.idempotency import IdempotencyKeys
+from persistence.idempotency_keys import IdempotencyKeys
+from persistence.index.due import DueIndex
+from persistence.index.shards import Shards
 from persistence.items import Items
-from persistence.records import Request
+from persistence.records.request import Request
+from persistence.records.retrieval import KIND, Retrieval, retrieval_from_item
+from persistence.records.timestamps import utc_now
 from persistence.requests import Requests
-from persistence.results import Results
-from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
+from persistence.results.expired import ExpiredResults, needed_by_request, needed_by_retrieval
+from persistence.results.expiry_items import PREFIX, ExpiryItems
+from persistence.results.store import Results
 from persistence.retrievals import Retrievals
-from persistence.shards import Shards
-from persistence.tables import aggregator_table, client_table, create_tables
-from persistence.times import utc_now
-from persistence.transport import Transport
 
 RETENTION = 7 * 86_400
 # After the deadline, seconds.

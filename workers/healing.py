@@ -10,15 +10,14 @@ from typing import TypeVar
 
 import redis
 
-from persistence.due import Due, DueIndex
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict, NotFound
+from persistence.errors import Conflict, NotFound, Unavailable
+from persistence.index.due import Due, DueIndex
 from persistence.items import Versioned
-from persistence.records import CloseReason, Request
+from persistence.records.request import CloseReason, Request
+from persistence.records.retrieval import KIND, Retrieval
+from persistence.records.timestamps import Clock
 from persistence.requests import Requests
-from persistence.retrieval_record import KIND, Retrieval
 from persistence.retrievals import Retrievals
-from persistence.times import Clock
 from workers.crew import Crew
 from workers.plans import LATEST, SOONEST, Plan, Planner, is_past_deadline
 from workers.queue import Queue, needless_job_ids

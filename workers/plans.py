@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from persistence.records import DeliveryStatus, Request, seconds_until
-from persistence.retrieval_record import Retrieval
-from persistence.times import from_text
+from persistence.records.request import DeliveryStatus, Request, seconds_until
+from persistence.records.retrieval import Retrieval
+from persistence.records.timestamps import from_text
 from workers.queue import Step, deliver_step, fetch_steps, submit_step
 
 # How long after a look the next one at the same record is taken, if nothing else is due before: a share of its age,

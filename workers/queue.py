@@ -12,9 +12,10 @@ from typing import Any
 import redis
 from rq.utils import now, utcformat
 
-from persistence.records import Attempt, Request
-from persistence.retrieval_record import NextStep, Retrieval
-from persistence.times import from_text
+from persistence.records.job import Attempt
+from persistence.records.request import Request
+from persistence.records.retrieval import NextStep, Retrieval
+from persistence.records.timestamps import from_text
 from workers.providers import Provider
 from workers.redis_breaker import RedisBreaker
 from workers.scripts import DROP, PUT, SWEEP

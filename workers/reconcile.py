@@ -11,11 +11,11 @@ from typing import Protocol
 
 import redis
 
-from persistence.due import DueIndex
-from persistence.dynamodb import Unavailable
+from persistence.errors import Unavailable
+from persistence.index.due import DueIndex
+from persistence.records.timestamps import Clock, utc_now
 from persistence.requests import Requests
 from persistence.retrievals import Retrievals
-from persistence.times import Clock, utc_now
 from workers.crew import Crew
 from workers.healing import Healing, Look, Walk
 from workers.heartbeats import Heartbeats
@@ -32,7 +32,7 @@ _COLLECT_PERIOD = 60.0
 
 
 class Collector(Protocol):
-    """Deletes what nothing refers to any more, as `persistence.expired_results` does."""
+    """Deletes what nothing refers to any more, as `persistence.results.expired` does."""
 
     def look(self) -> int:
         """Look at what is due, up to a number; returns how many that were. Raises Unavailable."""

@@ -21,7 +21,7 @@ from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 from rq.worker.base import BaseWorker
 
-from persistence.dynamodb import Unavailable
+from persistence.errors import Unavailable
 from workers.batches import Batches, Ended, Taken
 from workers.later import Later
 

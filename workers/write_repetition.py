@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict
+from persistence.errors import Conflict, Unavailable
 from workers.running import count_in_share, give_back_place, is_stopping
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from handlers import bodies
-from persistence import json_text
+from persistence.results import json_text
 from tests.contract.api import Api, check_problem
 from tests.system import API_KEY, eventually
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from persistence.times import to_text, utc_now
+from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api
 from tests.repositories import at_once, incompressible_json
 from tests.system import SECRET

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from persistence.times import to_text, utc_now
+from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api, validator
 from tests.receiver import Answer, Receiver
 from tests.system import SECRET, eventually

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from persistence import dynamodb, tables
+from persistence.dynamodb import schema, table
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
@@ -58,16 +58,16 @@ def test_the_rights_of_those_who_work_are_the_calls_that_are_made_and_no_more() 
     [policy] = re.findall(r"```json\n(.*?)```", _SECURITY, re.DOTALL)
     records, keys = json.loads(policy)["Statement"]
 
-    assert sorted(records["Action"]) == sorted(f"dynamodb:{name}" for name in _calls(_tree(dynamodb.__file__)))
-    names = tables.table_names("datahog")
-    holding_records = {name: indexes for name, indexes in names.items() if name != tables.keys_table("datahog")}
+    assert sorted(records["Action"]) == sorted(f"dynamodb:{name}" for name in _calls(_tree(table.__file__)))
+    names = schema.table_names("datahog")
+    holding_records = {name: indexes for name, indexes in names.items() if name != schema.keys_table("datahog")}
     places = [
         place for name, indexes in holding_records.items() for place in (name, *(f"{name}/index/{i}" for i in indexes))
     ]
     arn = "arn:aws:dynamodb:REGION:ACCOUNT:table/"
     assert sorted(records["Resource"]) == sorted(arn + place for place in places)
     # Of the keys those who work read one at a time.
-    assert (keys["Action"], keys["Resource"]) == ("dynamodb:GetItem", arn + tables.keys_table("datahog"))
+    assert (keys["Action"], keys["Resource"]) == ("dynamodb:GetItem", arn + schema.keys_table("datahog"))
     assert _keys_methods_used() == {"get"}
 
 
@@ -76,7 +76,7 @@ def test_the_rights_to_make_tables_are_the_calls_that_are_made_and_no_more() -> 
 
     methods = {
         node.func.attr
-        for node in ast.walk(_tree(tables.__file__))
+        for node in ast.walk(_tree(schema.__file__))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_client(node.func.value)
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from persistence.times import to_text, utc_now
+from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api, read_until_ended
 from tests.receiver import Receiver
 from tests.repositories import at_once

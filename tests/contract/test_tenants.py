@@ -11,8 +11,8 @@ import requests
 import specs
 from datahog.wiring import Wiring
 from persistence.api_keys import id_of
-from persistence.tables import aggregator_table, client_table
-from persistence.times import to_text, utc_now
+from persistence.dynamodb.schema import aggregator_table, client_table
+from persistence.records.timestamps import to_text, utc_now
 from specs.operations import Operation, operations, scopes
 from tests.contract.api import Api, read_until_ended
 from tests.receiver import Answer, Receiver

@@ -5,12 +5,12 @@ from datetime import timedelta
 import redis
 
 from datahog.connections import dynamodb_client
-from persistence.due import DueIndex
-from persistence.dynamodb import Table
-from persistence.shards import Shards
-from persistence.tables import aggregator_table, client_table
-from persistence.times import utc_now
-from persistence.transport import Transport
+from persistence.dynamodb.schema import aggregator_table, client_table
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.index.due import DueIndex
+from persistence.index.shards import Shards
+from persistence.records.timestamps import utc_now
 from tests.queue_state import QueueState
 from tests.system import System
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from datahog.settings import Settings
 from datahog.wiring import Wiring
-from persistence.records import Attempt, DeliveryStatus, Request, RequestStatus
-from persistence.tables import create_tables
-from persistence.times import to_text, utc_now
+from persistence.dynamodb.schema import create_tables
+from persistence.records.job import Attempt
+from persistence.records.request import DeliveryStatus, Request, RequestStatus
+from persistence.records.timestamps import to_text, utc_now
 from tests.queue_state import QueueState
 from tests.receiver import Receiver
 from tests.system import System, system_settings

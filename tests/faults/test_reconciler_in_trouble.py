@@ -11,9 +11,9 @@ import workers.healing
 from datahog import stack
 from datahog.settings import Settings
 from datahog.wiring import Wiring
-from persistence.dynamodb import Unavailable
-from persistence.records import DeliveryStatus, Request, RequestStatus
-from persistence.times import from_text, to_text
+from persistence.errors import Unavailable
+from persistence.records.request import DeliveryStatus, Request, RequestStatus
+from persistence.records.timestamps import from_text, to_text
 from tests.faults.proxy import THROTTLED, Proxy
 from tests.unit.rq_state import FETCH, SUBMIT, queued
 from workers.crew import Crew

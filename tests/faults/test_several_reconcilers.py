@@ -12,7 +12,7 @@ import redis
 
 from datahog import stack
 from datahog.wiring import Wiring
-from persistence.tables import aggregator_table
+from persistence.dynamodb.schema import aggregator_table
 from tests.faults.proxy import Proxy
 from tests.system import System, eventually, system_settings
 from tests.unit.rq_state import FETCH, queued

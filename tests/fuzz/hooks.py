@@ -10,7 +10,7 @@ import requests
 import schemathesis
 from schemathesis import Case, CheckContext, HookContext, Response
 
-from persistence.times import to_text, utc_now
+from persistence.records.timestamps import to_text, utc_now
 from simulator.bills import PROVIDERS
 from tests.fuzz.campaign import CALLER, Caller
 from tests.system import SECRET

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from persistence import json_text
+from persistence.results import json_text
 from tests.hostile.behaviours import LIMIT, READ, TOTAL, Behaviour, behaviours, server
 from workers.http import Answer, Http, HttpError, Timeouts
 from workers.outbound import LOOPBACK, Outbound

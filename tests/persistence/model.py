@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
+from persistence.records.job import Attempt, JobStatus
+from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
 
 
 @dataclass

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from persistence.records import Request
+from persistence.records.request import Request
 
 Result = TypeVar("Result")
 Write = Callable[[Mapping[str, Any]], bool]

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from persistence.errors import Conflict, NotFound
-from persistence.records import CloseReason, JobStatus, RequestStatus
-from persistence.times import to_text
+from persistence.records.job import JobStatus
+from persistence.records.request import CloseReason, RequestStatus
+from persistence.records.timestamps import to_text
 from tests.repositories import Repositories, at_once, conflicts
 
 

@@ -4,16 +4,10 @@ from typing import Any
 
 import orjson
 
-from persistence.documents import (
-    record_document,
-    request_document,
-    result_document,
-    retrieval_document,
-    retrieval_summary,
-)
-from persistence.records import CloseReason
-from persistence.times import to_text
+from persistence.records.request import CloseReason
+from persistence.records.timestamps import to_text
 from tests.repositories import CALLBACK_URL, Repositories
+from workers.documents import record_document, request_document, result_document, retrieval_document, retrieval_summary
 
 
 def read(document: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from persistence.due import UNDELIVERED
-from persistence.records import Request
-from persistence.shards import OPEN, shard_of
-from persistence.times import to_text
+from persistence.index.due import UNDELIVERED
+from persistence.index.shards import OPEN, shard_of
+from persistence.records.request import Request
+from persistence.records.timestamps import to_text
 from tests.reads import Reads
 from tests.repositories import Repositories, answer_in_small_pages, at_once
 

@@ -7,8 +7,9 @@ from functools import partial
 import pytest
 
 from persistence.errors import Conflict, NotFound
-from persistence.records import CloseReason, Job, JobStatus, Request, RequestStatus
-from persistence.times import to_text
+from persistence.records.job import Job, JobStatus
+from persistence.records.request import CloseReason, Request, RequestStatus
+from persistence.records.timestamps import to_text
 from tests.repositories import Repositories, at_once, conflicts, incompressible_json
 
 THREADS = 64

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict
-from persistence.records import CloseReason
-from persistence.results import PendingResult
-from persistence.retrieval_record import Retrieval
+from persistence.errors import Conflict, Unavailable
+from persistence.records.request import CloseReason
+from persistence.records.retrieval import Retrieval
+from persistence.results.store import PendingResult
 from tests.persistence.test_retrievals import outcome
 from tests.repositories import RETENTION, Repositories, incompressible_json
 

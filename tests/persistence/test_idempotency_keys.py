@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 
-from persistence.idempotency import Claim, IdempotencyKeys, KeyReused, KeyUnderWay
+from persistence.errors import KeyReused, KeyUnderWay
+from persistence.idempotency_keys import Claim, IdempotencyKeys
 from tests.repositories import Repositories, at_once, lose_one_answer
 
 BODY = {"providers": ["gas"], "callbackUrl": "http://client.test"}

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 
 from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from persistence.idempotency import UNDER_WAY, Claim, IdempotencyKeys, KeyReused, KeyUnderWay
+from persistence.errors import KeyReused, KeyUnderWay
+from persistence.idempotency_keys import UNDER_WAY, Claim, IdempotencyKeys
 from tests.repositories import Repositories, lose_one_answer
 
 _BODY, _OTHER = {"providers": ["gas"]}, {"providers": ["water"]}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from persistence.retrieval_list import BadCursor
-from persistence.shards import shard_of
+from persistence.errors import BadCursor
+from persistence.index.shards import shard_of
 from tests.repositories import RETENTION, Repositories
 
 SHARDS = 4

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from persistence.errors import Conflict
-from persistence.records import JobStatus
-from persistence.retrieval_record import KIND
+from persistence.records.job import JobStatus
+from persistence.records.retrieval import KIND
 from tests.persistence.test_retrievals import outcome
 from tests.repositories import Repositories, incompressible_json, lose_one_answer
 

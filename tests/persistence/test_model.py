@@ -33,14 +33,14 @@ from datahog.connections import dynamodb_client
 from datahog.settings import Settings
 from handlers.callers import Caller
 from handlers.problems import Problem
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict, NotFound
+from persistence.dynamodb.schema import create_tables
+from persistence.dynamodb.transport import Transport
+from persistence.errors import Conflict, NotFound, Unavailable
+from persistence.index.shards import OPEN, shard_of
 from persistence.items import Items
-from persistence.records import Attempt, DeliveryStatus, Request
-from persistence.shards import OPEN, shard_of
-from persistence.tables import create_tables
-from persistence.times import to_text
-from persistence.transport import Transport
+from persistence.records.job import Attempt
+from persistence.records.request import DeliveryStatus, Request
+from persistence.records.timestamps import to_text
 from tests.persistence.model import Model
 from tests.persistence.processes import Fate, Interruption, Process, current
 from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, SHARDS, Parts, Reply

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from persistence.errors import Conflict
-from persistence.results import CHUNK_SIZE, INLINE_LIMIT, ResultLost
+from persistence.errors import Conflict, ResultLost
+from persistence.results.store import CHUNK_SIZE, INLINE_LIMIT
 from tests.repositories import Repositories, at_once, conflicts, incompressible_json
 
 FIVE_MIB = 5 * 1024 * 1024

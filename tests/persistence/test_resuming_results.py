@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-import persistence.dynamodb
-from persistence.dynamodb import Unavailable
-from persistence.records import JobStatus
+import persistence.dynamodb.table
+from persistence.errors import Unavailable
+from persistence.records.job import JobStatus
 from tests.persistence.test_retrievals import outcome
 from tests.repositories import Repositories, incompressible_json
 
@@ -62,7 +62,7 @@ def writes(repositories: Repositories) -> Writes:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, none of which takes time."""
     made: list[float] = []
-    monkeypatch.setattr(persistence.dynamodb, "time", SimpleNamespace(sleep=made.append))
+    monkeypatch.setattr(persistence.dynamodb.table, "time", SimpleNamespace(sleep=made.append))
     return made
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from persistence.dynamodb import Item, Table
+from persistence.dynamodb.table import Item, Table
 from persistence.errors import NotFound
-from persistence.expired_results import ExpiredResults
-from persistence.records import CloseReason, Request
-from persistence.retrieval_record import KIND, Retrieval
+from persistence.records.request import CloseReason, Request
+from persistence.records.retrieval import KIND, Retrieval
+from persistence.results.expired import ExpiredResults
 from tests.repositories import RETENTION, HandClock, Repositories, incompressible_json
 
 # Which is an item of its own, and which rides along.

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from persistence.errors import Conflict, NotFound
-from persistence.records import CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
-from persistence.times import to_text
+from persistence.records.job import JobStatus
+from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
+from persistence.records.timestamps import to_text
 from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
 
 

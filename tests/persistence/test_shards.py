@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from persistence.due import Due, DueIndex
-from persistence.dynamodb import Table, Unavailable
+from persistence.dynamodb.schema import aggregator_table, client_table, create_tables
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.errors import Unavailable
+from persistence.index.due import Due, DueIndex
+from persistence.index.shards import OPEN, Shards, listed
 from persistence.items import Items
-from persistence.records import Request
-from persistence.shards import OPEN, Shards, listed
-from persistence.tables import aggregator_table, client_table, create_tables
-from persistence.transport import Transport
+from persistence.records.request import Request
 from tests.repositories import HandClock, Repositories, at_once
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-import persistence.dynamodb
+import persistence.dynamodb.table
 from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from persistence.dynamodb import ConditionFailed, Table, Unavailable
-from persistence.transport import Transport
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.errors import ConditionFailed, Unavailable
 from tests.repositories import Repositories, answer_in_small_pages
 
 ITEM = {
@@ -116,7 +117,7 @@ class Throttled(Transport):
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, none of which takes time."""
     made: list[float] = []
-    monkeypatch.setattr(persistence.dynamodb, "time", SimpleNamespace(sleep=made.append))
+    monkeypatch.setattr(persistence.dynamodb.table, "time", SimpleNamespace(sleep=made.append))
     return made
 
 

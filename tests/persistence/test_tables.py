@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from persistence.tables import create_tables, table_names
+from persistence.dynamodb.schema import create_tables, table_names
 from tests.repositories import Repositories, at_once
 
 

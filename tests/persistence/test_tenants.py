@@ -6,16 +6,15 @@ from datetime import timedelta
 import pytest
 
 from persistence.api_keys import ApiKeys
-from persistence.dynamodb import Table
-from persistence.errors import Conflict, NotFound
-from persistence.idempotency import KeyReused
+from persistence.dynamodb.schema import keys_table
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.errors import Conflict, KeyReused, NotFound
+from persistence.index.shards import Shards
 from persistence.items import Items
-from persistence.records import Request
-from persistence.retrieval_record import Retrieval
-from persistence.shards import Shards
-from persistence.tables import keys_table
-from persistence.tenants import DEFAULT_TENANT, kind_of
-from persistence.transport import Transport
+from persistence.records.request import Request
+from persistence.records.retrieval import Retrieval
+from persistence.records.tenants import DEFAULT_TENANT, kind_of
 from tests.repositories import CALLBACK_URL, Repositories
 
 _TENANTS = (DEFAULT_TENANT, "acme", "acme.0", "0")

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from persistence.records import seconds_until
-from persistence.times import from_text, to_text, utc_now
+from persistence.records.request import seconds_until
+from persistence.records.timestamps import from_text, to_text, utc_now
 
 MOMENTS = [
     (datetime(2026, 11, 24, 10, tzinfo=UTC), "2026-11-24T10:00:00.000Z"),

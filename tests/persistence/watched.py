@@ -20,21 +20,22 @@ from handlers.health import Health
 from handlers.open_requests import OpenRequests
 from handlers.waiting import LongPolls
 from persistence.deliveries import Deliveries
-from persistence.due import DueIndex
-from persistence.dynamodb import Table
-from persistence.idempotency import IdempotencyKeys
+from persistence.dynamodb.attribute_values import decode_members
+from persistence.dynamodb.schema import aggregator_table, client_table
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.idempotency_keys import IdempotencyKeys
+from persistence.index.due import DueIndex
+from persistence.index.shards import Shards
 from persistence.items import Items
-from persistence.records import Attempt, CloseReason, JobStatus, Request
+from persistence.records.job import Attempt, JobStatus
+from persistence.records.request import CloseReason, Request
+from persistence.records.retrieval import KIND, retrieval_from_item
+from persistence.records.tenants import DEFAULT_TENANT
+from persistence.records.timestamps import to_text
 from persistence.requests import Requests
-from persistence.results import PendingResult, Results
-from persistence.retrieval_record import KIND, retrieval_from_item
+from persistence.results.store import PendingResult, Results
 from persistence.retrievals import Retrievals
-from persistence.shards import Shards
-from persistence.tables import aggregator_table, client_table
-from persistence.tenants import DEFAULT_TENANT
-from persistence.times import to_text
-from persistence.transport import Transport
-from persistence.values import decode_members
 from tests.persistence.model import Model
 from tests.persistence.processes import current
 from tests.repositories import RETENTION, HandClock

@@ -12,7 +12,7 @@ import requests
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from persistence.dynamodb import Unavailable
+from persistence.errors import Unavailable
 from workers.later import Later
 from workers.running import give_back_place
 

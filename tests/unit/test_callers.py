@@ -10,8 +10,8 @@ from handlers.callers import Caller, Callers
 from handlers.known_keys import REMEMBERED
 from handlers.problems import Problem
 from persistence.api_keys import ApiKey, ApiKeys, id_of, new_key
-from persistence.dynamodb import Unavailable
-from persistence.tenants import DEFAULT_TENANT
+from persistence.errors import Unavailable
+from persistence.records.tenants import DEFAULT_TENANT
 
 
 class Keys:

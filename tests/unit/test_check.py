@@ -11,9 +11,9 @@ import pytest
 
 import specs
 from datahog.wiring import Wiring
-from persistence.retrieval_record import Retrieval
+from persistence.records.retrieval import Retrieval
+from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
-from persistence.times import from_text, to_text
 from tests.repositories import incompressible_json
 from tests.unit.rq_state import SUBMIT, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply

@@ -12,8 +12,8 @@ from handlers.callers import Caller
 from handlers.checks import deadline_of
 from handlers.problems import Problem
 from persistence.errors import Conflict
-from persistence.records import SKEW
-from persistence.times import to_text, utc_now
+from persistence.records.request import SKEW
+from persistence.records.timestamps import to_text, utc_now
 from workers.outbound import Outbound
 from workers.providers import Provider, Providers
 

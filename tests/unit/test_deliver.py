@@ -14,11 +14,11 @@ from standardwebhooks.webhooks import Webhook
 import specs
 from datahog.wiring import Wiring
 from handlers.problems import Problem
-from persistence.dynamodb import Unavailable
-from persistence.expired_results import ExpiredResults, needed_by_request
-from persistence.records import CloseReason, Delivery, DeliveryStatus, Request
-from persistence.shards import Shards
-from persistence.times import from_text, to_text
+from persistence.errors import Unavailable
+from persistence.index.shards import Shards
+from persistence.records.request import CloseReason, Delivery, DeliveryStatus, Request
+from persistence.records.timestamps import from_text, to_text
+from persistence.results.expired import ExpiredResults, needed_by_request
 from tests.repositories import HandClock, incompressible_json
 from tests.system import SECRET
 from tests.unit.rq_state import DELIVER, queued, scheduled

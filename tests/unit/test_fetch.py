@@ -14,10 +14,11 @@ import orjson
 import pytest
 
 from datahog.wiring import Wiring
-from persistence.dynamodb import Unavailable
-from persistence.records import Attempt, CloseReason, JobStatus, Request, RequestStatus
+from persistence.errors import Unavailable
+from persistence.records.job import Attempt, JobStatus
+from persistence.records.request import CloseReason, Request, RequestStatus
+from persistence.records.timestamps import from_text, to_text
 from persistence.requests import Requests
-from persistence.times import from_text, to_text
 from tests.unit.rq_state import DELIVER, FETCH, queued, scheduled
 from tests.unit.servers import Meanwhile, RawServer, Reply, StubServer
 from workers.backoff import RetryPolicy

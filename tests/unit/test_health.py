@@ -12,7 +12,7 @@ from connexion.lifecycle import ConnexionResponse
 import handlers.health
 from handlers.health import REMEMBERED, Health
 from handlers.problems import Problem
-from persistence.times import utc_now
+from persistence.records.timestamps import utc_now
 from tests.system import eventually
 from tests.unit.worker_process import StartWorker
 from workers.heartbeats import Heartbeats

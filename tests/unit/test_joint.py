@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from persistence.dynamodb import Unavailable
-from persistence.joint import Joint
+from persistence.errors import Unavailable
+from persistence.write_coalescer import Joint
 from tests.system import eventually
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.json_text import DEEPEST, MOST, parse, same
+from persistence.results.json_text import DEEPEST, MOST, parse, same
 
 _values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from persistence.records import Attempt
+from persistence.records.job import Attempt
 from tests.queue_state import QueueState
 from tests.unit.rq_state import FETCH, step
 from workers.batches import Batches, Ended, Taken

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcparse
 
 from datahog.wiring import Wiring
-from persistence.records import Request
+from persistence.records.request import Request
 from tests.unit.rq_state import FETCH, leftovers, status, step
 from workers.batches import Batches
 from workers.providers import Provider

@@ -18,8 +18,9 @@ from rq.utils import import_attribute
 import workers.plans
 from datahog import jobs
 from datahog.wiring import Wiring
-from persistence.dynamodb import Unavailable
-from persistence.records import Attempt, CloseReason, DeliveryStatus, Job, JobStatus, Request, RequestStatus
+from persistence.errors import Unavailable
+from persistence.records.job import Attempt, Job, JobStatus
+from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
 from persistence.requests import Requests
 from tests.repositories import at_once, conflicts
 from tests.system import SECRET, eventually

@@ -12,10 +12,10 @@ import redis
 
 import workers.healing
 from datahog.wiring import Wiring
-from persistence.dynamodb import Unavailable
-from persistence.records import DeliveryStatus, Request, RequestStatus
+from persistence.errors import Unavailable
+from persistence.records.request import DeliveryStatus, Request, RequestStatus
+from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
-from persistence.times import from_text, to_text
 from tests.system import eventually
 from tests.unit.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
 from workers.batches import Batches

@@ -7,9 +7,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from persistence.errors import Conflict, NotFound
-from persistence.idempotency import Claim, KeyReused, KeyUnderWay
-from persistence.records import CloseReason, DeliveryStatus, JobStatus, RequestStatus
+from persistence.errors import Conflict, KeyReused, KeyUnderWay, NotFound
+from persistence.idempotency_keys import Claim
+from persistence.records.job import JobStatus
+from persistence.records.request import CloseReason, DeliveryStatus, RequestStatus
 from tests.repositories import RETENTION, Repositories, incompressible_json
 
 

@@ -10,17 +10,12 @@ from hypothesis import strategies as st
 
 import specs
 from handlers import verbatim
-from persistence import json_text
-from persistence.documents import (
-    record_document,
-    request_document,
-    result_document,
-    retrieval_document,
-    retrieval_summary,
-)
-from persistence.records import JobStatus, Request
-from persistence.retrieval_record import Retrieval, retrieval_from_item
+from persistence.records.job import JobStatus
+from persistence.records.request import Request
+from persistence.records.retrieval import Retrieval, retrieval_from_item
+from persistence.results import json_text
 from specs.schemas import component, url_fault
+from workers.documents import record_document, request_document, result_document, retrieval_document, retrieval_summary
 
 _TIME = "2026-11-24T10:00:00.000Z"
 _URLS = st.sampled_from(["http://a", "https://gas.test/" + "x" * 2031, "http://[::1]:65535/%C3%BC?a=';()"])

@@ -12,8 +12,9 @@ import pytest
 from moto import mock_aws
 
 from persistence.errors import Conflict
-from persistence.records import CloseReason, DeliveryStatus, Job, JobStatus, Request, RequestStatus
-from persistence.retrieval_record import Retrieval, SubmissionStatus
+from persistence.records.job import Job, JobStatus
+from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
+from persistence.records.retrieval import Retrieval, SubmissionStatus
 from tests.repositories import Repositories
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")

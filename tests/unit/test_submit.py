@@ -11,9 +11,9 @@ import pytest
 
 import specs
 from datahog.wiring import Wiring
-from persistence.dynamodb import Unavailable
-from persistence.retrieval_record import Retrieval, Submission, SubmissionStatus
-from persistence.times import from_text, to_text
+from persistence.errors import Unavailable
+from persistence.records.retrieval import Retrieval, Submission, SubmissionStatus
+from persistence.records.timestamps import from_text, to_text
 from tests.unit.rq_state import SUBMIT, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply
 from workers.http import Http, Timeouts

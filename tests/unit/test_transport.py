@@ -20,9 +20,10 @@ from botocore.exceptions import ClientError
 
 from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from persistence.dynamodb import ConditionFailed, Table, Unavailable
-from persistence.times import utc_now
-from persistence.transport import Transport
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.errors import ConditionFailed, Unavailable
+from persistence.records.timestamps import utc_now
 from tests.unit.servers import Asked, RawServer, Reply, StubServer
 from tests.unit.tls import over_tls
 

@@ -8,7 +8,7 @@ from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.values import decode, encode
+from persistence.dynamodb.attribute_values import decode, encode
 
 _numbers = st.integers(-(10**37), 10**37)
 _values = st.recursive(

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict
+from persistence.errors import Conflict, Unavailable
 from workers.running import running
 from workers.write_repetition import RepeatedConflict, WriteRepetition
 

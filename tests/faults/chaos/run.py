@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datahog import stack
 from datahog.settings import Settings
-from persistence.times import from_text
+from persistence.records.timestamps import from_text
 from tests.faults.chaos.count import Count, count
 from tests.faults.chaos.evidence import Evidence, gather
 from tests.faults.chaos.faults import Disturbed, Injected, Injector

@@ -15,9 +15,9 @@ import requests
 from datahog.failpoints import Failpoint
 from datahog.wiring import Wiring
 from persistence.errors import Conflict
-from persistence.records import DeliveryStatus
-from persistence.results import INLINE_LIMIT
-from persistence.times import utc_now
+from persistence.records.request import DeliveryStatus
+from persistence.records.timestamps import utc_now
+from persistence.results.store import INLINE_LIMIT
 from specs.operations import operations
 from tests.faults.load import accepted_callbacks
 from tests.faults.providers import path_of

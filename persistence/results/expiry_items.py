@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from persistence.dynamodb import ConditionFailed, Item, Key, Table
-from persistence.errors import Conflict
-from persistence.shards import Shards
-from persistence.tables import DUE_INDEX
-from persistence.times import Clock, to_text, utc_now
+from persistence.dynamodb.schema import DUE_INDEX
+from persistence.dynamodb.table import Item, Key, Table
+from persistence.errors import ConditionFailed, Conflict
+from persistence.index.shards import Shards
+from persistence.records.timestamps import Clock, to_text, utc_now
 
 # What the sort key of each begins with; the result's id follows.
 PREFIX = "result#"
@@ -41,7 +41,7 @@ class Expiry:
 
 
 class ExpiryItems:
-    """The expiry items of one table. Each method raises `persistence.dynamodb.Unavailable`."""
+    """The expiry items of one table. Each method raises `persistence.errors.Unavailable`."""
 
     def __init__(self, table: Table, shards: Shards, *, clock: Clock = utc_now) -> None:
         self._table = table

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from persistence.transport import Transport
-from persistence.values import Decoded, decode_members, encode_members
+from persistence.dynamodb.attribute_values import Decoded, decode_members, encode_members
+from persistence.dynamodb.transport import Transport
+from persistence.errors import ConditionFailed, Throttled, Unavailable
 
 Item = dict[str, Any]
 Key = Mapping[str, str]
@@ -20,18 +21,6 @@ _PAUSES = (0.05, 0.1, 0.2, 0.4)
 # What BatchWriteItem takes.
 _MOST_WRITTEN = 25
 _THROTTLED = ("ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded")
-
-
-class ConditionFailed(Exception):
-    """The item was not as the write's condition demanded; nothing was written."""
-
-
-class Unavailable(Exception):
-    """DynamoDB did not answer, or refused for now (throttled, in trouble); whether a write was done is unknown."""
-
-
-class Throttled(Unavailable):
-    """DynamoDB refused a call because a partition or the account has used up its units; nothing was done."""
 
 
 def patiently(call: Callable[[], Answer], pauses: Sequence[float]) -> Answer:

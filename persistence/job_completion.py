@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from persistence.dynamodb import Item
+from persistence.dynamodb.table import Item
 from persistence.errors import Conflict, NotFound
 from persistence.items import Items
-from persistence.joint import Joint
-from persistence.records import Attempt, JobStatus, Request
+from persistence.records.job import Attempt, JobStatus
+from persistence.records.request import Request
+from persistence.write_coalescer import Joint
 
 # An expression of DynamoDB has at most 4 KB and 300 operators; an ending takes about 250 bytes and 13 operators.
 _MOST = 10

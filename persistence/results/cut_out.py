@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from persistence import json_text
+from persistence.results import json_text
 
 _NULL = msgspec.Raw(b"null")
 _read_document = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

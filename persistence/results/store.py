@@ -2,7 +2,7 @@
 
 DynamoDB takes 1,000 write units (1 KB each) a second under one partition key, and a part costs 372 of them, whether it
 is written, changed or deleted. So parts have keys of their own, each is written once, and what says how long they are
-kept is another, small item (`persistence.expiry_items`).
+kept is another, small item (`persistence.results.expiry_items`).
 """
 
 import hashlib
@@ -10,11 +10,11 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 
-from persistence.dynamodb import Item, Key, Table, Unavailable, patiently
-from persistence.errors import Conflict
-from persistence.expiry_items import ExpiryItems
-from persistence.shards import Shards
-from persistence.times import Clock, utc_now
+from persistence.dynamodb.table import Item, Key, Table, patiently
+from persistence.errors import Conflict, ResultLost, Unavailable
+from persistence.index.shards import Shards
+from persistence.records.timestamps import Clock, utc_now
+from persistence.results.expiry_items import ExpiryItems
 
 # An item is rewritten by each update of its request, and is paid for by its size, so only small results ride along.
 INLINE_LIMIT = 1024
@@ -25,10 +25,6 @@ CHUNK_SIZE = 380_000
 _READ_AT_ONCE = 8
 # Seconds before what is throttled is tried again. A partition's units come back within a second; who waits has a few.
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
-
-
-class ResultLost(Exception):
-    """A result's parts are not all there: they were deleted."""
 
 
 @dataclass

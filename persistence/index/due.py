@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from persistence.dynamodb import ConditionFailed, Table
-from persistence.shards import OPEN, Shards
-from persistence.tables import DUE_INDEX
-from persistence.tenants import DEFAULT_TENANT, kind_of
-from persistence.times import to_text
+from persistence.dynamodb.schema import DUE_INDEX
+from persistence.dynamodb.table import Table
+from persistence.errors import ConditionFailed
+from persistence.index.shards import OPEN, Shards
+from persistence.records.tenants import DEFAULT_TENANT, kind_of
+from persistence.records.timestamps import to_text
 
 UNDELIVERED = "undelivered"
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from persistence.dynamodb import Unavailable
+from persistence.errors import Unavailable
 
 Call = TypeVar("Call")
 Answer = TypeVar("Answer")

@@ -1,4 +1,4 @@
-"""The record types: a request, its jobs and its delivery, as the aggregator keeps them.
+"""The record of a request and its delivery, as the aggregator keeps them.
 
 The item holds facts; what they amount to (a request's status, whether it has ended) is derived here, so that one
 write decides and no state can contradict another.
@@ -10,21 +10,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from persistence.dynamodb import Item
-from persistence.tenants import tenant_of
-from persistence.times import from_text
+from persistence.dynamodb.table import Item
+from persistence.records.job import Attempt, Job, JobStatus
+from persistence.records.tenants import tenant_of
+from persistence.records.timestamps import from_text
 
 # By so much the clocks of two machines may differ.
 SKEW = timedelta(minutes=1)
-
-
-class JobStatus(StrEnum):
-    """How far one provider's job is; between attempts it stays INIT."""
-
-    INIT = "INIT"
-    DONE = "DONE"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
 
 
 class RequestStatus(StrEnum):
@@ -50,35 +42,6 @@ class CloseReason(StrEnum):
 
     CANCELLED = "CANCELLED"
     DEADLINE = "DEADLINE"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One provider's part of a request."""
-
-    index: int
-    provider: str
-    url: str
-    status: JobStatus
-    attempts: int
-    next_attempt_at: str | None
-    last_error: str | None
-    ended_at: str | None
-    result: Item | None
-    """Where the result is kept (see `persistence.results`); None until DONE."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """The next attempt of a job: what it takes to make it, and to write down what came of it."""
-
-    request_id: str
-    provider: str
-    index: int
-    made: int
-    """Attempts that were made before this one."""
-    revision: int
-    deadline: str
 
 
 @dataclass(frozen=True)

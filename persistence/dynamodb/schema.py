@@ -6,9 +6,9 @@ from typing import Any
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from persistence.dynamodb import Table
-from persistence.shards import Shards
-from persistence.transport import Transport
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.index.shards import Shards
 
 DUE_INDEX = "due"
 NEWEST_INDEX = "newest"
@@ -47,7 +47,7 @@ def keys_table(prefix: str) -> str:
 def create_tables(client: BaseClient, prefix: str, *, shards: int | None = None, timeout: float = 120) -> list[str]:
     """Create what is missing, wait until all is active (at most `timeout` seconds), set the TTL.
 
-    `shards` is what new tables are told of the shards of their indexes (`persistence.shards`), if it is given.
+    `shards` is what new tables are told of the shards of their indexes (`persistence.index.shards`), if it is given.
 
     Returns the names of the tables that were created now. Raises TimeoutError.
     """

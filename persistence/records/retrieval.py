@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from persistence.dynamodb import Item
-from persistence.records import RequestStatus
-from persistence.tenants import tenant_of
+from persistence.dynamodb.table import Item
+from persistence.records.request import RequestStatus
+from persistence.records.tenants import tenant_of
 
 KIND = "retrieval"
 

@@ -9,21 +9,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from persistence.dynamodb import ConditionFailed, Item, Table
-from persistence.tenants import DEFAULT_TENANT, kind_of
-from persistence.times import Clock, utc_now
+from persistence.dynamodb.table import Item, Table
+from persistence.errors import ConditionFailed, KeyReused, KeyUnderWay
+from persistence.records.tenants import DEFAULT_TENANT, kind_of
+from persistence.records.timestamps import Clock, utc_now
 
 KEPT = timedelta(hours=24)
 # A request that holds a key for longer than this has died on the way; the next one takes its place, and its id.
 UNDER_WAY = timedelta(seconds=30)
-
-
-class KeyReused(Exception):
-    """The key was used before, with another body."""
-
-
-class KeyUnderWay(Exception):
-    """The first request with this key has not been answered yet."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from persistence.dynamodb import Table, Unavailable
-from persistence.expiry_items import PAUSE, Entry, Expiry, ExpiryItems, result_id_of
-from persistence.records import JobStatus, Request
-from persistence.results import Results
-from persistence.retrieval_record import Retrieval
-from persistence.shards import Shards
-from persistence.times import Clock, to_text, utc_now
+from persistence.dynamodb.table import Table
+from persistence.errors import Unavailable
+from persistence.index.shards import Shards
+from persistence.records.job import JobStatus
+from persistence.records.request import Request
+from persistence.records.retrieval import Retrieval
+from persistence.records.timestamps import Clock, to_text, utc_now
+from persistence.results.expiry_items import PAUSE, Entry, Expiry, ExpiryItems, result_id_of
+from persistence.results.store import Results
 
 log = logging.getLogger(__name__)
 

@@ -14,5 +14,5 @@ def tenant_of(item: Mapping[str, Any]) -> str:
 
 
 def kind_of(kind: str, tenant: str) -> str:
-    """The partitions (see `persistence.due.shard_of`) that hold a tenant's records of a kind and nobody else's."""
+    """The partitions (see `index.shards.shard_of`) that hold a tenant's records of a kind and nobody else's."""
     return kind if tenant == DEFAULT_TENANT else f"{kind}#{tenant}"

@@ -7,19 +7,16 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 
-from persistence.dynamodb import Item, Table
-from persistence.retrieval_record import KIND, Retrieval, retrieval_from_item
-from persistence.shards import Shards
-from persistence.tables import NEWEST_INDEX
-from persistence.tenants import DEFAULT_TENANT, kind_of
-from persistence.times import Clock, to_text
+from persistence.dynamodb.schema import NEWEST_INDEX
+from persistence.dynamodb.table import Item, Table
+from persistence.errors import BadCursor
+from persistence.index.shards import Shards
+from persistence.records.retrieval import KIND, Retrieval, retrieval_from_item
+from persistence.records.tenants import DEFAULT_TENANT, kind_of
+from persistence.records.timestamps import Clock, to_text
 
 _NEWEST = "newest"
 _NEWEST_KEY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z#[A-Za-z0-9_-]{1,64}", re.ASCII)
-
-
-class BadCursor(Exception):
-    """A cursor that no list has given out."""
 
 
 def newest_first(request_id: str, tenant: str, created_at: datetime, shards: Shards) -> Item:
@@ -31,7 +28,7 @@ def newest_first(request_id: str, tenant: str, created_at: datetime, shards: Sha
 
 
 class RetrievalList:
-    """Reads the lists in one table. It raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer."""
+    """Reads the lists in one table. It raises `persistence.errors.Unavailable` when DynamoDB cannot answer."""
 
     def __init__(self, table: Table, shards: Shards, clock: Clock) -> None:
         self._table = table

@@ -3,7 +3,8 @@
 import math
 import zlib
 
-from persistence.dynamodb import ConditionFailed, Table
+from persistence.dynamodb.table import Table
+from persistence.errors import ConditionFailed
 
 OPEN = "open"
 
@@ -21,7 +22,7 @@ class Shards:
     A record keeps its shard. So the table keeps the largest numbers that any process ever wrote with, which are raised
     before the first write; readers read so many. Raising and lowering the count loses nothing, at any time.
 
-    Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
+    Every method raises `persistence.errors.Unavailable` when DynamoDB cannot answer.
     """
 
     def __init__(self, table: Table, count: int) -> None:
@@ -30,7 +31,7 @@ class Shards:
         self._is_told = False
 
     def of(self, kind: str, record_id: str) -> str:
-        """The shard for a new entry of a kind, such as OPEN, which may be one tenant's (`persistence.tenants`)."""
+        """The shard for a new entry of a kind, such as OPEN, which may be one tenant's (`records.tenants`)."""
         if not self._is_told:
             self.tell()
             self._is_told = True

@@ -5,8 +5,9 @@ from typing import Any
 
 import orjson
 
-from persistence.records import Job, JobStatus, Request
-from persistence.retrieval_record import Retrieval, Submission
+from persistence.records.job import Job, JobStatus
+from persistence.records.request import Request
+from persistence.records.retrieval import Retrieval, Submission
 
 Document = dict[str, Any]
 
