@@ -6,10 +6,10 @@ import sys
 
 import specs
 from datahog.settings import Settings
+from outbound.http_client import Http, HttpError, Timeouts
+from outbound.openapi_caller import BadCall, Operations
 from persistence.results import json_text
 from specs.operations import operations
-from workers.http import Http, HttpError, Timeouts
-from workers.operations import BadCall, Operations
 
 # Seconds. A read may be held back for 30.
 _TIMEOUTS = Timeouts(connect=5, read=40, total=60)

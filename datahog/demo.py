@@ -19,9 +19,9 @@ import specs
 from datahog import engines, local_secrets, stack
 from datahog.settings import Settings
 from datahog.supervisor import Interrupted, ProgramFailed, Supervisor
+from outbound.http_client import Http, HttpError, Timeouts
+from outbound.openapi_caller import Operations
 from simulator.bills import path_of
-from workers.http import Http, HttpError, Timeouts
-from workers.operations import Operations
 
 _PROVIDERS = ("gas", "internet", "water")
 _LIMIT = 60

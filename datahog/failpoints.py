@@ -37,7 +37,7 @@ class Failpoint:
     about: str | None = None
 
 
-_CALL = "workers.operations:Operations.call"
+_CALL = "outbound.openapi_caller:Operations.call"
 _COUNT = "handlers.open_requests:OpenRequests.count"
 _CLOSE = "persistence.requests:Requests.close"
 _FINISH = "persistence.requests:Requests.finish_job"
@@ -89,7 +89,7 @@ FAILPOINTS = (
     Failpoint("aggregator.update.dropped", "aggregator", "after", _DROP),
     # A worker fetches from a provider.
     Failpoint("fetch.taken", "worker", "before", "workers.pool:Pool.submit"),
-    Failpoint("fetch.got", "worker", "after", "workers.http:Http.send", "GET"),
+    Failpoint("fetch.got", "worker", "after", "outbound.http_client:Http.send", "GET"),
     Failpoint("fetch.stored", "worker", "after", _STORE),
     Failpoint("fetch.one-ended", "worker", "after", _FINISH),
     Failpoint("fetch.ended", "worker", "after", _FINISH),

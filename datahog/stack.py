@@ -9,7 +9,7 @@ from pathlib import Path
 from datahog import engines
 from datahog.settings import PREFIX, Settings
 from datahog.supervisor import Program
-from workers.outbound import LOOPBACK, Network
+from outbound.egress_policy import LOOPBACK, Network
 
 # What a program still has to finish when it is told to stop comes on top of a worker's own grace, seconds.
 _STOPPING = 5

@@ -9,6 +9,10 @@ import specs
 from datahog import memory
 from datahog.connections import dynamodb_client, redis_client, redis_counters
 from datahog.settings import Settings, SettingsError
+from outbound.egress_policy import NotAllowed, Outbound
+from outbound.http_client import Http, Timeouts
+from outbound.openapi_caller import Operations
+from outbound.webhook_signer import Signer
 from persistence.api_keys import ApiKeys
 from persistence.deliveries import Deliveries
 from persistence.dynamodb.schema import aggregator_table, client_table, keys_table
@@ -28,15 +32,11 @@ from workers.crew import Crew
 from workers.deliver import Deliver, longest_delivery
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
-from workers.http import Http, Timeouts
-from workers.operations import Operations
-from workers.outbound import NotAllowed, Outbound
 from workers.providers import Providers, ProvidersError, load_providers
 from workers.queue import QUEUES, Queue
 from workers.reconcile import Reconciler
 from workers.redis_breaker import RedisBreaker
 from workers.shard_leases import LeasedShards
-from workers.signing import Signer
 from workers.submit import Submit
 from workers.worker import ConcurrentWorker
 from workers.write_repetition import WriteRepetition

@@ -17,6 +17,7 @@ from handlers.job_updates import JobUpdates
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
 from handlers.waiting import LongPolls
+from outbound.egress_policy import Outbound
 from persistence.deliveries import Deliveries
 from persistence.errors import Conflict, KeyReused, KeyUnderWay, NotFound
 from persistence.idempotency_keys import IdempotencyKeys
@@ -26,7 +27,6 @@ from persistence.records.timestamps import Clock, utc_now
 from persistence.requests import Requests
 from specs.operations import target
 from workers.documents import Document, record_document, request_document
-from workers.outbound import Outbound
 from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_job_id, fetch_steps, needless_job_ids
 

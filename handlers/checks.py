@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 
 from handlers.problems import Problem
+from outbound.egress_policy import NotAllowed, Outbound
 from persistence.records.request import SKEW
 from persistence.records.timestamps import from_text
 from workers.documents import Document
-from workers.outbound import NotAllowed, Outbound
 
 _LONGEST_DEADLINE = timedelta(days=30)
 

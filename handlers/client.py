@@ -17,6 +17,8 @@ from handlers.known_providers import KnownProviders
 from handlers.open_requests import OpenRequests
 from handlers.problems import Problem
 from handlers.waiting import LongPolls
+from outbound.http_client import HttpError
+from outbound.openapi_caller import Operations
 from persistence.errors import BadCursor, Conflict
 from persistence.records.request import RequestStatus
 from persistence.records.retrieval import Retrieval, SubmissionStatus
@@ -24,8 +26,6 @@ from persistence.records.timestamps import Clock, utc_now
 from persistence.retrievals import Retrievals
 from specs.operations import target
 from workers.documents import Document, retrieval_document, retrieval_summary
-from workers.http import HttpError
-from workers.operations import Operations
 from workers.queue import Queue, submit_step
 
 log = logging.getLogger(__name__)

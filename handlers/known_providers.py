@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 
-from workers.http import HttpError
-from workers.operations import Operations
+from outbound.http_client import HttpError
+from outbound.openapi_caller import Operations
 
 log = logging.getLogger(__name__)
 

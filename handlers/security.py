@@ -10,8 +10,8 @@ from handlers.callers import Callers
 from handlers.calls import given
 from handlers.rate_limit import RateLimit
 from handlers.signatures import bad_signature
+from outbound.webhook_signer import SIGNATURE
 from specs.operations import Operation
-from workers.signing import SIGNATURE
 
 _Verify = Callable[[ConnexionRequest], Awaitable[object]]
 # What Connexion wants to know of a caller who is let in: nothing. Methods are given the caller by its name.

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from handlers.problems import Problem
-from workers.signing import BadSignature, Signer
+from outbound.webhook_signer import BadSignature, Signer
 
 # Threads that look whether a request is there whose result somebody wants to send; the others do other things.
 _LOOKS = 4

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
+from outbound.http_client import HttpError
+from outbound.openapi_caller import ContractBroken, Operations, Reply
 from persistence.records.retrieval import Retrieval
 from persistence.records.timestamps import Clock, from_text
 from persistence.results.cut_out import cut_out
 from persistence.retrievals import Retrievals
 from workers.backoff import RetryPolicy
-from workers.http import HttpError
-from workers.operations import ContractBroken, Operations, Reply
 
 log = logging.getLogger(__name__)
 

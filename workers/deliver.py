@@ -8,6 +8,9 @@ from datetime import timedelta
 
 import orjson
 
+from outbound.http_client import HttpError, printable
+from outbound.openapi_caller import Operations, Reply
+from outbound.webhook_signer import SIGNATURE, Signer
 from persistence.deliveries import Deliveries
 from persistence.errors import Conflict, NotFound, ResultLost, Unavailable
 from persistence.records.request import DeliveryStatus, Request, clock_set_back_since, seconds_until
@@ -17,11 +20,8 @@ from persistence.results.store import in_parts
 from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
 from workers.delivery_outcome import Outcome
 from workers.documents import result_document
-from workers.http import HttpError, printable
-from workers.operations import Operations, Reply
 from workers.queue import QUEUES, Queue, deliver_step
 from workers.running import count_in_share
-from workers.signing import SIGNATURE, Signer
 from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from outbound.http_client import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from persistence.errors import Conflict, NotFound
 from persistence.records.job import Attempt
 from persistence.records.request import CloseReason, DeliveryStatus, Request, clock_set_back_since, seconds_until
@@ -15,7 +16,6 @@ from persistence.requests import Requests
 from persistence.results import json_text
 from workers.backoff import RetryPolicy, retry_after
 from workers.deliver import Deliver
-from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from workers.providers import Provider, Providers
 from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_job_ids
 from workers.running import begun_before, give_back_place

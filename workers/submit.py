@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 
+from outbound.http_client import HttpError
+from outbound.openapi_caller import Operations, Reply
 from persistence.errors import Conflict, NotFound
 from persistence.records.request import clock_set_back_since, seconds_until
 from persistence.records.retrieval import NextStep, Retrieval
@@ -14,8 +16,6 @@ from persistence.results.cut_out import cut_out
 from persistence.retrievals import Retrievals
 from workers.backoff import RetryPolicy
 from workers.check import Check
-from workers.http import HttpError
-from workers.operations import Operations, Reply
 from workers.queue import Queue, submit_step
 from workers.write_repetition import WriteRepetition, Written
 

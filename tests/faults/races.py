@@ -16,6 +16,7 @@ from typing import Any
 
 from datahog.settings import Settings
 from datahog.wiring import Wiring
+from outbound.http_client import Answer, Http
 from persistence.dynamodb.schema import create_tables
 from persistence.records.job import Attempt
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
@@ -24,7 +25,6 @@ from tests.queue_state import QueueState
 from tests.receiver import Receiver
 from tests.system import System, system_settings
 from workers.fetch import Fetch
-from workers.http import Answer, Http
 from workers.providers import Provider
 from workers.queue import QUEUES
 

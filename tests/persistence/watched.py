@@ -19,6 +19,10 @@ from handlers.aggregator import Aggregator
 from handlers.health import Health
 from handlers.open_requests import OpenRequests
 from handlers.waiting import LongPolls
+from outbound.egress_policy import Outbound
+from outbound.http_client import Answer, Http, HttpError, Timeouts
+from outbound.openapi_caller import Operations
+from outbound.webhook_signer import Signer
 from persistence.deliveries import Deliveries
 from persistence.dynamodb.attribute_values import decode_members
 from persistence.dynamodb.schema import aggregator_table, client_table
@@ -45,15 +49,11 @@ from workers.crew import Crew
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
-from workers.http import Answer, Http, HttpError, Timeouts
-from workers.operations import Operations
-from workers.outbound import Outbound
 from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue, Step
 from workers.reconcile import Reconciler
 from workers.redis_breaker import RedisBreaker
 from workers.shard_leases import AllShards
-from workers.signing import Signer
 
 LEASE = 20.0
 SHARDS = 4

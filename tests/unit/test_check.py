@@ -11,6 +11,8 @@ import pytest
 
 import specs
 from datahog.wiring import Wiring
+from outbound.http_client import Http, Timeouts
+from outbound.openapi_caller import Operations
 from persistence.records.retrieval import Retrieval
 from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
@@ -18,8 +20,6 @@ from tests.repositories import incompressible_json
 from tests.unit.rq_state import SUBMIT, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply
 from workers import check
-from workers.http import Http, Timeouts
-from workers.operations import Operations
 from workers.submit import Submit
 
 NOW = datetime.now(UTC)

@@ -11,10 +11,10 @@ from handlers.aggregator import Aggregator
 from handlers.callers import Caller
 from handlers.checks import deadline_of
 from handlers.problems import Problem
+from outbound.egress_policy import Outbound
 from persistence.errors import Conflict
 from persistence.records.request import SKEW
 from persistence.records.timestamps import to_text, utc_now
-from workers.outbound import Outbound
 from workers.providers import Provider, Providers
 
 _BODY = {"providers": ["gas"], "callbackUrl": "http://8.8.8.8/"}

@@ -14,6 +14,9 @@ from standardwebhooks.webhooks import Webhook
 import specs
 from datahog.wiring import Wiring
 from handlers.problems import Problem
+from outbound.http_client import Http, Timeouts
+from outbound.openapi_caller import Operations
+from outbound.webhook_signer import Signer
 from persistence.errors import Unavailable
 from persistence.index.shards import Shards
 from persistence.records.request import CloseReason, Delivery, DeliveryStatus, Request
@@ -24,11 +27,8 @@ from tests.system import SECRET
 from tests.unit.rq_state import DELIVER, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.deliver import Deliver
-from workers.http import Http, Timeouts
-from workers.operations import Operations
 from workers.queue import deliver_step
 from workers.running import running
-from workers.signing import Signer
 
 SCHEDULE = (0, 100, 200)
 OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from datahog.wiring import Wiring
+from outbound.http_client import Http
 from persistence.errors import Unavailable
 from persistence.records.job import Attempt, JobStatus
 from persistence.records.request import CloseReason, Request, RequestStatus
@@ -24,7 +25,6 @@ from tests.unit.servers import Meanwhile, RawServer, Reply, StubServer
 from workers.backoff import RetryPolicy
 from workers.deliver import Deliver
 from workers.fetch import Fetch
-from workers.http import Http
 from workers.providers import Provider, Providers
 from workers.queue import Queue, fetch_steps
 from workers.running import running

@@ -5,9 +5,9 @@ import pytest
 import specs
 from handlers import known_providers
 from handlers.known_providers import KnownProviders
+from outbound.http_client import Http, Timeouts
+from outbound.openapi_caller import Operations
 from tests.unit.servers import Reply, StubServer, json_reply
-from workers.http import Http, Timeouts
-from workers.operations import Operations
 
 GAS = json_reply({"providers": [{"name": "gas", "url": "http://gas"}]})
 GAS_AND_WATER = json_reply(

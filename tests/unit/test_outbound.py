@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from datahog.settings import Settings
 from datahog.stack import settle
+from outbound.egress_policy import LOOPBACK, NotAllowed, Outbound
+from outbound.http_client import Answer, Http, HttpError, Timeouts
 from tests.unit.servers import RawServer, Reply, StubServer
 from tests.unit.tls import make_certificate, over_tls
-from workers.http import Answer, Http, HttpError, Timeouts
-from workers.outbound import LOOPBACK, NotAllowed, Outbound
 
 HINT = "(DATAHOG_OUTBOUND_NETWORKS can allow it)"
 PATIENT = Timeouts(connect=2, read=5, total=5)

@@ -18,6 +18,8 @@ from rq.utils import import_attribute
 import workers.plans
 from datahog import jobs
 from datahog.wiring import Wiring
+from outbound.egress_policy import LOOPBACK
+from outbound.http_client import Http
 from persistence.errors import Unavailable
 from persistence.records.job import Attempt, Job, JobStatus
 from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
@@ -30,9 +32,7 @@ from workers.backoff import RetryPolicy
 from workers.batches import Batches, Ended
 from workers.crew import Crew
 from workers.fetch import Fetch
-from workers.http import Http
 from workers.later import Later
-from workers.outbound import LOOPBACK
 from workers.providers import Provider
 from workers.queue import QUEUES, fetch_steps
 from workers.reconcile import Reconciler

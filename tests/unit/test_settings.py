@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import specs
 from datahog.settings import PREFIX, Settings, SettingsError, describe, load
+from outbound.http_client import Http, Timeouts
+from outbound.openapi_caller import Operations
 from specs.schemas import component
 from tests.unit.test_schemas import WRONG as WRONG_URLS
 from tools.settings_page import PAGE, shown_default, with_table
-from workers.http import Http, Timeouts
-from workers.operations import Operations
 
 API_KEY = "dh_" + "0123456789abcdef" + "_" + "hunter-2".rjust(43, "x")
 SECRET = "whsec_" + "dGVzdHMgb25seSwgZ3VhcmRzIG5vdGhpbmcgYXQgYWxs"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
-from workers.signing import BadSignature, Signer
+from outbound.webhook_signer import BadSignature, Signer
 
 OLD = "whsec_" + "b2xkIHNlY3JldCBvZiB0aGUgdGVzdHMsIG5vdGhpbmcgbW9yZQ=="
 NEW = "whsec_" + "bmV3IHNlY3JldCBvZiB0aGUgdGVzdHMsIG5vdGhpbmcgbW9yZQ=="

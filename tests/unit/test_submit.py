@@ -11,13 +11,13 @@ import pytest
 
 import specs
 from datahog.wiring import Wiring
+from outbound.http_client import Http, Timeouts
+from outbound.openapi_caller import Operations
 from persistence.errors import Unavailable
 from persistence.records.retrieval import Retrieval, Submission, SubmissionStatus
 from persistence.records.timestamps import from_text, to_text
 from tests.unit.rq_state import SUBMIT, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply
-from workers.http import Http, Timeouts
-from workers.operations import Operations
 from workers.running import running
 from workers.submit import Submit
 

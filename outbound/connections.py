@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from ipaddress import ip_address
 from typing import Any
 
-from workers.outbound import Outbound
+from outbound.egress_policy import Outbound
 
 # Of a name with many addresses so many are tried.
 _TRIED = 4

@@ -12,8 +12,8 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from workers.bounded import BoundedAdapter, Excess, NoLength, within
-from workers.outbound import NotAllowed, Outbound
+from outbound.bounded_body import BoundedAdapter, Excess, NoLength, within
+from outbound.egress_policy import NotAllowed, Outbound
 
 USER_AGENT = "Datahog/1.0"
 # A text in a record or a log line; what another server sent is cut to this.

@@ -16,8 +16,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from workers.connecting import connect
-from workers.outbound import Outbound
+from outbound.connections import connect
+from outbound.egress_policy import Outbound
 
 # Bytes of an answer's status line and headers, and of all interim answers (1xx) before it, give or take a buffer.
 _HEAD = 65_536

@@ -1,7 +1,7 @@
 """Where Datahog goes on behalf of others: the URLs and addresses that a provider or a callback may have.
 
 A guard against server-side request forgery. What can be seen from a URL is refused when the URL is given; what its
-host's name leads to is known at the time of connecting only, and looked at then (`workers/bounded.py`).
+host's name leads to is known at the time of connecting only, and looked at then (`outbound/bounded_body.py`).
 """
 
 import re

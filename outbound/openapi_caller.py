@@ -9,9 +9,9 @@ import jsonschema_rs
 import orjson
 
 import specs
+from outbound.http_client import Answer, Http, HttpError, Timeouts, printable
 from specs.operations import Operation, follow, operations, text
 from specs.schemas import validator
-from workers.http import Answer, Http, HttpError, Timeouts, printable
 
 # Fifty results of 5 MB each, and what surrounds them.
 _LIMIT = 300_000_000
