@@ -28,11 +28,12 @@ from persistence.requests import Requests
 from persistence.results.expired import ExpiredResults, needed_by_request, needed_by_retrieval
 from persistence.results.store import Results
 from persistence.retrievals import Retrievals
+from providers.file import ProvidersError, load_providers
+from providers.model import Providers
 from workers.crew import Crew
 from workers.deliver import Deliver, longest_delivery
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
-from workers.providers import Providers, ProvidersError, load_providers
 from workers.queue import QUEUES, Queue
 from workers.reconcile import Reconciler
 from workers.redis_breaker import RedisBreaker

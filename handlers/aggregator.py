@@ -25,9 +25,9 @@ from persistence.index.due import DueIndex
 from persistence.records.request import CloseReason, Request, RequestStatus
 from persistence.records.timestamps import Clock, utc_now
 from persistence.requests import Requests
+from providers.model import Providers
 from specs.operations import target
 from workers.documents import Document, record_document, request_document
-from workers.providers import Providers
 from workers.queue import Queue, deliver_step, fetch_job_id, fetch_steps, needless_job_ids
 
 _MOST_REDELIVERED = 1000

@@ -15,7 +15,7 @@ from persistence.records.retrieval import Retrieval
 from persistence.records.timestamps import Clock, from_text
 from persistence.results.cut_out import cut_out
 from persistence.retrievals import Retrievals
-from workers.backoff import RetryPolicy
+from providers.retry_policy import RetryPolicy
 
 log = logging.getLogger(__name__)
 

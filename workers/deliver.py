@@ -17,7 +17,7 @@ from persistence.records.request import DeliveryStatus, Request, clock_set_back_
 from persistence.records.timestamps import Clock, from_text, to_text, utc_now
 from persistence.requests import Requests
 from persistence.results.store import in_parts
-from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
+from providers.retry_policy import SCHEDULE_JITTER, retry_after, scheduled_delay
 from workers.delivery_outcome import Outcome
 from workers.documents import result_document
 from workers.queue import QUEUES, Queue, deliver_step

@@ -14,9 +14,9 @@ from persistence.records.request import CloseReason, DeliveryStatus, Request, cl
 from persistence.records.timestamps import Clock, from_text, utc_now
 from persistence.requests import Requests
 from persistence.results import json_text
-from workers.backoff import RetryPolicy, retry_after
+from providers.model import Provider, Providers
+from providers.retry_policy import RetryPolicy, retry_after
 from workers.deliver import Deliver
-from workers.providers import Provider, Providers
 from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_job_ids
 from workers.running import begun_before, give_back_place
 from workers.write_repetition import RepeatedConflict, WriteRepetition

@@ -16,7 +16,7 @@ from persistence.records.job import Attempt
 from persistence.records.request import Request
 from persistence.records.retrieval import NextStep, Retrieval
 from persistence.records.timestamps import from_text
-from workers.providers import Provider
+from providers.model import Provider
 from workers.redis_breaker import RedisBreaker
 from workers.scripts import DROP, PUT, SWEEP
 

@@ -14,7 +14,7 @@ from persistence.records.retrieval import NextStep, Retrieval
 from persistence.records.timestamps import Clock, from_text, utc_now
 from persistence.results.cut_out import cut_out
 from persistence.retrievals import Retrievals
-from workers.backoff import RetryPolicy
+from providers.retry_policy import RetryPolicy
 from workers.check import Check
 from workers.queue import Queue, submit_step
 from workers.write_repetition import WriteRepetition, Written

@@ -10,7 +10,7 @@ import pytest
 
 _ROOT = Path(__file__).parents[2]
 # From the top down.
-_LAYERS = ("datahog", "handlers", "workers", "outbound", "persistence", "specs")
+_LAYERS = ("datahog", "handlers", "workers", "providers", "outbound", "persistence", "specs")
 _MODULES = sorted(
     path
     for layer in (*_LAYERS, "simulator")

@@ -13,7 +13,7 @@ from persistence.dynamodb import schema, table
 _ROOT = Path(__file__).parents[2]
 _PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
 # A path that starts with one of the repository's own folders, in code quotes or as a link's target.
-_FOLDERS = "datahog|handlers|workers|outbound|persistence|specs|simulator|tests|tools|bench|docs"
+_FOLDERS = "datahog|handlers|workers|providers|outbound|persistence|specs|simulator|tests|tools|bench|docs"
 _PATH = re.compile(rf"(?:`|\]\()((?:{_FOLDERS})/[\w./-]*)(?:`|\))")
 _SECURITY = (_ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 

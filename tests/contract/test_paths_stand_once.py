@@ -10,7 +10,7 @@ import pytest
 import specs
 
 _ROOT = Path(__file__).parents[2]
-_PARTS = ("datahog", "handlers", "workers", "outbound", "persistence", "simulator", "specs", "bench")
+_PARTS = ("datahog", "handlers", "workers", "providers", "outbound", "persistence", "simulator", "specs", "bench")
 # The peers of the benches have paths of their own, and so has the world around them.
 _APART = {_ROOT / "bench" / name for name in ("systems.py", "world.py")} | {*(_ROOT / "bench" / "peers").rglob("*.py")}
 _MODULES = [

@@ -21,11 +21,11 @@ from persistence.dynamodb.schema import create_tables
 from persistence.records.job import Attempt
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import to_text, utc_now
+from providers.model import Provider
 from tests.queue_state import QueueState
 from tests.receiver import Receiver
 from tests.system import System, system_settings
 from workers.fetch import Fetch
-from workers.providers import Provider
 from workers.queue import QUEUES
 
 PROCESSES, THREADS = 4, 16

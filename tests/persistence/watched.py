@@ -40,16 +40,16 @@ from persistence.records.timestamps import to_text
 from persistence.requests import Requests
 from persistence.results.store import PendingResult, Results
 from persistence.retrievals import Retrievals
+from providers.model import BreakerPolicy, Provider
+from providers.retry_policy import RetryPolicy
 from tests.persistence.model import Model
 from tests.persistence.processes import current
 from tests.repositories import RETENTION, HandClock
 from tests.system import SECRET
-from workers.backoff import RetryPolicy
 from workers.crew import Crew
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
-from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue, Step
 from workers.reconcile import Reconciler
 from workers.redis_breaker import RedisBreaker

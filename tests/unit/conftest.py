@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from datahog.settings import Settings
+from providers.model import Provider
 from tests.unit.servers import StubServer
 from tests.unit.tls import make_certificate
 from tests.unit.worker_process import CONCURRENCY, StartWorker, WorkerProcess
-from workers.providers import Provider
 from workers.queue import Queue
 
 # The same examples in each run, and no failure because the machine was busy.

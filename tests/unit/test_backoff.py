@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from requests.structures import CaseInsensitiveDict
 
-from workers.backoff import RetryPolicy, retry_after, scheduled_delay
+from providers.retry_policy import RetryPolicy, retry_after, scheduled_delay
 
 NOW = datetime(2026, 11, 24, 10, 0, 0, 500_000, tzinfo=UTC)
 FOREVER = math.inf

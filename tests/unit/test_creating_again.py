@@ -15,7 +15,7 @@ from outbound.egress_policy import Outbound
 from persistence.errors import Conflict
 from persistence.records.request import SKEW
 from persistence.records.timestamps import to_text, utc_now
-from workers.providers import Provider, Providers
+from providers.model import Provider, Providers
 
 _BODY = {"providers": ["gas"], "callbackUrl": "http://8.8.8.8/"}
 _GAS = {"gas": Provider(url="http://gas.test/")}

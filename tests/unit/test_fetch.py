@@ -20,12 +20,12 @@ from persistence.records.job import Attempt, JobStatus
 from persistence.records.request import CloseReason, Request, RequestStatus
 from persistence.records.timestamps import from_text, to_text
 from persistence.requests import Requests
+from providers.model import Provider, Providers
+from providers.retry_policy import RetryPolicy
 from tests.unit.rq_state import DELIVER, FETCH, queued, scheduled
 from tests.unit.servers import Meanwhile, RawServer, Reply, StubServer
-from workers.backoff import RetryPolicy
 from workers.deliver import Deliver
 from workers.fetch import Fetch
-from workers.providers import Provider, Providers
 from workers.queue import Queue, fetch_steps
 from workers.running import running
 

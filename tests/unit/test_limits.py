@@ -11,10 +11,10 @@ from rq.registry import clean_registries
 from rq.serializers import JSONSerializer
 
 from datahog.settings import Settings
+from providers.model import BreakerPolicy, Provider
 from tests.unit.job_functions import ran
 from tests.unit.rq_state import FETCH, leftovers, names, queued, step
 from workers.batches import Batches, Ended, Taken
-from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue
 
 Make = Callable[[str], Batches]

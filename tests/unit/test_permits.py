@@ -14,10 +14,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from persistence.records.job import Attempt
+from providers.model import Provider
 from tests.queue_state import QueueState
 from tests.unit.rq_state import FETCH, step
 from workers.batches import Batches, Ended, Taken
-from workers.providers import Provider
 from workers.queue import QUEUES, Queue, Step, fetch_job_id
 
 LEASE = 20

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from providers.file import ProvidersError, load_providers
+from providers.model import BreakerPolicy, Provider, Providers
+from providers.retry_policy import RetryPolicy
 from tests.unit.test_schemas import WRONG
-from workers.backoff import RetryPolicy
-from workers.providers import BreakerPolicy, Provider, Providers, ProvidersError, load_providers
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,10 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from providers.model import BreakerPolicy, Provider
 from tests.queue_state import QueueState
 from tests.unit.rq_state import DELIVER, FETCH, step
 from workers.batches import Batches, Ended, Taken
-from workers.providers import BreakerPolicy, Provider
 from workers.queue import QUEUES, Queue, Step
 
 LEASE = 20

@@ -24,16 +24,16 @@ from persistence.errors import Unavailable
 from persistence.records.job import Attempt, Job, JobStatus
 from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
 from persistence.requests import Requests
+from providers.model import Provider
+from providers.retry_policy import RetryPolicy
 from tests.repositories import at_once, conflicts
 from tests.system import SECRET, eventually
 from tests.unit.rq_state import DELIVER, FETCH, leftovers, queued, scheduled
 from tests.unit.servers import Asked, Meanwhile, Reply, StubServer
-from workers.backoff import RetryPolicy
 from workers.batches import Batches, Ended
 from workers.crew import Crew
 from workers.fetch import Fetch
 from workers.later import Later
-from workers.providers import Provider
 from workers.queue import QUEUES, fetch_steps
 from workers.reconcile import Reconciler
 from workers.shard_leases import AllShards

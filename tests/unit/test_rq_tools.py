@@ -15,10 +15,10 @@ from rq.rate_limit import RateLimitRegistry
 from rq.suspension import resume, suspend
 
 from datahog.settings import Settings
+from providers.model import Provider
 from tests.system import eventually, free_ports
 from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
 from tests.unit.worker_process import CONCURRENCY, ROOT, WorkerProcess
-from workers.providers import Provider
 from workers.queue import QUEUES, Queue
 
 # A queue that no worker of ours takes from.

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import specs
+from providers.model import Provider
 from specs.schemas import component, url_fault
-from workers.providers import Provider
 
 # What URLs are made of, and what people write into them.
 _CHARACTERS = ascii_letters + digits + "/?#[]@!$&'()*+,;=:%-._~" + '{}|\\^`"<> üß\x00\x7f\ud800'

@@ -12,11 +12,11 @@ import rq
 from rq.suspension import resume, suspend
 
 from datahog.settings import Settings
+from providers.model import Provider
 from tests.system import eventually
 from tests.unit.job_functions import ran
 from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
 from tests.unit.worker_process import CONCURRENCY, WorkerProcess
-from workers.providers import Provider
 from workers.queue import QUEUES, Queue
 
 

@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import redis
 
+from providers.model import Provider
 from tests.system import eventually
 from tests.unit.job_functions import ran
 from tests.unit.rq_state import DELIVER, SUBMIT, leftovers, names, running, step
 from tests.unit.worker_process import StartWorker
-from workers.providers import Provider
 from workers.queue import Queue
 
 
