@@ -25,9 +25,9 @@ from persistence.index.shards import OPEN, listed, shard_of
 from persistence.records.request import Request
 from persistence.records.retrieval import Retrieval
 from persistence.records.timestamps import utc_now
-from workers.crew import Crew
-from workers.reconcile import Reconciler
-from workers.shard_leases import AllShards
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
 
 _GOAL = 5000
 # What a partition of AWS takes, write units a second, and the bytes that a unit writes.

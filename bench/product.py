@@ -15,10 +15,10 @@ from persistence.dynamodb.transport import Transport
 from persistence.records.request import Request
 from persistence.records.timestamps import utc_now
 from tests.reads import Reads
-from workers.crew import Crew
 from workers.queue import fetch_steps
-from workers.reconcile import Reconciler
-from workers.shard_leases import AllShards
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
 
 _BATCH = 200
 

@@ -46,7 +46,7 @@ _PUT = "workers.queue:Queue.put"
 _PUT_MISSING = "workers.queue:Queue.put_missing"
 _DROP = "workers.queue:Queue.drop"
 _START_ANEW = "persistence.deliveries:Deliveries.start_anew"
-_END = "workers.batches:Batches.end"
+_END = "workers.rq_worker.leases:Batches.end"
 _LOOK_AGAIN = "persistence.items:Items.look_again"
 
 FAILPOINTS = (
@@ -88,7 +88,7 @@ FAILPOINTS = (
     Failpoint("aggregator.update.written", "aggregator", "after", _FINISH),
     Failpoint("aggregator.update.dropped", "aggregator", "after", _DROP),
     # A worker fetches from a provider.
-    Failpoint("fetch.taken", "worker", "before", "workers.pool:Pool.submit"),
+    Failpoint("fetch.taken", "worker", "before", "workers.rq_worker.thread_pool:Pool.submit"),
     Failpoint("fetch.got", "worker", "after", "outbound.http_client:Http.send", "GET"),
     Failpoint("fetch.stored", "worker", "after", _STORE),
     Failpoint("fetch.one-ended", "worker", "after", _FINISH),

@@ -7,7 +7,7 @@ from functools import cache
 from datahog import settings
 from datahog.wiring import Wiring
 from persistence.records.job import Attempt
-from workers.later import Later
+from workers.rq_worker.run_again import Later
 
 
 @cache

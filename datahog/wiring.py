@@ -30,16 +30,16 @@ from persistence.results.store import Results
 from persistence.retrievals import Retrievals
 from providers.file import ProvidersError, load_providers
 from providers.model import Providers
-from workers.crew import Crew
 from workers.deliver import Deliver, longest_delivery
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
 from workers.queue import QUEUES, Queue
-from workers.reconcile import Reconciler
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import LeasedShards
+from workers.reconciler.thread_crew import Crew
 from workers.redis_breaker import RedisBreaker
-from workers.shard_leases import LeasedShards
+from workers.rq_worker.worker import ConcurrentWorker
 from workers.submit import Submit
-from workers.worker import ConcurrentWorker
 from workers.write_repetition import WriteRepetition
 
 if TYPE_CHECKING:

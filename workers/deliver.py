@@ -21,7 +21,7 @@ from providers.retry_policy import SCHEDULE_JITTER, retry_after, scheduled_delay
 from workers.delivery_outcome import Outcome
 from workers.documents import result_document
 from workers.queue import QUEUES, Queue, deliver_step
-from workers.running import count_in_share
+from workers.rq_worker.running_job import count_in_share
 from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from providers.model import Provider, Providers
 from providers.retry_policy import RetryPolicy, retry_after
 from workers.deliver import Deliver
 from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_job_ids
-from workers.running import begun_before, give_back_place
+from workers.rq_worker.running_job import begun_before, give_back_place
 from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)

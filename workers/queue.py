@@ -18,7 +18,7 @@ from persistence.records.retrieval import NextStep, Retrieval
 from persistence.records.timestamps import from_text
 from providers.model import Provider
 from workers.redis_breaker import RedisBreaker
-from workers.scripts import DROP, PUT, SWEEP
+from workers.rq_worker.scripts import DROP, PUT, SWEEP
 
 log = logging.getLogger(__name__)
 

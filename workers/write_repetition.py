@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from persistence.errors import Conflict, Unavailable
-from workers.running import count_in_share, give_back_place, is_stopping
+from workers.rq_worker.running_job import count_in_share, give_back_place, is_stopping
 
 log = logging.getLogger(__name__)
 

@@ -46,10 +46,10 @@ from tests.persistence.processes import Fate, Interruption, Process, current
 from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, SHARDS, Parts, Reply
 from tests.queue_state import QueueState
 from tests.repositories import HandClock
-from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES
-from workers.reconcile import Reconciler
-from workers.running import running
+from workers.reconciler.loop import Reconciler
+from workers.rq_worker.leases import Batches, Ended, Taken
+from workers.rq_worker.running_job import running
 
 pytestmark = pytest.mark.timeout(int(os.environ.get("DATAHOG_TEST_EXAMPLES", "0")) * 10 + 300)
 

@@ -46,14 +46,14 @@ from tests.persistence.model import Model
 from tests.persistence.processes import current
 from tests.repositories import RETENTION, HandClock
 from tests.system import SECRET
-from workers.crew import Crew
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats
 from workers.queue import QUEUES, Queue, Step
-from workers.reconcile import Reconciler
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
 from workers.redis_breaker import RedisBreaker
-from workers.shard_leases import AllShards
 
 LEASE = 20.0
 SHARDS = 4

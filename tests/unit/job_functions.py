@@ -13,8 +13,8 @@ from rq import Retry, get_current_job
 from rq.job import Job
 
 from persistence.errors import Unavailable
-from workers.later import Later
-from workers.running import give_back_place
+from workers.rq_worker.run_again import Later
+from workers.rq_worker.running_job import give_back_place
 
 RAN = "test:ran"
 

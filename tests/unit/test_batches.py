@@ -7,8 +7,8 @@ import pytest
 import redis
 
 from tests.unit.rq_state import DELIVER, FETCH, leftovers, running, scheduled, status, step
-from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES, Queue
+from workers.rq_worker.leases import Batches, Ended, Taken
 
 Make = Callable[[str], Batches]
 

@@ -28,7 +28,7 @@ from tests.unit.rq_state import DELIVER, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer
 from workers.deliver import Deliver
 from workers.queue import deliver_step
-from workers.running import running
+from workers.rq_worker.running_job import running
 
 SCHEDULE = (0, 100, 200)
 OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="

@@ -27,7 +27,7 @@ from tests.unit.servers import Meanwhile, RawServer, Reply, StubServer
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.queue import Queue, fetch_steps
-from workers.running import running
+from workers.rq_worker.running_job import running
 
 Ask = Callable[[str, str], bool | None]
 Make = Callable[..., Ask]

@@ -17,7 +17,7 @@ from tests.system import eventually
 from tests.unit.worker_process import StartWorker
 from workers.heartbeats import Heartbeats
 from workers.queue import QUEUES
-from workers.worker import ConcurrentWorker
+from workers.rq_worker.worker import ConcurrentWorker
 
 
 def fails() -> None:

@@ -14,8 +14,8 @@ from datahog.settings import Settings
 from providers.model import BreakerPolicy, Provider
 from tests.unit.job_functions import ran
 from tests.unit.rq_state import FETCH, leftovers, names, queued, step
-from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES, Queue
+from workers.rq_worker.leases import Batches, Ended, Taken
 
 Make = Callable[[str], Batches]
 LEASE = 20

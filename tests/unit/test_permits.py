@@ -17,8 +17,8 @@ from persistence.records.job import Attempt
 from providers.model import Provider
 from tests.queue_state import QueueState
 from tests.unit.rq_state import FETCH, step
-from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES, Queue, Step, fetch_job_id
+from workers.rq_worker.leases import Batches, Ended, Taken
 
 LEASE = 20
 Make = Callable[[str], Batches]

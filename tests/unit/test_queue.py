@@ -20,8 +20,8 @@ from datahog.wiring import Wiring
 from persistence.records.request import Request
 from providers.model import Provider
 from tests.unit.rq_state import FETCH, leftovers, status, step
-from workers.batches import Batches
 from workers.queue import QUEUES, Queue, deliver_step, fetch_step, fetch_steps, submit_step
+from workers.rq_worker.leases import Batches
 
 SOON = datetime.now(UTC).replace(microsecond=123_456) + timedelta(hours=1)
 

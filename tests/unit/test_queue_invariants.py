@@ -21,8 +21,8 @@ from rq.serializers import JSONSerializer
 from providers.model import BreakerPolicy, Provider
 from tests.queue_state import QueueState
 from tests.unit.rq_state import DELIVER, FETCH, step
-from workers.batches import Batches, Ended, Taken
 from workers.queue import QUEUES, Queue, Step
+from workers.rq_worker.leases import Batches, Ended, Taken
 
 LEASE = 20
 # Of each job its queue and provider; so few that they meet often.

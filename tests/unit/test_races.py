@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from rq.utils import import_attribute
 
-import workers.plans
+import workers.reconciler.plans
 from datahog import jobs
 from datahog.wiring import Wiring
 from outbound.egress_policy import LOOPBACK
@@ -30,13 +30,13 @@ from tests.repositories import at_once, conflicts
 from tests.system import SECRET, eventually
 from tests.unit.rq_state import DELIVER, FETCH, leftovers, queued, scheduled
 from tests.unit.servers import Asked, Meanwhile, Reply, StubServer
-from workers.batches import Batches, Ended
-from workers.crew import Crew
 from workers.fetch import Fetch
-from workers.later import Later
 from workers.queue import QUEUES, fetch_steps
-from workers.reconcile import Reconciler
-from workers.shard_leases import AllShards
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
+from workers.rq_worker.leases import Batches, Ended
+from workers.rq_worker.run_again import Later
 
 _WORKERS, _RECONCILERS = 20, 2
 _PROVIDERS = tuple(f"p{number}" for number in range(10))
@@ -116,8 +116,8 @@ def test_two_reconcilers_and_twenty_workers_end_a_request_once(
     make_wiring: Callable[..., Wiring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The reconcilers look at everything, all the time.
-    monkeypatch.setattr(workers.plans, "SOONEST", timedelta(milliseconds=1))
-    monkeypatch.setattr(workers.plans, "LATEST", timedelta(milliseconds=1))
+    monkeypatch.setattr(workers.reconciler.plans, "SOONEST", timedelta(milliseconds=1))
+    monkeypatch.setattr(workers.reconciler.plans, "LATEST", timedelta(milliseconds=1))
     options = {"retry": {"initialDelay": 0.02, "jitter": 0}, "breaker": {"failures": 1000}}
     changes = {"heal_after": 0.001, "reconciler_period": 0.001, "delivery_timeout": _DELIVERY_TIMEOUT}
     with _World() as world:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-import workers.healing
+import workers.reconciler.healing
 from datahog.wiring import Wiring
 from persistence.errors import Unavailable
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
@@ -18,11 +18,11 @@ from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
 from tests.system import eventually
 from tests.unit.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
-from workers.batches import Batches
-from workers.crew import Crew
 from workers.queue import QUEUES, Step, fetch_steps
-from workers.reconcile import Reconciler
-from workers.shard_leases import AllShards
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
+from workers.rq_worker.leases import Batches
 
 HEAL_AFTER = 10
 DELIVERY_TIMEOUT = 15
@@ -302,7 +302,7 @@ def test_a_record_that_cannot_be_read_does_not_keep_the_others_from_being_healed
 def test_many_records_that_cannot_be_read_do_not_fill_every_look(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.healing, "_BATCH", 3)
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
     for number in range(3):
         facts = {"pk": f"broken-{number}", "sk": "request", "dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
         wiring._aggregator_table.put(facts)
@@ -315,7 +315,7 @@ def test_many_records_that_cannot_be_read_do_not_fill_every_look(
 def test_what_has_expired_is_nothing_to_do_and_fills_no_look(
     wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.healing, "_BATCH", 3)
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
     now = datetime.now(UTC)
     for table, kind in ((wiring._aggregator_table, "request"), (wiring._client_table, "retrieval")):
         for number in range(3):
@@ -409,7 +409,7 @@ def test_it_goes_on_after_an_engine_was_away(
 def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.healing, "_BATCH", 3)
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
     for number in range(10):
         create(f"r{number}", "gas")
 
@@ -420,7 +420,7 @@ def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
 def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.healing, "_BATCH", 3)
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
     for number in range(10):
         wiring.queue.put(*fetch_steps(create(f"r{number}", "gas"), datetime.now(UTC)))
     create("lost", "gas")

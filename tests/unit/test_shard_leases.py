@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from datahog.settings import Settings
 from tests.system import eventually
-from workers.shard_leases import AllShards, LeasedShards
+from workers.reconciler.shard_leases import AllShards, LeasedShards
 
 LEASE = 1.0
 INDEX = "datahog-aggregator"

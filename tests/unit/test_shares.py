@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from workers.shares import Shares
+from workers.rq_worker.fairness import Shares
 
 
 def test_a_share_that_is_full_has_no_room_for_a_job_that_moves() -> None:

@@ -18,7 +18,7 @@ from persistence.records.retrieval import Retrieval, Submission, SubmissionStatu
 from persistence.records.timestamps import from_text, to_text
 from tests.unit.rq_state import SUBMIT, queued, scheduled
 from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply
-from workers.running import running
+from workers.rq_worker.running_job import running
 from workers.submit import Submit
 
 NOW = datetime.now(UTC)

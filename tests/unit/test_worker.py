@@ -17,7 +17,7 @@ from tests.unit.job_functions import begun, ran
 from tests.unit.rq_state import DELIVER, FETCH, failure, leftovers, names, running, step
 from tests.unit.worker_process import StartWorker, WorkerProcess
 from workers.queue import QUEUES, Queue
-from workers.worker import ConcurrentWorker
+from workers.rq_worker.worker import ConcurrentWorker
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from persistence.errors import Conflict, Unavailable
-from workers.running import running
+from workers.rq_worker.running_job import running
 from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 

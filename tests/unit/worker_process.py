@@ -12,7 +12,7 @@ import redis
 
 from tests.system import eventually
 from workers.queue import QUEUES
-from workers.worker import ConcurrentWorker
+from workers.rq_worker.worker import ConcurrentWorker
 
 # Of the worker that the tests of a module share.
 CONCURRENCY = 4

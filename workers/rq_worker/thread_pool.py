@@ -11,9 +11,9 @@ from functools import partial
 
 from rq.timeouts import JobTimeoutException
 
-from workers.batches import Ended, Taken
-from workers.running import running
-from workers.shares import Shares
+from workers.rq_worker.fairness import Shares
+from workers.rq_worker.leases import Ended, Taken
+from workers.rq_worker.running_job import running
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from persistence.records.retrieval import KIND, Retrieval
 from persistence.records.timestamps import Clock
 from persistence.requests import Requests
 from persistence.retrievals import Retrievals
-from workers.crew import Crew
-from workers.plans import LATEST, SOONEST, Plan, Planner, is_past_deadline
 from workers.queue import Queue, needless_job_ids
+from workers.reconciler.plans import LATEST, SOONEST, Plan, Planner, is_past_deadline
+from workers.reconciler.thread_crew import Crew
 
 log = logging.getLogger(__name__)
 

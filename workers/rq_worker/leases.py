@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import redis
 from rq.utils import now, utcformat
 
-from workers.scripts import END, RECOVER, TAKE, WAIT_NO_MORE
+from workers.rq_worker.scripts import END, RECOVER, TAKE, WAIT_NO_MORE
 
 # What END takes for a job that has only given its place back.
 _GOES_ON = "goes on"

@@ -20,10 +20,10 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 from rq.worker.base import BaseWorker
 
-from workers.batches import Batches
-from workers.pool import Pool
 from workers.redis_breaker import RedisBreaker
-from workers.runner import Runner
+from workers.rq_worker.job_runner import Runner
+from workers.rq_worker.leases import Batches
+from workers.rq_worker.thread_pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class ConcurrentWorker(BaseWorker):
 
     Of jobs with the same RQ rate limit no more run than it says, over all workers, and a part of the places of each
     worker is kept for others, as it is for the queues behind. A job with a limit may return whether what it asked has
-    answered: see `workers.scripts`.
+    answered: see `workers.rq_worker.scripts`.
     """
 
     # RQ's callbacks of jobs run on threads, where signals do not come.

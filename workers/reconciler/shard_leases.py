@@ -53,7 +53,7 @@ class LeasedShards:
         self._connection = connection
         self._lease = lease
         self._id = uuid.uuid4().hex
-        self._divide = connection.register_script(files("workers.scripts").joinpath("divide.lua").read_text())
+        self._divide = connection.register_script(files("workers.rq_worker.scripts").joinpath("divide.lua").read_text())
         self._held: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
         """Of each index, all shards, and those held."""
         self._said_at: dict[str, float] = {}

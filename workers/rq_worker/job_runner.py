@@ -22,8 +22,8 @@ from rq.utils import import_attribute
 from rq.worker.base import BaseWorker
 
 from persistence.errors import Unavailable
-from workers.batches import Batches, Ended, Taken
-from workers.later import Later
+from workers.rq_worker.leases import Batches, Ended, Taken
+from workers.rq_worker.run_again import Later
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from persistence.index.due import DueIndex
 from persistence.records.timestamps import Clock, utc_now
 from persistence.requests import Requests
 from persistence.retrievals import Retrievals
-from workers.crew import Crew
-from workers.healing import Healing, Look, Walk
 from workers.heartbeats import Heartbeats
-from workers.plans import Planner
 from workers.queue import Queue
-from workers.shard_leases import ShardLeases
+from workers.reconciler.healing import Healing, Look, Walk
+from workers.reconciler.plans import Planner
+from workers.reconciler.shard_leases import ShardLeases
+from workers.reconciler.thread_crew import Crew
 
 log = logging.getLogger(__name__)
 
