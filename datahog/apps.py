@@ -22,15 +22,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 import specs
-from handlers.bodies import BodyCheck
-from handlers.callers import Callers, no_key
-from handlers.calls import Calls
-from handlers.pages import ApiPage
-from handlers.paths import KnownPaths
+from handlers.access.callers import Callers, no_key
+from handlers.access.rate_limiter import RateLimit
+from handlers.access.security_schemes import security_map
+from handlers.middleware.dispatch import Calls
+from handlers.middleware.page_headers import ApiPage
+from handlers.middleware.request_body import BodyCheck
+from handlers.middleware.routing import KnownPaths
+from handlers.middleware.validation import Validation
 from handlers.problems import Problem, problem_of_status
-from handlers.rate_limit import RateLimit
-from handlers.security import security_map
-from handlers.validation import Validation
 from persistence.errors import Conflict, NotFound, ResultLost, Unavailable
 from specs.operations import operations
 
@@ -50,7 +50,7 @@ def build_app(
     """The application that serves the document `name` by the methods of `handlers`.
 
     `callers` are those who may call, `rate_limit` how often; `body_limits` and `body_checks` are those of
-    `handlers.validation`, by operationId, where there are any. The application does not start
+    `handlers.middleware.validation`, by operationId, where there are any. The application does not start
     (connexion.exceptions.ResolverError) when an operation of the document has no method.
     """
 

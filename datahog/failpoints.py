@@ -38,7 +38,7 @@ class Failpoint:
 
 
 _CALL = "outbound.openapi_caller:Operations.call"
-_COUNT = "handlers.open_requests:OpenRequests.count"
+_COUNT = "handlers.access.open_request_quota:OpenRequests.count"
 _CLOSE = "persistence.requests:Requests.close"
 _FINISH = "persistence.requests:Requests.finish_job"
 _STORE = "persistence.results.store:Results.store"

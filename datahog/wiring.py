@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from connexion import AsyncApp
     from redis import Redis
 
-    from handlers.callers import Callers
+    from handlers.access.callers import Callers
+    from handlers.access.open_request_quota import OpenRequests, StillOpen
+    from handlers.access.rate_limiter import RateLimit
     from handlers.health import Health
-    from handlers.open_requests import OpenRequests, StillOpen
-    from handlers.rate_limit import RateLimit
-    from handlers.waiting import LongPolls
+    from handlers.long_polling import LongPolls
 
 JOB_FUNCTIONS = "datahog.jobs"
 
@@ -352,14 +352,14 @@ class Wiring:
     @cached_property
     def long_polls(self) -> "LongPolls":
         """The reads that wait, which end when this process does."""
-        from handlers.waiting import LongPolls
+        from handlers.long_polling import LongPolls
 
         return LongPolls()
 
     # Connexion takes a second to import, which the processes without an app are spared.
 
     def _callers(self) -> "Callers":
-        from handlers.callers import Callers
+        from handlers.access.callers import Callers
 
         local_key = self._settings.local_key
         if local_key and not self._settings.is_local:
@@ -372,13 +372,13 @@ class Wiring:
     def _rate_limit(self, name: str) -> "RateLimit":
         from limits.aio.strategies import FixedWindowRateLimiter
 
-        from handlers.rate_limit import RateLimit
+        from handlers.access.rate_limiter import RateLimit
 
         counters = FixedWindowRateLimiter(redis_counters(self._settings))
         return RateLimit(counters, name, rate=self._settings.rate_limit, breaker=self.redis_breaker)
 
     def _open_requests(self, name: str, still_open: "StillOpen") -> "OpenRequests":
-        from handlers.open_requests import OpenRequests
+        from handlers.access.open_request_quota import OpenRequests
 
         quota = self._settings.open_requests
         return OpenRequests(self.redis, still_open, name, quota=quota, breaker=self.redis_breaker)
@@ -434,8 +434,8 @@ class Wiring:
     def client_app(self) -> "AsyncApp":
         """The asynchronous client."""
         from datahog.apps import build_app
+        from handlers.access.callback_signatures import SignedCallbacks
         from handlers.client import Client
-        from handlers.signatures import SignedCallbacks
 
         # Its results would never come.
         self._check_url(self._settings.client_url, "DATAHOG_CLIENT_URL")

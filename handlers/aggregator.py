@@ -9,14 +9,14 @@ from connexion.lifecycle import ConnexionResponse
 from starlette.concurrency import run_in_threadpool
 
 import specs
-from handlers.answers import answer
-from handlers.callers import Caller
-from handlers.checks import check_callback_url, deadline_of, moment, unknown_provider
+from handlers.access.callers import Caller
+from handlers.access.open_request_quota import OpenRequests
 from handlers.health import Health
 from handlers.job_updates import JobUpdates
-from handlers.open_requests import OpenRequests
+from handlers.long_polling import LongPolls
 from handlers.problems import Problem
-from handlers.waiting import LongPolls
+from handlers.request_checks import check_callback_url, deadline_of, moment, unknown_provider
+from handlers.responses import answer
 from outbound.egress_policy import Outbound
 from persistence.deliveries import Deliveries
 from persistence.errors import Conflict, KeyReused, KeyUnderWay, NotFound

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 import specs
 from datahog.apps import build_app
 from datahog.wiring import Wiring
-from handlers.callers import Caller, Callers
+from handlers.access.callers import Caller, Callers
 from handlers.client import Client
 from specs.operations import operations
 from tests.contract.api import check_problem

@@ -7,7 +7,7 @@ import pytest
 
 import specs
 from datahog.wiring import Wiring
-from handlers.known_keys import REMEMBERED
+from handlers.access.api_key_cache import REMEMBERED
 from persistence.api_keys import id_of, new_key
 from specs.operations import operations, scopes
 from tests.contract.api import Api, check_problem

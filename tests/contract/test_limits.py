@@ -12,7 +12,7 @@ import requests
 
 import specs
 from datahog.wiring import Wiring
-from handlers.rate_limit import WINDOW
+from handlers.access.rate_limiter import WINDOW
 from specs.operations import scopes
 from tests.contract.api import Api, check_problem
 from tests.receiver import Receiver

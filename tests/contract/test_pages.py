@@ -113,6 +113,6 @@ def _keys_methods_used() -> set[str]:
     """What is asked of the repository of keys to let callers in."""
     return {
         node.attr
-        for node in ast.walk(_tree(str(_ROOT / "handlers" / "known_keys.py")))
+        for node in ast.walk(_tree(str(_ROOT / "handlers" / "access" / "api_key_cache.py")))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "_keys"
     }

@@ -31,7 +31,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import persistence.requests
 from datahog.connections import dynamodb_client
 from datahog.settings import Settings
-from handlers.callers import Caller
+from handlers.access.callers import Caller
 from handlers.problems import Problem
 from persistence.dynamodb.schema import create_tables
 from persistence.dynamodb.transport import Transport

@@ -15,10 +15,10 @@ import redis
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
 import specs
+from handlers.access.open_request_quota import OpenRequests
 from handlers.aggregator import Aggregator
 from handlers.health import Health
-from handlers.open_requests import OpenRequests
-from handlers.waiting import LongPolls
+from handlers.long_polling import LongPolls
 from outbound.egress_policy import Outbound
 from outbound.http_client import Answer, Http, HttpError, Timeouts
 from outbound.openapi_caller import Operations

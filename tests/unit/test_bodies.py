@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from handlers import bodies
-from handlers.bodies import DEFAULT_LIMIT, Body
+from handlers.middleware import request_body
+from handlers.middleware.request_body import DEFAULT_LIMIT, Body
 from handlers.problems import Problem
 from persistence.errors import NotFound
 
@@ -55,7 +55,7 @@ async def _status(body: Body, length: int | None, receive: Any) -> int:
 
 
 def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_PATIENCE", 0.01)
+    monkeypatch.setattr(request_body, "_PATIENCE", 0.01)
 
     async def silent() -> Any:
         await asyncio.Event().wait()
@@ -64,7 +64,7 @@ def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_PATIENCE", 0.5)
+    monkeypatch.setattr(request_body, "_PATIENCE", 0.5)
     left = iter(range(200))
 
     async def drip() -> Any:
@@ -86,7 +86,7 @@ def test_a_large_body_that_nobody_expects_is_not_read() -> None:
 
 
 def test_large_bodies_are_read_while_there_is_room_and_others_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_LARGE_AT_ONCE", 2 * _LARGE)
+    monkeypatch.setattr(request_body, "_LARGE_AT_ONCE", 2 * _LARGE)
     body = _body(Check())
 
     async def play() -> list[int]:

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from handlers import known_keys
-from handlers.callers import Caller, Callers
-from handlers.known_keys import REMEMBERED
+from handlers.access import api_key_cache
+from handlers.access.api_key_cache import REMEMBERED
+from handlers.access.callers import Caller, Callers
 from handlers.problems import Problem
 from persistence.api_keys import ApiKey, ApiKeys, id_of, new_key
 from persistence.errors import Unavailable
@@ -109,7 +109,7 @@ def test_who_guesses_keeps_nobody_busy(check: Any, keys: Keys) -> None:
 def test_what_is_remembered_is_bounded_and_guesses_push_out_no_key(
     check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_keys, "_MOST_GUESSES", 3)
+    monkeypatch.setattr(api_key_cache, "_MOST_GUESSES", 3)
     check(keys.text)
 
     assert {check(new_key()) for _ in range(10)} == {"unauthorized"}
@@ -120,7 +120,7 @@ def test_what_is_remembered_is_bounded_and_guesses_push_out_no_key(
 def test_few_guesses_a_second_are_looked_up_and_no_key_that_is_known_waits(
     check: Any, keys: Keys, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_keys, "_GUESSES", 3)
+    monkeypatch.setattr(api_key_cache, "_GUESSES", 3)
     check(keys.text)
     watch.now += REMEMBERED
     late = keys.repository.create("Bob", ["requests:read"])
@@ -134,7 +134,7 @@ def test_few_guesses_a_second_are_looked_up_and_no_key_that_is_known_waits(
 
 
 def test_keys_that_there_are_count_as_no_guesses(check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_keys, "_GUESSES", 1)
+    monkeypatch.setattr(api_key_cache, "_GUESSES", 1)
 
     assert [check(keys.repository.create("Bob", ["requests:read"])) for _ in range(5)] == [None] * 5
 
@@ -147,7 +147,7 @@ def test_many_who_come_with_a_new_key_at_once_have_it_looked_up_seldom(keys: Key
 
     asyncio.run(many())
 
-    assert len(keys.asked) <= known_keys._AT_ONCE
+    assert len(keys.asked) <= api_key_cache._AT_ONCE
 
 
 def test_a_database_that_is_away_is_not_taken_for_a_wrong_key(check: Any, keys: Keys) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.waiting import LongPolls
+from handlers.long_polling import LongPolls
 from tests.system import API_KEY, SECRET
 
 SETTINGS = {

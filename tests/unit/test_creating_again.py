@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from datahog.wiring import Wiring
+from handlers.access.callers import Caller
 from handlers.aggregator import Aggregator
-from handlers.callers import Caller
-from handlers.checks import deadline_of
 from handlers.problems import Problem
+from handlers.request_checks import deadline_of
 from outbound.egress_policy import Outbound
 from persistence.errors import Conflict
 from persistence.records.request import SKEW

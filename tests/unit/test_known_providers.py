@@ -3,8 +3,8 @@
 import pytest
 
 import specs
-from handlers import known_providers
-from handlers.known_providers import KnownProviders
+from handlers import provider_names
+from handlers.provider_names import KnownProviders
 from outbound.http_client import Http, Timeouts
 from outbound.openapi_caller import Operations
 from tests.unit.servers import Reply, StubServer, json_reply
@@ -39,7 +39,7 @@ def test_the_aggregator_is_not_asked_each_time(known: KnownProviders, stub: Stub
 
 
 def test_a_new_provider_is_heard_of(known: KnownProviders, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_providers, "_ANSWERED", 0)
+    monkeypatch.setattr(provider_names, "_ANSWERED", 0)
     stub.replies = [GAS, GAS_AND_WATER]
 
     assert known.unknown(["gas"]) == ([], ["gas"])
@@ -57,8 +57,8 @@ def test_any_name_may_be_right_while_the_aggregator_is_away(known: KnownProvider
 def test_what_it_said_too_long_ago_refuses_nobody(
     known: KnownProviders, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_providers, "_HOLDS", 0)
-    monkeypatch.setattr(known_providers, "_ANSWERED", 0)
+    monkeypatch.setattr(provider_names, "_HOLDS", 0)
+    monkeypatch.setattr(provider_names, "_ANSWERED", 0)
     stub.replies = [GAS, DOWN]
 
     known.unknown(["gas"])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import redis
 
-from handlers.callers import Caller
-from handlers.open_requests import OpenRequests
+from handlers.access.callers import Caller
+from handlers.access.open_request_quota import OpenRequests
 from handlers.problems import Problem
 from workers.redis_breaker import RedisBreaker
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 import redis
 
-from handlers.callers import Caller
+from handlers.access.callers import Caller
+from handlers.access.rate_limiter import WINDOW, RateLimit
 from handlers.problems import Problem
-from handlers.rate_limit import WINDOW, RateLimit
 from workers.redis_breaker import PAUSE, RedisBreaker
 
 _ADA, _BOB = Caller("ada", "acme"), Caller("bob", "acme")

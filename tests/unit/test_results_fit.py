@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import specs
-from handlers import verbatim
+from handlers.middleware import verbatim
 from persistence.records.job import JobStatus
 from persistence.records.request import Request
 from persistence.records.retrieval import Retrieval, retrieval_from_item

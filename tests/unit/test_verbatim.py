@@ -2,7 +2,7 @@
 
 import pytest
 
-from handlers import verbatim
+from handlers.middleware import verbatim
 from handlers.problems import Problem
 
 RESULTS = [

@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from handlers import verbatim
-from handlers.calls import given
+from handlers.middleware import verbatim
+from handlers.middleware.dispatch import given
 from handlers.problems import Problem
 from specs.schemas import validator
 
@@ -41,7 +41,7 @@ class BodyCheck(Protocol):
 class Body:
     """The body that one operation takes.
 
-    `limit` is in bytes. Results are given to the method as JSON text (`handlers.verbatim`).
+    `limit` is in bytes. Results are given to the method as JSON text (`handlers.middleware.verbatim`).
     """
 
     def __init__(

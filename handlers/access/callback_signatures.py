@@ -14,7 +14,7 @@ _LOOKS = 4
 
 
 class SignedCallbacks:
-    """A `handlers.bodies.BodyCheck`: large bodies for the requests that there are, and none but those that are signed.
+    """A `request_body.BodyCheck`: large bodies for the requests that there are, and none but those that are signed.
 
     The signature covers all of a body, so that a stranger's is refused when it is there. `look_up` raises NotFound.
     """

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from handlers.known_keys import KnownKeys
+from handlers.access.api_key_cache import KnownKeys
 from handlers.problems import Problem
 from persistence.api_keys import ApiKeys, id_of
 from persistence.records.tenants import DEFAULT_TENANT

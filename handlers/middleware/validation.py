@@ -7,9 +7,9 @@ from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
 from connexion.operations import AbstractOperation
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers.bodies import Body, BodyCheck
-from handlers.media_types import require_json
-from handlers.parameters import Parameters
+from handlers.middleware.media_types import require_json
+from handlers.middleware.parameters import Parameters
+from handlers.middleware.request_body import Body, BodyCheck
 
 
 class _Validated:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from limits import RateLimitItemPerSecond
 from limits.aio.strategies import RateLimiter
 
-from handlers.callers import Caller
+from handlers.access.callers import Caller
 from handlers.problems import Problem
 from workers.redis_breaker import RedisBreaker
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from connexion.decorators.parameter import pythonic
 from starlette.types import Scope
 
-from handlers.calls import given
+from handlers.middleware.dispatch import given
 from handlers.problems import Problem
 from specs.schemas import validator
 

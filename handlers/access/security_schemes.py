@@ -6,10 +6,10 @@ from typing import Any
 from connexion.lifecycle import ConnexionRequest
 from connexion.security import NO_VALUE, AbstractSecurityHandler
 
-from handlers.callers import Callers
-from handlers.calls import given
-from handlers.rate_limit import RateLimit
-from handlers.signatures import bad_signature
+from handlers.access.callback_signatures import bad_signature
+from handlers.access.callers import Callers
+from handlers.access.rate_limiter import RateLimit
+from handlers.middleware.dispatch import given
 from outbound.webhook_signer import SIGNATURE
 from specs.operations import Operation
 

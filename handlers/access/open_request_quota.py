@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from handlers.callers import Caller
+from handlers.access.callers import Caller
 from handlers.problems import Problem
 from workers.redis_breaker import RedisBreaker
 
