@@ -20,8 +20,8 @@ import uvloop
 from bench.stand import PROVIDERS, place
 from bench.stand_in import StandIn
 from bench.systems import datahog_settings
-from datahog import stack
-from datahog.supervisor import Program
+from datahog.local import stack
+from datahog.local.supervisor import Program
 from persistence.dynamodb.attribute_values import encode_members
 from persistence.dynamodb.schema import aggregator_table
 from persistence.records.timestamps import to_text, utc_now

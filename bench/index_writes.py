@@ -18,7 +18,7 @@ import orjson
 
 from bench.stand import PROVIDERS, place
 from bench.systems import datahog_settings
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.dynamodb.schema import create_tables
 from persistence.dynamodb.transport import Transport
 from persistence.index.shards import OPEN, listed, shard_of

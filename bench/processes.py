@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from datahog.supervisor import Program
+from datahog.local.supervisor import Program
 from tests import proc
 
 _READY_WITHIN = 60.0

@@ -8,7 +8,7 @@ from bench.records import Records
 from bench.stand import PROVIDERS
 from bench.systems import Place, datahog_settings
 from bench.world import World
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.dynamodb.schema import aggregator_table, client_table, create_tables
 from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 from datahog import settings
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.records.job import Attempt
 from workers.rq_worker.run_again import Later
 

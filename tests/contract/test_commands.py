@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from datahog import stack
+from datahog.local import stack
 from datahog.settings import PREFIX
 from persistence.api_keys import new_key
 from tests.contract.api import Api

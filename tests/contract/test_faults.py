@@ -10,8 +10,8 @@ from connexion.exceptions import ResolverError
 from starlette.testclient import TestClient
 
 import specs
-from datahog.apps import build_app
-from datahog.wiring import Wiring
+from datahog.bootstrap.apps import build_app
+from datahog.bootstrap.wiring import Wiring
 from handlers.access.callers import Caller, Callers
 from handlers.client import Client
 from specs.operations import operations

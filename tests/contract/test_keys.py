@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from handlers.access.api_key_cache import REMEMBERED
 from persistence.api_keys import id_of, new_key
 from specs.operations import operations, scopes

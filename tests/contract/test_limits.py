@@ -11,7 +11,7 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from handlers.access.rate_limiter import WINDOW
 from specs.operations import scopes
 from tests.contract.api import Api, check_problem

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.api_keys import id_of
 from persistence.dynamodb.schema import aggregator_table, client_table
 from persistence.records.timestamps import to_text, utc_now

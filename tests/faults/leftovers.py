@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import redis
 
-from datahog.connections import dynamodb_client
+from datahog.bootstrap.connections import dynamodb_client
 from persistence.dynamodb.schema import aggregator_table, client_table
 from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport

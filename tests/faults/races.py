@@ -14,8 +14,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from datahog.bootstrap.wiring import Wiring
 from datahog.settings import Settings
-from datahog.wiring import Wiring
 from outbound.http_client import Answer, Http
 from persistence.dynamodb.schema import create_tables
 from persistence.records.job import Attempt

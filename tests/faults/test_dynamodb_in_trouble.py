@@ -10,7 +10,7 @@ import pytest
 import requests
 
 import specs
-from datahog import stack
+from datahog.local import stack
 from tests.faults.load import accepted_callbacks, assert_complete_and_accepted_once, some_under_way
 from tests.faults.providers import path_of, providers_of
 from tests.faults.proxy import AWAY, BROKEN, LOST, THROTTLED, THROTTLED_AT_ALL, Proxy

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from specs.operations import scopes
 from tests.system import System, eventually, system_settings
 

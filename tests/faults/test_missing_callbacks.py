@@ -8,7 +8,7 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from specs.operations import operations
 from tests.faults.providers import path_of, providers_of
 from tests.receiver import Answer, Receiver

@@ -8,9 +8,9 @@ import pytest
 import redis
 
 import workers.reconciler.healing
-from datahog import stack
+from datahog.bootstrap.wiring import Wiring
+from datahog.local import stack
 from datahog.settings import Settings
-from datahog.wiring import Wiring
 from persistence.errors import Unavailable
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import from_text, to_text

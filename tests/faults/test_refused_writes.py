@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from datahog import stack
+from datahog.local import stack
 from tests.faults.providers import path_of, providers_of
 from tests.faults.proxy import THROTTLED, Proxy
 from tests.receiver import Answer, Receiver

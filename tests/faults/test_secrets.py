@@ -11,7 +11,7 @@ import redis
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.api_keys import new_key
 from specs.operations import scopes
 from tests.receiver import Answer, Receiver

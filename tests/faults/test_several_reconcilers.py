@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from datahog import stack
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
+from datahog.local import stack
 from persistence.dynamodb.schema import aggregator_table
 from tests.faults.proxy import Proxy
 from tests.system import System, eventually, system_settings

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.records.request import CloseReason, Delivery, DeliveryStatus
 from tests.hostile.behaviours import behaviours, server
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from datahog.connections import dynamodb_client
+from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
 from tests.repositories import Repositories
 

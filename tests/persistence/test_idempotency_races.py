@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from datahog.connections import dynamodb_client
+from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
 from persistence.errors import KeyReused, KeyUnderWay
 from persistence.idempotency_keys import UNDER_WAY, Claim, IdempotencyKeys

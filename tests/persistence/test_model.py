@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import persistence.requests
-from datahog.connections import dynamodb_client
+from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
 from handlers.access.callers import Caller
 from handlers.problems import Problem

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import persistence.dynamodb.table
-from datahog.connections import dynamodb_client
+from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
 from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport

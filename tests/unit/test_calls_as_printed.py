@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datahog.call import _indented
+from datahog.commands.call import _indented
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]))
 _values = st.recursive(

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from outbound.http_client import Http, Timeouts
 from outbound.openapi_caller import Operations
 from persistence.records.retrieval import Retrieval

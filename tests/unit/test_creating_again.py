@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from handlers.access.callers import Caller
 from handlers.aggregator import Aggregator
 from handlers.problems import Problem

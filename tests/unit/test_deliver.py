@@ -12,7 +12,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from handlers.problems import Problem
 from outbound.http_client import Http, Timeouts
 from outbound.openapi_caller import Operations

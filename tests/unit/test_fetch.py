@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from outbound.http_client import Http
 from persistence.errors import Unavailable
 from persistence.records.job import Attempt, JobStatus

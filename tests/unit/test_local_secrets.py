@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datahog import local_secrets
+from datahog.local import local_secrets
 from datahog.settings import Settings
 from persistence.api_keys import new_key
 

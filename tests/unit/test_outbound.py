@@ -15,8 +15,8 @@ import urllib3
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from datahog.local.stack import settle
 from datahog.settings import Settings
-from datahog.stack import settle
 from outbound.egress_policy import LOOPBACK, NotAllowed, Outbound
 from outbound.http_client import Answer, Http, HttpError, Timeouts
 from tests.unit.servers import RawServer, Reply, StubServer

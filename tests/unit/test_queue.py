@@ -16,7 +16,7 @@ from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 from rq.utils import utcparse
 
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.records.request import Request
 from providers.model import Provider
 from tests.unit.rq_state import FETCH, leftovers, status, step

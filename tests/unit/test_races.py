@@ -17,7 +17,7 @@ from rq.utils import import_attribute
 
 import workers.reconciler.plans
 from datahog import jobs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from outbound.egress_policy import LOOPBACK
 from outbound.http_client import Http
 from persistence.errors import Unavailable

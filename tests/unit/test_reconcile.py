@@ -11,7 +11,7 @@ import pytest
 import redis
 
 import workers.reconciler.healing
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.errors import Unavailable
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import from_text, to_text

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 
-from datahog.connections import dynamodb_client
+from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
 from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport

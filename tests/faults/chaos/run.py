@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from datahog import stack
+from datahog.local import stack
 from datahog.settings import Settings
 from persistence.records.timestamps import from_text
 from tests.faults.chaos.count import Count, count

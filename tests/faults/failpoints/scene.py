@@ -12,8 +12,8 @@ import pytest
 import redis
 import requests
 
+from datahog.bootstrap.wiring import Wiring
 from datahog.failpoints import Failpoint
-from datahog.wiring import Wiring
 from persistence.errors import Conflict
 from persistence.records.request import DeliveryStatus
 from persistence.records.timestamps import utc_now

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.errors import Unavailable
 from persistence.records.request import RequestStatus
 from persistence.records.timestamps import utc_now

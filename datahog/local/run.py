@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import specs
-from datahog import engines, local_secrets, ports, stack
-from datahog.engines import EngineMissing
+from datahog.local import engines, free_ports, local_secrets, stack
+from datahog.local.engines import EngineMissing
+from datahog.local.supervisor import Interrupted, ProgramFailed, Supervisor
 from datahog.settings import Settings, SettingsError
-from datahog.supervisor import Interrupted, ProgramFailed, Supervisor
 from simulator.bills import PROVIDERS, path_of
 from specs.operations import target
 
@@ -42,7 +42,7 @@ def unusable_ports(settings: Settings) -> Iterator[str]:
     with ExitStack() as held:  # all at once, so that two settings naming one port are found too
         for name in (field for field in Settings.model_fields if field.endswith("_port")):
             try:
-                held.enter_context(ports.listen(hosts.get(name, settings.host), getattr(settings, name), name))
+                held.enter_context(free_ports.listen(hosts.get(name, settings.host), getattr(settings, name), name))
             except SettingsError as error:
                 yield str(error)
 

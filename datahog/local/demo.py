@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 import specs
-from datahog import engines, local_secrets, stack
+from datahog.local import engines, local_secrets, stack
+from datahog.local.supervisor import Interrupted, ProgramFailed, Supervisor
 from datahog.settings import Settings
-from datahog.supervisor import Interrupted, ProgramFailed, Supervisor
 from outbound.http_client import Http, HttpError, Timeouts
 from outbound.openapi_caller import Operations
 from simulator.bills import path_of

@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import specs
-from datahog import memory
-from datahog.connections import dynamodb_client, redis_client, redis_counters
+from datahog.bootstrap import memory
+from datahog.bootstrap.connections import dynamodb_client, redis_client, redis_counters
 from datahog.settings import Settings, SettingsError
 from outbound.egress_policy import NotAllowed, Outbound
 from outbound.http_client import Http, Timeouts
@@ -405,7 +405,7 @@ class Wiring:
 
     def aggregator_app(self) -> "AsyncApp":
         """The aggregation service."""
-        from datahog.apps import build_app
+        from datahog.bootstrap.apps import build_app
         from handlers.aggregator import Aggregator
 
         handlers = Aggregator(
@@ -433,7 +433,7 @@ class Wiring:
 
     def client_app(self) -> "AsyncApp":
         """The asynchronous client."""
-        from datahog.apps import build_app
+        from datahog.bootstrap.apps import build_app
         from handlers.access.callback_signatures import SignedCallbacks
         from handlers.client import Client
 

