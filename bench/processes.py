@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from datahog.local.supervisor import Program
-from tests import proc
+from tests.support import proc
 
 _READY_WITHIN = 60.0
 

@@ -14,7 +14,7 @@ from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport
 from persistence.records.request import Request
 from persistence.records.timestamps import utc_now
-from tests.reads import Reads
+from tests.support.engines.reads import Reads
 from workers.queue import fetch_steps
 from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards

@@ -10,8 +10,8 @@ import pytest
 from datahog.bootstrap.wiring import Wiring
 from datahog.settings import Settings
 from persistence.dynamodb.schema import create_tables
-from tests.dynamodb_local import dynamodb_local
-from tests.system import System, system_settings
+from tests.support.engines.dynamodb_local import dynamodb_local
+from tests.support.system import System, system_settings
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import requests
 from handlers.middleware import request_body
 from persistence.results import json_text
 from tests.contract.api import Api, check_problem
-from tests.system import API_KEY, eventually
+from tests.support.system import API_KEY, eventually
 
 _JSON = {"Content-Type": "application/json"}
 _MB = 1_000_000

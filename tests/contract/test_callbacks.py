@@ -13,8 +13,8 @@ import requests
 from outbound.webhook_signer import Signer
 from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api
-from tests.repositories import at_once, incompressible_json
-from tests.system import SECRET
+from tests.support.repositories import at_once, incompressible_json
+from tests.support.system import SECRET
 
 _SIGNER = Signer([SECRET])
 _STRANGER = Signer(["whsec_" + "c29tZWJvZHkgZWxzZSdzIHNlY3JldCwgbm90IG91cnM="])

@@ -10,8 +10,8 @@ import pytest
 from outbound.webhook_signer import Signer
 from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api, validator
-from tests.receiver import Answer, Receiver
-from tests.system import SECRET, eventually
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import SECRET, eventually
 
 
 @pytest.fixture

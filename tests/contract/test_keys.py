@@ -11,7 +11,7 @@ from handlers.access.api_key_cache import REMEMBERED
 from persistence.api_keys import id_of, new_key
 from specs.operations import operations, scopes
 from tests.contract.api import Api, check_problem
-from tests.system import API_KEY, System, eventually
+from tests.support.system import API_KEY, System, eventually
 
 _OPERATIONS = [
     (name, operation_id)

@@ -15,7 +15,7 @@ _PARTS = ("datahog", "handlers", "workers", "providers", "outbound", "persistenc
 _APART = {_ROOT / "bench" / name for name in ("systems.py", "world.py")} | {*(_ROOT / "bench" / "peers").rglob("*.py")}
 _MODULES = [
     *sorted(path for part in _PARTS for path in (_ROOT / part).rglob("*.py") if "node_modules" not in path.parts),
-    _ROOT / "tests" / "system.py",
+    _ROOT / "tests" / "support" / "system.py",
 ]
 
 

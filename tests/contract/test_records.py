@@ -10,8 +10,8 @@ import requests
 
 from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api
-from tests.receiver import Receiver
-from tests.system import eventually
+from tests.support.servers.receiver import Receiver
+from tests.support.system import eventually
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from persistence.records.job import Attempt
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import to_text, utc_now
 from providers.model import Provider
-from tests.queue_state import QueueState
-from tests.receiver import Receiver
-from tests.system import System, system_settings
+from tests.support.engines.queue_state import QueueState
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, system_settings
 from workers.fetch import Fetch
 from workers.queue import QUEUES
 

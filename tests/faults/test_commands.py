@@ -18,7 +18,7 @@ import specs
 from datahog.local import local_secrets
 from datahog.settings import PREFIX
 from specs.operations import operations
-from tests.system import READY_WITHIN, eventually, free_ports
+from tests.support.system import READY_WITHIN, eventually, free_ports
 
 ROOT = Path(__file__).parents[2]
 

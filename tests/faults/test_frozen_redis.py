@@ -15,7 +15,7 @@ import requests
 import specs
 from datahog.bootstrap.wiring import Wiring
 from specs.operations import scopes
-from tests.system import System, eventually, system_settings
+from tests.support.system import System, eventually, system_settings
 
 CALLERS = 8
 

@@ -14,8 +14,8 @@ from datahog.settings import Settings
 from persistence.errors import Unavailable
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import from_text, to_text
-from tests.faults.proxy import THROTTLED, Proxy
-from tests.unit.rq_state import FETCH, SUBMIT, queued
+from tests.support.engines.proxy import THROTTLED, Proxy
+from tests.support.engines.rq_state import FETCH, SUBMIT, queued
 from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew

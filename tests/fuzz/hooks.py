@@ -14,7 +14,7 @@ from outbound.webhook_signer import Signer
 from persistence.records.timestamps import to_text, utc_now
 from simulator.bills import PROVIDERS
 from tests.fuzz.campaign import CALLER, Caller
-from tests.system import SECRET
+from tests.support.system import SECRET
 
 _AUTHORITY = re.compile(r"(?<=://)[^/?#]+")
 _SIGNER = Signer([SECRET])

@@ -6,7 +6,7 @@ import pytest
 
 from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
-from tests.repositories import Repositories
+from tests.support.repositories import Repositories
 
 
 @pytest.fixture

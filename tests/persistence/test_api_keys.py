@@ -7,7 +7,7 @@ from persistence.dynamodb.schema import keys_table
 from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport
 from persistence.errors import NotFound
-from tests.repositories import Repositories
+from tests.support.repositories import Repositories
 
 
 @pytest.fixture

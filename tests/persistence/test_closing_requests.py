@@ -8,7 +8,7 @@ from persistence.errors import Conflict, NotFound
 from persistence.records.job import JobStatus
 from persistence.records.request import CloseReason, RequestStatus
 from persistence.records.timestamps import to_text
-from tests.repositories import Repositories, at_once, conflicts
+from tests.support.repositories import Repositories, at_once, conflicts
 
 
 def test_a_cancelled_request_keeps_what_was_done_and_cancels_the_rest(repositories: Repositories) -> None:

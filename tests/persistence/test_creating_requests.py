@@ -9,7 +9,7 @@ from persistence.errors import Conflict, NotFound
 from persistence.records.job import JobStatus
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import to_text
-from tests.repositories import CALLBACK_URL, RETENTION, Repositories, at_once, conflicts, incompressible_json
+from tests.support.repositories import CALLBACK_URL, RETENTION, Repositories, at_once, conflicts, incompressible_json
 
 PROVIDERS = [("gas", "http://providers.test/gas"), ("water", "http://providers.test/water")]
 

@@ -8,7 +8,7 @@ import pytest
 from persistence.errors import Conflict, NotFound
 from persistence.records.request import DeliveryStatus, Request
 from persistence.records.timestamps import to_text
-from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+from tests.support.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
 
 
 def reread(repositories: Repositories, request: Request) -> Request:

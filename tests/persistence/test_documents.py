@@ -6,7 +6,7 @@ import orjson
 
 from persistence.records.request import CloseReason
 from persistence.records.timestamps import to_text
-from tests.repositories import CALLBACK_URL, Repositories
+from tests.support.repositories import CALLBACK_URL, Repositories
 from workers.documents import record_document, request_document, result_document, retrieval_document, retrieval_summary
 
 

@@ -9,8 +9,8 @@ from persistence.index.due import UNDELIVERED
 from persistence.index.shards import OPEN, shard_of
 from persistence.records.request import Request
 from persistence.records.timestamps import to_text
-from tests.reads import Reads
-from tests.repositories import Repositories, answer_in_small_pages, at_once
+from tests.support.engines.reads import Reads
+from tests.support.repositories import Repositories, answer_in_small_pages, at_once
 
 HEAL_AFTER = 10
 SHARDS = 4

@@ -10,7 +10,7 @@ from persistence.errors import Conflict, NotFound
 from persistence.records.job import Job, JobStatus
 from persistence.records.request import CloseReason, Request, RequestStatus
 from persistence.records.timestamps import to_text
-from tests.repositories import Repositories, at_once, conflicts, incompressible_json
+from tests.support.repositories import Repositories, at_once, conflicts, incompressible_json
 
 THREADS = 64
 

@@ -12,7 +12,7 @@ from persistence.records.request import CloseReason
 from persistence.records.retrieval import Retrieval
 from persistence.results.store import PendingResult
 from tests.persistence.test_retrievals import outcome
-from tests.repositories import RETENTION, Repositories, incompressible_json
+from tests.support.repositories import RETENTION, Repositories, incompressible_json
 
 TEXT = incompressible_json(900_000)
 DAY = timedelta(days=1)

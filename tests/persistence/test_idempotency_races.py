@@ -26,7 +26,7 @@ from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
 from persistence.errors import KeyReused, KeyUnderWay
 from persistence.idempotency_keys import UNDER_WAY, Claim, IdempotencyKeys
-from tests.repositories import Repositories, lose_one_answer
+from tests.support.repositories import Repositories, lose_one_answer
 
 _BODY, _OTHER = {"providers": ["gas"]}, {"providers": ["water"]}
 _EXAMPLES = int(os.environ.get("DATAHOG_TEST_EXAMPLES", "60"))

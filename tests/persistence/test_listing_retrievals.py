@@ -7,7 +7,7 @@ import pytest
 
 from persistence.errors import BadCursor
 from persistence.index.shards import shard_of
-from tests.repositories import RETENTION, Repositories
+from tests.support.repositories import RETENTION, Repositories
 
 SHARDS = 4
 

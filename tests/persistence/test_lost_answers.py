@@ -9,7 +9,7 @@ from persistence.errors import Conflict
 from persistence.records.job import JobStatus
 from persistence.records.retrieval import KIND
 from tests.persistence.test_retrievals import outcome
-from tests.repositories import Repositories, incompressible_json, lose_one_answer
+from tests.support.repositories import Repositories, incompressible_json, lose_one_answer
 
 LARGE = incompressible_json(400_000)
 

@@ -44,8 +44,8 @@ from persistence.records.timestamps import to_text
 from tests.persistence.model import Model
 from tests.persistence.processes import Fate, Interruption, Process, current
 from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, SHARDS, Parts, Reply
-from tests.queue_state import QueueState
-from tests.repositories import HandClock
+from tests.support.engines.queue_state import QueueState
+from tests.support.repositories import HandClock
 from workers.queue import QUEUES
 from workers.reconciler.loop import Reconciler
 from workers.rq_worker.leases import Batches, Ended, Taken

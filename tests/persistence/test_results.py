@@ -8,7 +8,7 @@ import pytest
 
 from persistence.errors import Conflict, ResultLost
 from persistence.results.store import CHUNK_SIZE, INLINE_LIMIT
-from tests.repositories import Repositories, at_once, conflicts, incompressible_json
+from tests.support.repositories import Repositories, at_once, conflicts, incompressible_json
 
 FIVE_MIB = 5 * 1024 * 1024
 

@@ -15,7 +15,7 @@ import persistence.dynamodb.table
 from persistence.errors import Unavailable
 from persistence.records.job import JobStatus
 from tests.persistence.test_retrievals import outcome
-from tests.repositories import Repositories, incompressible_json
+from tests.support.repositories import Repositories, incompressible_json
 
 # Of four parts.
 TEXT = incompressible_json(1_900_000)

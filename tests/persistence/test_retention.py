@@ -11,7 +11,7 @@ from persistence.errors import NotFound
 from persistence.records.request import CloseReason, Request
 from persistence.records.retrieval import KIND, Retrieval
 from persistence.results.expired import ExpiredResults
-from tests.repositories import RETENTION, HandClock, Repositories, incompressible_json
+from tests.support.repositories import RETENTION, HandClock, Repositories, incompressible_json
 
 # Which is an item of its own, and which rides along.
 _LARGE, _SMALL = incompressible_json(9000), b"1"

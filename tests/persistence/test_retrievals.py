@@ -12,7 +12,7 @@ from persistence.records.request import RequestStatus
 from persistence.records.retrieval import NextStep, Retrieval, SubmissionStatus
 from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
-from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+from tests.support.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
 from workers.documents import retrieval_document
 
 Step = Callable[[Repositories, Retrieval], object]

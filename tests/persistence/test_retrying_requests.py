@@ -9,7 +9,7 @@ from persistence.errors import Conflict, NotFound
 from persistence.records.job import JobStatus
 from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import to_text
-from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+from tests.support.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
 
 
 def retry(repositories: Repositories, request: Request) -> Request:

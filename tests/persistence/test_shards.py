@@ -14,7 +14,7 @@ from persistence.index.due import Due, DueIndex
 from persistence.index.shards import OPEN, Shards, listed
 from persistence.items import Items
 from persistence.records.request import Request
-from tests.repositories import HandClock, Repositories, at_once
+from tests.support.repositories import HandClock, Repositories, at_once
 
 
 def with_shards(repositories: Repositories, count: int) -> Repositories:

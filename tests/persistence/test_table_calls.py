@@ -14,7 +14,7 @@ from datahog.settings import Settings
 from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport
 from persistence.errors import ConditionFailed, Unavailable
-from tests.repositories import Repositories, answer_in_small_pages
+from tests.support.repositories import Repositories, answer_in_small_pages
 
 ITEM = {
     "pk": "a",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from persistence.dynamodb.schema import create_tables, table_names
-from tests.repositories import Repositories, at_once
+from tests.support.repositories import Repositories, at_once
 
 
 def test_creating_names_what_was_made_and_creating_again_makes_nothing(repositories: Repositories) -> None:

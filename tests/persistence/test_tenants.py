@@ -15,7 +15,7 @@ from persistence.items import Items
 from persistence.records.request import Request
 from persistence.records.retrieval import Retrieval
 from persistence.records.tenants import DEFAULT_TENANT, kind_of
-from tests.repositories import CALLBACK_URL, Repositories
+from tests.support.repositories import CALLBACK_URL, Repositories
 
 _TENANTS = (DEFAULT_TENANT, "acme", "acme.0", "0")
 

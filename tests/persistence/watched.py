@@ -44,8 +44,8 @@ from providers.model import BreakerPolicy, Provider
 from providers.retry_policy import RetryPolicy
 from tests.persistence.model import Model
 from tests.persistence.processes import current
-from tests.repositories import RETENTION, HandClock
-from tests.system import SECRET
+from tests.support.repositories import RETENTION, HandClock
+from tests.support.system import SECRET
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.heartbeats import Heartbeats

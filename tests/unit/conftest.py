@@ -11,9 +11,9 @@ import redis
 
 from datahog.settings import Settings
 from providers.model import Provider
-from tests.unit.servers import StubServer
-from tests.unit.tls import make_certificate
-from tests.unit.worker_process import CONCURRENCY, StartWorker, WorkerProcess
+from tests.support.servers.stub import StubServer
+from tests.support.servers.tls import make_certificate
+from tests.support.workers.worker_process import CONCURRENCY, StartWorker, WorkerProcess
 from workers.queue import Queue
 
 # The same examples in each run, and no failure because the machine was busy.
@@ -38,7 +38,7 @@ def providers() -> dict[str, Provider]:
 @pytest.fixture
 def queue(connection: "redis.Redis", providers: dict[str, Provider]) -> Queue:
     """The queue of the worker's tests."""
-    return Queue(connection, "tests.unit.job_functions", providers.get)
+    return Queue(connection, "tests.support.workers.job_functions", providers.get)
 
 
 @pytest.fixture

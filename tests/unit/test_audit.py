@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import audit
+from tests.support import audit
 
 _CLEAN: Any = {"dependencies": [{"name": "a", "version": "1", "vulns": []}], "fixes": []}
 _FOUND: Any = {"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1"}, {"id": "PYSEC-2"}]}]}
@@ -45,7 +45,7 @@ def test_what_is_found_and_what_is_not_are_told_apart(
 
 
 @pytest.mark.parametrize(
-    "lock", audit.lock_files(), ids=lambda lock: str(lock.relative_to(Path(audit.__file__).parents[1]))
+    "lock", audit.lock_files(), ids=lambda lock: str(lock.relative_to(Path(audit.__file__).parents[2]))
 )
 def test_every_pinned_package_has_a_hash(lock: Path) -> None:
     text = lock.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from tests.unit.rq_state import DELIVER, FETCH, leftovers, running, scheduled, status, step
+from tests.support.engines.rq_state import DELIVER, FETCH, leftovers, running, scheduled, status, step
 from workers.queue import QUEUES, Queue
 from workers.rq_worker.leases import Batches, Ended, Taken
 

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from tests.faults.chaos.link import Link
-from tests.receiver import Answer, Receiver
+from tests.support.servers.receiver import Answer, Receiver
 
 
 @pytest.fixture

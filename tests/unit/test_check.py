@@ -16,9 +16,9 @@ from outbound.openapi_caller import Operations
 from persistence.records.retrieval import Retrieval
 from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
-from tests.repositories import incompressible_json
-from tests.unit.rq_state import SUBMIT, queued, scheduled
-from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply
+from tests.support.engines.rq_state import SUBMIT, queued, scheduled
+from tests.support.repositories import incompressible_json
+from tests.support.servers.stub import Meanwhile, Reply, StubServer, json_reply
 from workers import check
 from workers.submit import Submit
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from handlers.long_polling import LongPolls
-from tests.system import API_KEY, SECRET
+from tests.support.system import API_KEY, SECRET
 
 SETTINGS = {
     "DATAHOG_DYNAMODB_ENDPOINT_URL": "http://127.0.0.1:9",

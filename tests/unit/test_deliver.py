@@ -22,10 +22,10 @@ from persistence.index.shards import Shards
 from persistence.records.request import CloseReason, Delivery, DeliveryStatus, Request
 from persistence.records.timestamps import from_text, to_text
 from persistence.results.expired import ExpiredResults, needed_by_request
-from tests.repositories import HandClock, incompressible_json
-from tests.system import SECRET
-from tests.unit.rq_state import DELIVER, queued, scheduled
-from tests.unit.servers import Meanwhile, Reply, StubServer
+from tests.support.engines.rq_state import DELIVER, queued, scheduled
+from tests.support.repositories import HandClock, incompressible_json
+from tests.support.servers.stub import Meanwhile, Reply, StubServer
+from tests.support.system import SECRET
 from workers.deliver import Deliver
 from workers.queue import deliver_step
 from workers.rq_worker.running_job import running

@@ -22,8 +22,8 @@ from persistence.records.timestamps import from_text, to_text
 from persistence.requests import Requests
 from providers.model import Provider, Providers
 from providers.retry_policy import RetryPolicy
-from tests.unit.rq_state import DELIVER, FETCH, queued, scheduled
-from tests.unit.servers import Meanwhile, RawServer, Reply, StubServer
+from tests.support.engines.rq_state import DELIVER, FETCH, queued, scheduled
+from tests.support.servers.stub import Meanwhile, RawServer, Reply, StubServer
 from workers.deliver import Deliver
 from workers.fetch import Fetch
 from workers.queue import Queue, fetch_steps

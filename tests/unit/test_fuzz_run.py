@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz import __main__ as long_run
 from tests.fuzz.campaign import Caller, Outcome
-from tests.system import System, system_settings
+from tests.support.system import System, system_settings
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import handlers.health
 from handlers.health import REMEMBERED, Health
 from handlers.problems import Problem
 from persistence.records.timestamps import utc_now
-from tests.system import eventually
-from tests.unit.worker_process import StartWorker
+from tests.support.system import eventually
+from tests.support.workers.worker_process import StartWorker
 from workers.heartbeats import Heartbeats
 from workers.queue import QUEUES
 from workers.rq_worker.worker import ConcurrentWorker

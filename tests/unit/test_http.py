@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from outbound.egress_policy import LOOPBACK, Outbound
 from outbound.http_client import Answer, BodyTooLarge, Http, HttpError, Timeouts, printable
-from tests.unit.servers import RawServer, Reply, StubServer
-from tests.unit.tls import over_tls
+from tests.support.servers.stub import RawServer, Reply, StubServer
+from tests.support.servers.tls import over_tls
 
 PATIENT = Timeouts(connect=2, read=5, total=5)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

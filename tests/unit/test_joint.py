@@ -8,7 +8,7 @@ import pytest
 
 from persistence.errors import Unavailable
 from persistence.write_coalescer import Joint
-from tests.system import eventually
+from tests.support.system import eventually
 
 
 class Made:

@@ -7,7 +7,7 @@ from handlers import provider_names
 from handlers.provider_names import KnownProviders
 from outbound.http_client import Http, Timeouts
 from outbound.openapi_caller import Operations
-from tests.unit.servers import Reply, StubServer, json_reply
+from tests.support.servers.stub import Reply, StubServer, json_reply
 
 GAS = json_reply({"providers": [{"name": "gas", "url": "http://gas"}]})
 GAS_AND_WATER = json_reply(

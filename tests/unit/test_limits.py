@@ -12,8 +12,8 @@ from rq.serializers import JSONSerializer
 
 from datahog.settings import Settings
 from providers.model import BreakerPolicy, Provider
-from tests.unit.job_functions import ran
-from tests.unit.rq_state import FETCH, leftovers, names, queued, step
+from tests.support.engines.rq_state import FETCH, leftovers, names, queued, step
+from tests.support.workers.job_functions import ran
 from workers.queue import QUEUES, Queue
 from workers.rq_worker.leases import Batches, Ended, Taken
 

@@ -5,7 +5,7 @@ import pytest
 import specs
 from outbound.http_client import Http, HttpError, Timeouts
 from outbound.openapi_caller import BadCall, ContractBroken, Operations
-from tests.unit.servers import Reply, StubServer, json_reply
+from tests.support.servers.stub import Reply, StubServer, json_reply
 
 PROVIDERS = {"providers": [{"name": "gas", "url": "http://gas"}]}
 PROBLEM = {"type": "urn:datahog:problem:not-found", "title": "Not found", "status": 404, "detail": "no r1"}

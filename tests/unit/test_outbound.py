@@ -19,8 +19,8 @@ from datahog.local.stack import settle
 from datahog.settings import Settings
 from outbound.egress_policy import LOOPBACK, NotAllowed, Outbound
 from outbound.http_client import Answer, Http, HttpError, Timeouts
-from tests.unit.servers import RawServer, Reply, StubServer
-from tests.unit.tls import make_certificate, over_tls
+from tests.support.servers.stub import RawServer, Reply, StubServer
+from tests.support.servers.tls import make_certificate, over_tls
 
 HINT = "(DATAHOG_OUTBOUND_NETWORKS can allow it)"
 PATIENT = Timeouts(connect=2, read=5, total=5)

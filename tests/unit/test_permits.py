@@ -15,8 +15,8 @@ from rq.serializers import JSONSerializer
 
 from persistence.records.job import Attempt
 from providers.model import Provider
-from tests.queue_state import QueueState
-from tests.unit.rq_state import FETCH, step
+from tests.support.engines.queue_state import QueueState
+from tests.support.engines.rq_state import FETCH, step
 from workers.queue import QUEUES, Queue, Step, fetch_job_id
 from workers.rq_worker.leases import Batches, Ended, Taken
 
@@ -42,7 +42,7 @@ def clock() -> Clock:
 @pytest.fixture
 def queue(connection: "redis.Redis", clock: Clock) -> Queue:
     providers = {"gas": Provider(url="http://x", concurrency=1)}
-    return Queue(connection, "tests.unit.job_functions", providers.get, clock=clock)
+    return Queue(connection, "tests.support.workers.job_functions", providers.get, clock=clock)
 
 
 @pytest.fixture

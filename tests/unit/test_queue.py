@@ -19,7 +19,7 @@ from rq.utils import utcparse
 from datahog.bootstrap.wiring import Wiring
 from persistence.records.request import Request
 from providers.model import Provider
-from tests.unit.rq_state import FETCH, leftovers, status, step
+from tests.support.engines.rq_state import FETCH, leftovers, status, step
 from workers.queue import QUEUES, Queue, deliver_step, fetch_step, fetch_steps, submit_step
 from workers.rq_worker.leases import Batches
 
@@ -40,7 +40,7 @@ def without_redis() -> Queue:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     pool = redis.ConnectionPool(port=port)
-    return Queue(redis.Redis(connection_pool=pool), "tests.unit.job_functions", lambda _: None)
+    return Queue(redis.Redis(connection_pool=pool), "tests.support.workers.job_functions", lambda _: None)
 
 
 def payload(connection: "redis.Redis", job_id: str) -> Any:
@@ -54,7 +54,7 @@ def test_a_step_is_a_job_that_any_rq_worker_can_read(connection: "redis.Redis", 
 
     [job] = rq.Queue(FETCH, connection=connection, serializer=JSONSerializer).jobs
 
-    assert (job.id, job.func_name, job.args) == ("a", "tests.unit.job_functions.note", ["a", "0"])
+    assert (job.id, job.func_name, job.args) == ("a", "tests.support.workers.job_functions.note", ["a", "0"])
     assert job.get_status() == "queued"
 
 
@@ -65,7 +65,7 @@ def test_rq_sees_all_that_it_would_have_written_itself(
     queue.put(step("note", "ours", provider="gas"))
     rqs_own = rq.Queue(FETCH, connection=connection, serializer=JSONSerializer)
     rqs_own.enqueue(
-        "tests.unit.job_functions.note",
+        "tests.support.workers.job_functions.note",
         "ours",
         job_id="theirs",
         description="theirs",

@@ -19,8 +19,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from providers.model import BreakerPolicy, Provider
-from tests.queue_state import QueueState
-from tests.unit.rq_state import DELIVER, FETCH, step
+from tests.support.engines.queue_state import QueueState
+from tests.support.engines.rq_state import DELIVER, FETCH, step
 from workers.queue import QUEUES, Queue, Step
 from workers.rq_worker.leases import Batches, Ended, Taken
 
@@ -75,7 +75,7 @@ class TheQueue(RuleBasedStateMachine):
         connection.flushall()
         self.connection = connection
         self.now = 1_800_000_000.0
-        self.queue = Queue(connection, "tests.unit.job_functions", PROVIDERS.get, clock=lambda: self.now)
+        self.queue = Queue(connection, "tests.support.workers.job_functions", PROVIDERS.get, clock=lambda: self.now)
         self.workers = [self._worker(f"w{number}") for number in range(3)]
         self.held: list[list[Taken]] = [[], [], []]
         # The jobs that must run still, the executions that returned their permits, and whether healing is due.

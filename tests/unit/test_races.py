@@ -26,10 +26,10 @@ from persistence.records.request import CloseReason, DeliveryStatus, Request, Re
 from persistence.requests import Requests
 from providers.model import Provider
 from providers.retry_policy import RetryPolicy
-from tests.repositories import at_once, conflicts
-from tests.system import SECRET, eventually
-from tests.unit.rq_state import DELIVER, FETCH, leftovers, queued, scheduled
-from tests.unit.servers import Asked, Meanwhile, Reply, StubServer
+from tests.support.engines.rq_state import DELIVER, FETCH, leftovers, queued, scheduled
+from tests.support.repositories import at_once, conflicts
+from tests.support.servers.stub import Asked, Meanwhile, Reply, StubServer
+from tests.support.system import SECRET, eventually
 from workers.fetch import Fetch
 from workers.queue import QUEUES, fetch_steps
 from workers.reconciler.loop import Reconciler

@@ -16,8 +16,8 @@ from persistence.errors import Unavailable
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
 from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
-from tests.system import eventually
-from tests.unit.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
+from tests.support.engines.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
+from tests.support.system import eventually
 from workers.queue import QUEUES, Step, fetch_steps
 from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards

@@ -11,7 +11,7 @@ from persistence.errors import Conflict, KeyReused, KeyUnderWay, NotFound
 from persistence.idempotency_keys import Claim
 from persistence.records.job import JobStatus
 from persistence.records.request import CloseReason, DeliveryStatus, RequestStatus
-from tests.repositories import RETENTION, Repositories, incompressible_json
+from tests.support.repositories import RETENTION, Repositories, incompressible_json
 
 
 @pytest.fixture

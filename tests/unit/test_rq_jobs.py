@@ -15,11 +15,11 @@ from rq.suspension import resume, suspend
 from rq.utils import now
 from rq.worker.base import BaseWorker
 
-from tests.system import eventually
-from tests.unit import job_functions as functions
-from tests.unit.job_functions import callbacks, ran
-from tests.unit.rq_state import FETCH, failure, leftovers, names, running
-from tests.unit.worker_process import CONCURRENCY, WorkerProcess
+from tests.support.engines.rq_state import FETCH, failure, leftovers, names, running
+from tests.support.system import eventually
+from tests.support.workers import job_functions as functions
+from tests.support.workers.job_functions import callbacks, ran
+from tests.support.workers.worker_process import CONCURRENCY, WorkerProcess
 
 
 @pytest.fixture(scope="module", autouse=True)

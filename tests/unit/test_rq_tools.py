@@ -16,9 +16,9 @@ from rq.suspension import resume, suspend
 
 from datahog.settings import Settings
 from providers.model import Provider
-from tests.system import eventually, free_ports
-from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
-from tests.unit.worker_process import CONCURRENCY, ROOT, WorkerProcess
+from tests.support.engines.rq_state import FETCH, failure, leftovers, names, running, step
+from tests.support.system import eventually, free_ports
+from tests.support.workers.worker_process import CONCURRENCY, ROOT, WorkerProcess
 from workers.queue import QUEUES, Queue
 
 # A queue that no worker of ours takes from.

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from datahog import server
-from tests.system import eventually
+from tests.support.system import eventually
 
 
 @pytest.fixture

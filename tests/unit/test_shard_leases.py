@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datahog.settings import Settings
-from tests.system import eventually
+from tests.support.system import eventually
 from workers.reconciler.shard_leases import AllShards, LeasedShards
 
 LEASE = 1.0

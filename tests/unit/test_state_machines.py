@@ -15,7 +15,7 @@ from persistence.errors import Conflict
 from persistence.records.job import Job, JobStatus
 from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
 from persistence.records.retrieval import Retrieval, SubmissionStatus
-from tests.repositories import Repositories
+from tests.support.repositories import Repositories
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 _ENUMS: tuple[type[StrEnum], ...] = (RequestStatus, JobStatus, DeliveryStatus, SubmissionStatus)

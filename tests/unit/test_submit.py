@@ -16,8 +16,8 @@ from outbound.openapi_caller import Operations
 from persistence.errors import Unavailable
 from persistence.records.retrieval import Retrieval, Submission, SubmissionStatus
 from persistence.records.timestamps import from_text, to_text
-from tests.unit.rq_state import SUBMIT, queued, scheduled
-from tests.unit.servers import Meanwhile, Reply, StubServer, json_reply
+from tests.support.engines.rq_state import SUBMIT, queued, scheduled
+from tests.support.servers.stub import Meanwhile, Reply, StubServer, json_reply
 from workers.rq_worker.running_job import running
 from workers.submit import Submit
 

@@ -24,8 +24,8 @@ from persistence.dynamodb.table import Table
 from persistence.dynamodb.transport import Transport
 from persistence.errors import ConditionFailed, Unavailable
 from persistence.records.timestamps import utc_now
-from tests.unit.servers import Asked, RawServer, Reply, StubServer
-from tests.unit.tls import over_tls
+from tests.support.servers.stub import Asked, RawServer, Reply, StubServer
+from tests.support.servers.tls import over_tls
 
 ITEM = {"Item": {"pk": {"S": "a"}}}
 WHOLE = b'HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n{"Item": {"pk": {"S": "a"}}}'

@@ -12,10 +12,10 @@ from rq.command import send_shutdown_command
 from rq.serializers import JSONSerializer
 
 from datahog.settings import Settings
-from tests.system import System, eventually
-from tests.unit.job_functions import begun, ran
-from tests.unit.rq_state import DELIVER, FETCH, failure, leftovers, names, running, step
-from tests.unit.worker_process import StartWorker, WorkerProcess
+from tests.support.engines.rq_state import DELIVER, FETCH, failure, leftovers, names, running, step
+from tests.support.system import System, eventually
+from tests.support.workers.job_functions import begun, ran
+from tests.support.workers.worker_process import StartWorker, WorkerProcess
 from workers.queue import QUEUES, Queue
 from workers.rq_worker.worker import ConcurrentWorker
 
@@ -166,7 +166,7 @@ def test_a_stock_worker_and_ours_share_a_queue(
 def test_it_goes_on_when_redis_was_killed_and_started_again(own_redis: System, start: StartWorker) -> None:
     url = own_redis.settings.redis_url
     with redis.Redis.from_url(url) as connection:
-        queue = Queue(connection, "tests.unit.job_functions", lambda _: None)
+        queue = Queue(connection, "tests.support.workers.job_functions", lambda _: None)
         worker = start(url)
         queue.put(step("note", "before"), step("note", "delayed", wait=4), step("note", "running", "1.5"))
         eventually(lambda: names(connection) == ["before"])
@@ -194,7 +194,7 @@ def test_it_goes_on_when_redis_hung_for_a_while(own_redis: System, start: StartW
         eventually(lambda: "queue away" in worker.log, 10)
         own_redis.kill("redis", signal.SIGCONT)
 
-        Queue(connection, "tests.unit.job_functions", lambda _: None).put(step("note", "after"))
+        Queue(connection, "tests.support.workers.job_functions", lambda _: None).put(step("note", "after"))
 
         eventually(lambda: names(connection) == ["after"])
         eventually(lambda: connection.pubsub_channels("rq:pubsub:*"))
@@ -215,7 +215,9 @@ def test_told_to_stop_without_redis_it_still_finishes_what_runs(own_redis: Syste
     url = own_redis.settings.redis_url
     with redis.Redis.from_url(url) as connection:
         worker = start(url, grace=10)
-        Queue(connection, "tests.unit.job_functions", lambda _: None).put(step("broken_later", "1.5", job_id="running"))
+        Queue(connection, "tests.support.workers.job_functions", lambda _: None).put(
+            step("broken_later", "1.5", job_id="running")
+        )
         eventually(lambda: running(connection))
     own_redis.kill("redis")
     eventually(lambda: "queue away" in worker.log)

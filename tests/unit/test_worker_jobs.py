@@ -13,10 +13,10 @@ from rq.suspension import resume, suspend
 
 from datahog.settings import Settings
 from providers.model import Provider
-from tests.system import eventually
-from tests.unit.job_functions import ran
-from tests.unit.rq_state import FETCH, failure, leftovers, names, running, step
-from tests.unit.worker_process import CONCURRENCY, WorkerProcess
+from tests.support.engines.rq_state import FETCH, failure, leftovers, names, running, step
+from tests.support.system import eventually
+from tests.support.workers.job_functions import ran
+from tests.support.workers.worker_process import CONCURRENCY, WorkerProcess
 from workers.queue import QUEUES, Queue
 
 

@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from providers.model import Provider
-from tests.system import eventually
-from tests.unit.job_functions import ran
-from tests.unit.rq_state import DELIVER, SUBMIT, leftovers, names, running, step
-from tests.unit.worker_process import StartWorker
+from tests.support.engines.rq_state import DELIVER, SUBMIT, leftovers, names, running, step
+from tests.support.system import eventually
+from tests.support.workers.job_functions import ran
+from tests.support.workers.worker_process import StartWorker
 from workers.queue import Queue
 
 

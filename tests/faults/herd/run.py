@@ -16,7 +16,7 @@ from persistence.records.timestamps import utc_now
 from tests.faults.herd.others import Others
 from tests.faults.herd.usage import cpu_seconds
 from tests.faults.herd.world import DOWN, OTHER, Span, World
-from tests.system import System, eventually, system_settings
+from tests.support.system import System, eventually, system_settings
 from workers.queue import fetch_steps
 
 _WRITERS = 16

@@ -20,7 +20,7 @@ _SHA512 = "xjxD55EBV8kA9dMYri+a9gXmQSWanzTOGf4O0wObsDahmy0oFo6+yUKNC1975lFDqxSoJ
 _JAVA_VERSION = 17
 """The oldest Java that runs it: its Jetty is compiled for this one."""
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[3]
 _CACHE = _ROOT / "build" / "dynamodb-local"
 
 

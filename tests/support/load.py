@@ -7,8 +7,8 @@ from typing import Any
 
 import requests
 
-from tests.faults.providers import SIMULATED
-from tests.system import System, eventually
+from tests.support.providers import SIMULATED
+from tests.support.system import System, eventually
 
 
 def ask_many(system: System, count: int) -> list[str]:

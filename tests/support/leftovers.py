@@ -11,8 +11,8 @@ from persistence.dynamodb.transport import Transport
 from persistence.index.due import DueIndex
 from persistence.index.shards import Shards
 from persistence.records.timestamps import utc_now
-from tests.queue_state import QueueState
-from tests.system import System
+from tests.support.engines.queue_state import QueueState
+from tests.support.system import System
 
 # Permits are no work, but one without a job would keep work from being done.
 _WORK = (

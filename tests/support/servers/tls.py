@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.unit.servers import RawServer
+from tests.support.servers.stub import RawServer
 
 
 def make_certificate(file: Path) -> None:

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from tests.receiver import Receiver
-from tests.system import providers_file
+from tests.support.servers.receiver import Receiver
+from tests.support.system import providers_file
 
 SIMULATED = ("gas", "internet", "water", "electricity", "phone")
 

@@ -9,8 +9,8 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
-from tests.system import eventually
-from tests.unit.job_functions import ran
+from tests.support.system import eventually
+from tests.support.workers.job_functions import ran
 from workers.queue import QUEUES, Step
 
 DELIVER, SUBMIT, FETCH = QUEUES

@@ -10,13 +10,13 @@ from typing import Self
 
 import redis
 
-from tests.system import eventually
+from tests.support.system import eventually
 from workers.queue import QUEUES
 from workers.rq_worker.worker import ConcurrentWorker
 
 # Of the worker that the tests of a module share.
 CONCURRENCY = 4
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class WorkerProcess:
