@@ -1,4 +1,4 @@
-"""`python -m tests.support.workers.freezing worker`: as `python -m datahog worker`, but it freezes once, at a bad moment.
+"""`python -m tests.support.workers.freezing worker`: as `python -m datahog worker`, but it freezes once, badly timed.
 
 The first process that has written down a failed attempt at the provider FREEZES stops before it puts the next one on
 the queue, until it is let go on. Its id is in the file `frozen` of the data directory.

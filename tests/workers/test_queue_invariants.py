@@ -60,7 +60,7 @@ BY_HAND = (
     "flush",
 )
 
-# `DATAHOG_TEST_EXAMPLES=2000 pytest tests/unit/test_queue_invariants.py --hypothesis-seed=1` searches for longer.
+# `DATAHOG_TEST_EXAMPLES=2000 pytest tests/workers/test_queue_invariants.py --hypothesis-seed=1` searches for longer.
 _EXAMPLES = int(os.environ.get("DATAHOG_TEST_EXAMPLES", "60"))
 
 _jobs = st.sets(st.sampled_from(sorted(JOBS)), min_size=1, max_size=4).map(sorted)

@@ -8,7 +8,7 @@ import pytest
 from providers.file import ProvidersError, load_providers
 from providers.model import BreakerPolicy, Provider, Providers
 from providers.retry_policy import RetryPolicy
-from tests.unit.test_schemas import WRONG
+from tests.specs.test_schemas import WRONG
 
 ROOT = Path(__file__).parents[2]
 

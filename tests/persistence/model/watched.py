@@ -42,8 +42,8 @@ from persistence.results.store import PendingResult, Results
 from persistence.retrievals import Retrievals
 from providers.model import BreakerPolicy, Provider
 from providers.retry_policy import RetryPolicy
-from tests.persistence.model import Model
-from tests.persistence.processes import current
+from tests.persistence.model.plain_model import Model
+from tests.persistence.model.processes import current
 from tests.support.repositories import RETENTION, HandClock
 from tests.support.system import SECRET
 from workers.deliver import Deliver

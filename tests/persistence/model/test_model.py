@@ -5,7 +5,7 @@ their steps, engines refuse or lose answers, Redis is emptied, time passes, prov
 Each write, and each record that anybody reads, is compared with the model at once (`watched`). In the end everything
 works again, and then all must come to rest: ended, delivered, and nothing left.
 
-`DATAHOG_TEST_EXAMPLES=1000 pytest tests/persistence/test_model.py --hypothesis-seed=1` searches for longer.
+`DATAHOG_TEST_EXAMPLES=1000 pytest tests/persistence/model/test_model.py --hypothesis-seed=1` searches for longer.
 """
 
 import json
@@ -41,9 +41,9 @@ from persistence.items import Items
 from persistence.records.job import Attempt
 from persistence.records.request import DeliveryStatus, Request
 from persistence.records.timestamps import to_text
-from tests.persistence.model import Model
-from tests.persistence.processes import Fate, Interruption, Process, current
-from tests.persistence.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, SHARDS, Parts, Reply
+from tests.persistence.model.plain_model import Model
+from tests.persistence.model.processes import Fate, Interruption, Process, current
+from tests.persistence.model.watched import LEASE, PROVIDERS, QUEUE_AWAY, SCHEDULE, SHARDS, Parts, Reply
 from tests.support.engines.queue_state import QueueState
 from tests.support.repositories import HandClock
 from workers.queue import QUEUES

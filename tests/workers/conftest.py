@@ -1,32 +1,17 @@
-"""What the unit tests share: Redis for one test, the queue on it, workers, and a server that answers as told."""
+"""What the tests of the workers share: the queue on the Redis of one test, and worker processes."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 import redis
 
 from datahog.settings import Settings
 from providers.model import Provider
-from tests.support.servers.stub import StubServer
-from tests.support.servers.tls import make_certificate
 from tests.support.workers.worker_process import CONCURRENCY, StartWorker, WorkerProcess
 from workers.queue import Queue
-
-# The same examples in each run, and no failure because the machine was busy.
-hypothesis.settings.register_profile("unit", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("unit")
-
-
-@pytest.fixture
-def connection(engines: Settings) -> Iterator["redis.Redis"]:
-    """Redis, empty."""
-    with redis.Redis.from_url(engines.redis_url) as made:
-        made.flushall()
-        yield made
 
 
 @pytest.fixture
@@ -62,18 +47,3 @@ def shared_worker(engines: Settings, tmp_path_factory: pytest.TempPathFactory) -
     with WorkerProcess(engines.redis_url, log, concurrency=CONCURRENCY, lease=1) as process:
         yield process
         assert process.runs, process.log
-
-
-@pytest.fixture
-def stub() -> Iterator[StubServer]:
-    """An HTTP server of this test's own; it answers 200 with an empty list until told otherwise."""
-    with StubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody vouches for, with its key, in one file."""
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    make_certificate(file)
-    return file

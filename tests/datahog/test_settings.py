@@ -14,7 +14,7 @@ from datahog.settings import PREFIX, Settings, SettingsError, describe, load
 from outbound.http_client import Http, Timeouts
 from outbound.openapi_caller import Operations
 from specs.schemas import component
-from tests.unit.test_schemas import WRONG as WRONG_URLS
+from tests.specs.test_schemas import WRONG as WRONG_URLS
 from tools.settings_page import PAGE, shown_default, with_table
 
 API_KEY = "dh_" + "0123456789abcdef" + "_" + "hunter-2".rjust(43, "x")
