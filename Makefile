@@ -95,7 +95,7 @@ swagger-ui: ## take the newest release of Swagger UI into specs/swagger_ui (need
 	done
 
 audit: .venv/dev.stamp .audit/.stamp ## look all pinned packages up in the databases of known vulnerabilities
-	@$(VENV) -m tests.audit
+	@$(VENV) -m tests.support.audit
 
 .audit/.stamp: requirements-audit.lock
 	@$(PYTHON) -m venv .audit

@@ -17,10 +17,10 @@ from unittest.mock import patch
 
 from moto import mock_aws
 
-import persistence.results
+import persistence.results.store
 from bench.large_results import Row, Scenario
-from persistence.expiry_items import ExpiryItems
-from persistence.results import PendingResult, Results
+from persistence.results.expiry_items import ExpiryItems
+from persistence.results.store import PendingResult, Results
 
 _FIVE_MIB = 5 * 1024 * 1024
 _COUNTS = (2, 5, 10, 50)
@@ -37,7 +37,12 @@ def begin_anew() -> Iterator[None]:
 
     begin = patch.object(ExpiryItems, "begin", lambda *_, **__: 0)
     count = patch.object(ExpiryItems, "count", lambda *_: None)
-    with patch.object(Results, "store", forgetful), begin, count, patch.object(persistence.results, "_PAUSES", ()):
+    with (
+        patch.object(Results, "store", forgetful),
+        begin,
+        count,
+        patch.object(persistence.results.store, "_PAUSES", ()),
+    ):
         yield
 
 
@@ -48,7 +53,7 @@ def one_key() -> Iterator[None]:
     def keys(request_id: str, result_id: str, parts: int) -> list[dict[str, str]]:
         return [{"pk": request_id, "sk": f"part#{result_id}#{number:04}"} for number in range(parts)]
 
-    with patch.object(persistence.results, "part_keys", keys):
+    with patch.object(persistence.results.store, "part_keys", keys):
         yield
 
 

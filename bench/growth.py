@@ -11,7 +11,7 @@ from bench.rounds import Goal, Samples, Table, alternate
 from bench.stand import ENGINES, PROVIDERS, place
 from bench.systems import datahog
 from bench.world import World
-from tests.dynamodb_local import Unobtainable, dynamodb_local
+from tests.support.engines.dynamodb_local import Unobtainable, dynamodb_local
 
 _OPEN = 100
 _WARM_UP = 15

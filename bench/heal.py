@@ -20,11 +20,11 @@ import uvloop
 from bench.stand import PROVIDERS, place
 from bench.stand_in import StandIn
 from bench.systems import datahog_settings
-from datahog import stack
-from datahog.supervisor import Program
-from persistence.tables import aggregator_table
-from persistence.times import to_text, utc_now
-from persistence.values import encode_members
+from datahog.local import stack
+from datahog.local.supervisor import Program
+from persistence.dynamodb.attribute_values import encode_members
+from persistence.dynamodb.schema import aggregator_table
+from persistence.records.timestamps import to_text, utc_now
 
 _MILLION, _GOAL = 1_000_000, 15 * 60
 # Seconds for the reconcilers to have divided the shards.

@@ -18,16 +18,16 @@ import orjson
 
 from bench.stand import PROVIDERS, place
 from bench.systems import datahog_settings
-from datahog.wiring import Wiring
-from persistence.records import Request
-from persistence.retrieval_record import Retrieval
-from persistence.shards import OPEN, listed, shard_of
-from persistence.tables import create_tables
-from persistence.times import utc_now
-from persistence.transport import Transport
-from workers.crew import Crew
-from workers.reconcile import Reconciler
-from workers.shard_leases import AllShards
+from datahog.bootstrap.wiring import Wiring
+from persistence.dynamodb.schema import create_tables
+from persistence.dynamodb.transport import Transport
+from persistence.index.shards import OPEN, listed, shard_of
+from persistence.records.request import Request
+from persistence.records.retrieval import Retrieval
+from persistence.records.timestamps import utc_now
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
 
 _GOAL = 5000
 # What a partition of AWS takes, write units a second, and the bytes that a unit writes.

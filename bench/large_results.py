@@ -9,21 +9,22 @@ from unittest.mock import patch
 
 import boto3
 
-import persistence.dynamodb
+import persistence.dynamodb.table
 from bench.partitions import Buckets, PartitionedTransport, VirtualTime
 from persistence.deliveries import Deliveries
-from persistence.dynamodb import Table, Unavailable
-from persistence.expired_results import ExpiredResults, needed_by_request
-from persistence.expiry_items import ExpiryItems
+from persistence.dynamodb.schema import aggregator_table, client_table, create_tables
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.errors import Unavailable
+from persistence.index.shards import Shards
 from persistence.items import Items
-from persistence.records import Request
+from persistence.records.request import Request
+from persistence.records.retrieval import KIND, retrieval_from_item
 from persistence.requests import Requests
-from persistence.results import Results
-from persistence.retrieval_record import KIND, retrieval_from_item
+from persistence.results.expired import ExpiredResults, needed_by_request
+from persistence.results.expiry_items import ExpiryItems
+from persistence.results.store import Results
 from persistence.retrievals import Retrievals
-from persistence.shards import Shards
-from persistence.tables import aggregator_table, client_table, create_tables
-from persistence.transport import Transport
 
 _READERS = 10
 # Seconds before a write that was refused is repeated, and until the bench gives up.
@@ -86,7 +87,7 @@ class Scenario:
 
     def run(self) -> Row:
         """Store, load, deliver, retry, receive, and delete."""
-        with patch.object(persistence.dynamodb, "time", self._time):
+        with patch.object(persistence.dynamodb.table, "time", self._time):
             self._time.run([self._create])
             self._measure(self._store, "store")
             if not self.row.lost:

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     # Not above: RQ's forking worker imports this module for each job, and must not pay for Datahog's worker.
     import redis
 
-    from workers.worker import ConcurrentWorker
+    from workers.rq_worker.worker import ConcurrentWorker
 
     ConcurrentWorker(
         [QUEUE], redis.Redis.from_url(os.environ["REDIS_URL"]), concurrency=int(os.environ["CONCURRENCY"]), grace=1

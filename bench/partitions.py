@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from persistence.transport import Transport
+from persistence.dynamodb.transport import Transport
 
 # Units a second that a partition takes, and so each partition key: writes of 1 KB, consistent reads of 4 KB.
 UNITS = {"write": 1000.0, "read": 3000.0}

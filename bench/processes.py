@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from datahog.supervisor import Program
-from tests import proc
+from datahog.local.supervisor import Program
+from tests.support import proc
 
 _READY_WITHIN = 60.0
 

@@ -8,17 +8,17 @@ from bench.records import Records
 from bench.stand import PROVIDERS
 from bench.systems import Place, datahog_settings
 from bench.world import World
-from datahog.wiring import Wiring
-from persistence.dynamodb import Table
-from persistence.records import Request
-from persistence.tables import aggregator_table, client_table, create_tables
-from persistence.times import utc_now
-from persistence.transport import Transport
-from tests.reads import Reads
-from workers.crew import Crew
+from datahog.bootstrap.wiring import Wiring
+from persistence.dynamodb.schema import aggregator_table, client_table, create_tables
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
+from persistence.records.request import Request
+from persistence.records.timestamps import utc_now
+from tests.support.engines.reads import Reads
 from workers.queue import fetch_steps
-from workers.reconcile import Reconciler
-from workers.shard_leases import AllShards
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
 
 _BATCH = 200
 

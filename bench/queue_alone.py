@@ -15,7 +15,7 @@ from bench.noop import QUEUE
 from bench.rounds import Goal, Table, alternate
 from bench.stand import place
 from bench.systems import Place, node_is_here, node_program, peer_environment
-from datahog.supervisor import Program
+from datahog.local.supervisor import Program
 
 _BATCH = 1000
 _CONCURRENCY = 100

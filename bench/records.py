@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from bench.load import Poster, all_accepted
-from persistence.shards import OPEN, shard_of
+from persistence.index.shards import OPEN, shard_of
 
 _BATCH = 25
 """What one BatchWriteItem takes."""

@@ -13,7 +13,7 @@ import httptools
 import orjson
 
 from bench.world import HOST
-from persistence.shards import OPEN, shard_of
+from persistence.index.shards import OPEN, shard_of
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: %d\r\n\r\n%b"
 

@@ -11,9 +11,9 @@ import yaml
 
 import specs
 from bench.world import HOST
-from datahog import engines, stack
+from datahog.local import engines, stack
+from datahog.local.supervisor import Program
 from datahog.settings import Settings
-from datahog.supervisor import Program
 from persistence.api_keys import new_key
 from specs.operations import target
 

@@ -63,8 +63,10 @@ def _aggregator(settings: Settings, _: Namespace) -> None:
 
 def _worker(settings: Settings, arguments: Namespace) -> int:
     """runs the jobs: fetch, deliver, submit"""
-    from datahog import jobs, machine, stack, worker_processes
-    from datahog.wiring import Wiring
+    from datahog import jobs, worker_processes
+    from datahog.bootstrap import machine
+    from datahog.bootstrap.wiring import Wiring
+    from datahog.local import stack
 
     concurrency = arguments.concurrency or settings.worker_concurrency
     processes = arguments.processes or settings.worker_processes or machine.cpus()
@@ -98,9 +100,9 @@ def _tables(settings: Settings, _: Namespace) -> None:
     """creates the DynamoDB tables that are missing"""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from datahog.connections import dynamodb_client
-    from persistence.dynamodb import Unavailable
-    from persistence.tables import create_tables
+    from datahog.bootstrap.connections import dynamodb_client
+    from persistence.dynamodb.schema import create_tables
+    from persistence.errors import Unavailable
 
     try:
         client = dynamodb_client(settings, os.environ)
@@ -128,7 +130,8 @@ def _simulator(settings: Settings, _: Namespace) -> None:
 def _viewer(settings: Settings, _: Namespace) -> None:
     """both OpenAPI documents in Swagger UI (port 8080)"""
     import specs
-    from datahog import stack, viewer
+    from datahog import viewer
+    from datahog.local import stack
 
     app = viewer.create_app(
         {name: specs.path(name) for name in settings.api_urls},
@@ -141,28 +144,29 @@ def _viewer(settings: Settings, _: Namespace) -> None:
 
 def _run(settings: Settings, _: Namespace) -> int:
     """everything on this machine's fixed ports, until Ctrl-C"""
-    from datahog import run
+    from datahog.local import run
 
     return run.run(settings)
 
 
 def _demo(settings: Settings, _: Namespace) -> int:
     """everything on free ports, one request, and an end"""
-    from datahog import demo
+    from datahog.local import demo
 
     return demo.demo(settings)
 
 
 def _keys(_settings: Settings, arguments: Namespace) -> int:
     """makes, lists and revokes the API keys of those who may call"""
-    from datahog import jobs, keys
+    from datahog import jobs
+    from datahog.commands import keys
 
     return keys.run(jobs.wiring().api_keys, arguments)
 
 
 def _call(settings: Settings, arguments: Namespace) -> int:
     """calls an operation of either API by its operationId"""
-    from datahog import call
+    from datahog.commands import call
 
     return call.run(settings, arguments)
 
@@ -171,11 +175,11 @@ def _add_arguments(name: str, parser: ArgumentParser) -> None:
     """Most commands take none."""
     match name:
         case "keys":
-            from datahog import keys
+            from datahog.commands import keys
 
             keys.add_arguments(parser)
         case "call":
-            from datahog import call
+            from datahog.commands import call
 
             call.add_arguments(parser)
         case "worker":
@@ -209,10 +213,10 @@ def _serve(app: Any, settings: Settings, port_setting: str) -> None:
 
 def _check_port(settings: Settings, name: str) -> int:
     """The port of the setting, if it is free. Raises SettingsError."""
-    from datahog import ports
+    from datahog.local import free_ports
 
     port: int = getattr(settings, name)
-    ports.listen(settings.host, port, name).close()
+    free_ports.listen(settings.host, port, name).close()
     return port
 
 

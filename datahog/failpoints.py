@@ -37,16 +37,16 @@ class Failpoint:
     about: str | None = None
 
 
-_CALL = "workers.operations:Operations.call"
-_COUNT = "handlers.open_requests:OpenRequests.count"
+_CALL = "outbound.openapi_caller:Operations.call"
+_COUNT = "handlers.access.open_request_quota:OpenRequests.count"
 _CLOSE = "persistence.requests:Requests.close"
 _FINISH = "persistence.requests:Requests.finish_job"
-_STORE = "persistence.results:Results.store"
+_STORE = "persistence.results.store:Results.store"
 _PUT = "workers.queue:Queue.put"
 _PUT_MISSING = "workers.queue:Queue.put_missing"
 _DROP = "workers.queue:Queue.drop"
 _START_ANEW = "persistence.deliveries:Deliveries.start_anew"
-_END = "workers.batches:Batches.end"
+_END = "workers.rq_worker.leases:Batches.end"
 _LOOK_AGAIN = "persistence.items:Items.look_again"
 
 FAILPOINTS = (
@@ -69,12 +69,16 @@ FAILPOINTS = (
     Failpoint("submit.checked", "worker", "after", "persistence.retrievals:Retrievals.check_again"),
     Failpoint("submit.received", "worker", "after", "persistence.retrievals:Retrievals.receive"),
     # The aggregator is asked for a request, or told what to do with it.
-    Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.claim"),
-    Failpoint("aggregator.create.refused", "aggregator", "before", "persistence.idempotency:IdempotencyKeys.release"),
+    Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency_keys:IdempotencyKeys.claim"),
+    Failpoint(
+        "aggregator.create.refused", "aggregator", "before", "persistence.idempotency_keys:IdempotencyKeys.release"
+    ),
     Failpoint("aggregator.create.counted", "aggregator", "after", _COUNT),
     Failpoint("aggregator.create.written", "aggregator", "after", "persistence.requests:Requests.create"),
     Failpoint("aggregator.create.enqueued", "aggregator", "after", _PUT, "fetch"),
-    Failpoint("aggregator.create.answered", "aggregator", "after", "persistence.idempotency:IdempotencyKeys.answered"),
+    Failpoint(
+        "aggregator.create.answered", "aggregator", "after", "persistence.idempotency_keys:IdempotencyKeys.answered"
+    ),
     Failpoint("aggregator.cancel.written", "aggregator", "after", _CLOSE),
     Failpoint("aggregator.cancel.dropped", "aggregator", "after", _DROP),
     Failpoint("aggregator.retry.written", "aggregator", "after", "persistence.requests:Requests.retry"),
@@ -84,8 +88,8 @@ FAILPOINTS = (
     Failpoint("aggregator.update.written", "aggregator", "after", _FINISH),
     Failpoint("aggregator.update.dropped", "aggregator", "after", _DROP),
     # A worker fetches from a provider.
-    Failpoint("fetch.taken", "worker", "before", "workers.pool:Pool.submit"),
-    Failpoint("fetch.got", "worker", "after", "workers.http:Http.send", "GET"),
+    Failpoint("fetch.taken", "worker", "before", "workers.rq_worker.thread_pool:Pool.submit"),
+    Failpoint("fetch.got", "worker", "after", "outbound.http_client:Http.send", "GET"),
     Failpoint("fetch.stored", "worker", "after", _STORE),
     Failpoint("fetch.one-ended", "worker", "after", _FINISH),
     Failpoint("fetch.ended", "worker", "after", _FINISH),

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from functools import cache
 
 from datahog import settings
-from datahog.wiring import Wiring
-from persistence.records import Attempt
-from workers.later import Later
+from datahog.bootstrap.wiring import Wiring
+from persistence.records.job import Attempt
+from workers.rq_worker.run_again import Later
 
 
 @cache

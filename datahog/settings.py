@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 import specs
 from datahog.urls import HttpUrl, Origin, RedisUrl
+from outbound import egress_policy
 from persistence import api_keys
-from workers import outbound
 
 PREFIX = "DATAHOG_"
 
@@ -25,7 +25,7 @@ Seconds = Annotated[float, Field(gt=0, le=315_360_000)]
 
 
 def _ports(text: str) -> str:
-    outbound.port_ranges(text)
+    egress_policy.port_ranges(text)
     return text
 
 
@@ -106,12 +106,12 @@ class Settings(BaseModel):
     delivery_timeout: Seconds = Field(
         15, description="seconds a callback has to answer, and one more for each megabyte of the result"
     )
-    outbound_networks: tuple[outbound.Network, ...] = Field(
+    outbound_networks: tuple[egress_policy.Network, ...] = Field(
         (),
         description="comma-separated networks where providers and callbacks may be besides the public internet",
     )
     outbound_ports: Annotated[str, AfterValidator(_ports)] = Field(
-        outbound.PORTS, description="ports that providers and callbacks may have"
+        egress_policy.PORTS, description="ports that providers and callbacks may have"
     )
 
     worker_concurrency: int = Field(500, ge=1, le=10_000, description="jobs that one worker process runs at once")

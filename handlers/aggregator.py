@@ -9,25 +9,25 @@ from connexion.lifecycle import ConnexionResponse
 from starlette.concurrency import run_in_threadpool
 
 import specs
-from handlers.answers import answer
-from handlers.callers import Caller
-from handlers.checks import check_callback_url, deadline_of, moment, unknown_provider
+from handlers.access.callers import Caller
+from handlers.access.open_request_quota import OpenRequests
 from handlers.health import Health
 from handlers.job_updates import JobUpdates
-from handlers.open_requests import OpenRequests
+from handlers.long_polling import LongPolls
 from handlers.problems import Problem
-from handlers.waiting import LongPolls
+from handlers.request_checks import check_callback_url, deadline_of, moment, unknown_provider
+from handlers.responses import answer
+from outbound.egress_policy import Outbound
 from persistence.deliveries import Deliveries
-from persistence.documents import Document, record_document, request_document
-from persistence.due import DueIndex
-from persistence.errors import Conflict, NotFound
-from persistence.idempotency import IdempotencyKeys, KeyReused, KeyUnderWay
-from persistence.records import CloseReason, Request, RequestStatus
+from persistence.errors import Conflict, KeyReused, KeyUnderWay, NotFound
+from persistence.idempotency_keys import IdempotencyKeys
+from persistence.index.due import DueIndex
+from persistence.records.request import CloseReason, Request, RequestStatus
+from persistence.records.timestamps import Clock, utc_now
 from persistence.requests import Requests
-from persistence.times import Clock, utc_now
+from providers.model import Providers
 from specs.operations import target
-from workers.outbound import Outbound
-from workers.providers import Providers
+from workers.documents import Document, record_document, request_document
 from workers.queue import Queue, deliver_step, fetch_job_id, fetch_steps, needless_job_ids
 
 _MOST_REDELIVERED = 1000

@@ -8,25 +8,24 @@ from connexion.lifecycle import ConnexionResponse
 from starlette.concurrency import run_in_threadpool
 
 import specs
-from handlers.answers import answer, no_content
-from handlers.callers import Caller
-from handlers.checks import deadline_of, unknown_provider
+from handlers.access.callers import Caller
+from handlers.access.open_request_quota import OpenRequests
 from handlers.health import Health
 from handlers.in_flight import InFlight
-from handlers.known_providers import KnownProviders
-from handlers.open_requests import OpenRequests
+from handlers.long_polling import LongPolls
 from handlers.problems import Problem
-from handlers.waiting import LongPolls
-from persistence.documents import Document, retrieval_document, retrieval_summary
-from persistence.errors import Conflict
-from persistence.records import RequestStatus
-from persistence.retrieval_list import BadCursor
-from persistence.retrieval_record import Retrieval, SubmissionStatus
+from handlers.provider_names import KnownProviders
+from handlers.request_checks import deadline_of, unknown_provider
+from handlers.responses import answer, no_content
+from outbound.http_client import HttpError
+from outbound.openapi_caller import Operations
+from persistence.errors import BadCursor, Conflict
+from persistence.records.request import RequestStatus
+from persistence.records.retrieval import Retrieval, SubmissionStatus
+from persistence.records.timestamps import Clock, utc_now
 from persistence.retrievals import Retrievals
-from persistence.times import Clock, utc_now
 from specs.operations import target
-from workers.http import HttpError
-from workers.operations import Operations
+from workers.documents import Document, retrieval_document, retrieval_summary
 from workers.queue import Queue, submit_step
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from connexion.lifecycle import ConnexionResponse
 
-from handlers.answers import answer
 from handlers.problems import Problem
+from handlers.responses import answer
 
 log = logging.getLogger(__name__)
 

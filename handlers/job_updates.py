@@ -1,11 +1,12 @@
 """Job updates: the outcome of one job as a caller tells it, set once, and confirmed when it is told again."""
 
 from handlers.problems import Problem
-from persistence import json_text
-from persistence.documents import Document
 from persistence.errors import Conflict
-from persistence.records import Attempt, JobStatus, Request
+from persistence.records.job import Attempt, JobStatus
+from persistence.records.request import Request
 from persistence.requests import Requests
+from persistence.results import json_text
+from workers.documents import Document
 
 
 class JobUpdates:

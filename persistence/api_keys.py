@@ -8,10 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from persistence.dynamodb import ConditionFailed, Item, Table
-from persistence.errors import NotFound
-from persistence.tenants import DEFAULT_TENANT, tenant_of
-from persistence.times import Clock, to_text, utc_now
+from persistence.dynamodb.table import Item, Table
+from persistence.errors import ConditionFailed, NotFound
+from persistence.records.tenants import DEFAULT_TENANT, tenant_of
+from persistence.records.timestamps import Clock, to_text, utc_now
 
 PATTERN = r"^dh_[0-9a-f]{16}_[A-Za-z0-9_-]{43}$"
 # 256 random bits cannot be guessed, so that a fast hash guards them as well as a slow one would.
@@ -54,7 +54,7 @@ def id_of(text: str) -> str | None:
 
 
 class ApiKeys:
-    """The repository of keys. Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer."""
+    """The repository of keys. Every method raises `persistence.errors.Unavailable` when DynamoDB cannot answer."""
 
     def __init__(self, table: Table, *, clock: Clock = utc_now) -> None:
         self._table = table

@@ -3,12 +3,12 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from persistence.due import UNDELIVERED
+from persistence.index.due import UNDELIVERED
+from persistence.index.shards import OPEN
 from persistence.items import Items
-from persistence.records import DeliveryStatus, Request
-from persistence.shards import OPEN
-from persistence.tenants import kind_of
-from persistence.times import to_text
+from persistence.records.request import DeliveryStatus, Request
+from persistence.records.tenants import kind_of
+from persistence.records.timestamps import to_text
 
 # A retry raises the round too, so it also tells the revisions apart.
 _ROUND = "#delivery.#round = :round"
@@ -17,7 +17,7 @@ _ROUND = "#delivery.#round = :round"
 class Deliveries:
     """The repository of deliveries. `retention` (seconds) is how long a request is kept after its delivery ended.
 
-    Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
+    Every method raises `persistence.errors.Unavailable` when DynamoDB cannot answer.
     """
 
     def __init__(self, items: Items[Request], *, retention: float) -> None:

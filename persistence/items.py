@@ -5,11 +5,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from persistence.due import Due
-from persistence.dynamodb import ConditionFailed, Item, Table, Unavailable
-from persistence.errors import Conflict, NotFound
-from persistence.shards import OPEN, Shards
-from persistence.times import Clock, to_text, utc_now
+from persistence.dynamodb.table import Item, Table
+from persistence.errors import ConditionFailed, Conflict, NotFound, Unavailable
+from persistence.index.due import Due
+from persistence.index.shards import OPEN, Shards
+from persistence.records.timestamps import Clock, to_text, utc_now
 
 
 class Versioned(Protocol):

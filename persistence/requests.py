@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from persistence.dynamodb import ConditionFailed, Item
-from persistence.endings import Ending, Endings
-from persistence.errors import Conflict, NotFound
+from persistence.dynamodb.table import Item
+from persistence.errors import ConditionFailed, Conflict, NotFound
+from persistence.index.shards import OPEN
 from persistence.items import Items
-from persistence.records import Attempt, CloseReason, DeliveryStatus, JobStatus, Request, RequestStatus
-from persistence.results import PendingResult, Results
-from persistence.shards import OPEN
-from persistence.tenants import DEFAULT_TENANT
-from persistence.times import to_text
+from persistence.job_completion import Ending, Endings
+from persistence.records.job import Attempt, JobStatus
+from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
+from persistence.records.tenants import DEFAULT_TENANT
+from persistence.records.timestamps import to_text
+from persistence.results.store import PendingResult, Results
 
 _STILL_OPEN = "#openJobs > :zero AND #revision = :revision AND #jobs[{index}].#status = :init"
 
@@ -22,7 +23,7 @@ _STILL_OPEN = "#openJobs > :zero AND #revision = :revision AND #jobs[{index}].#s
 class Requests:
     """The repository of requests.
 
-    Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
+    Every method raises `persistence.errors.Unavailable` when DynamoDB cannot answer.
     """
 
     def __init__(self, items: Items[Request], results: Results) -> None:
@@ -79,7 +80,7 @@ class Requests:
         return request if request.fingerprint == _fingerprint(content) else None
 
     def load_results(self, request: Request) -> dict[str, bytes]:
-        """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
+        """The results that are there, as JSON text, by provider. Raises `persistence.errors.ResultLost`."""
         return {job.provider: self._results.load(request.request_id, job.result) for job in request.jobs if job.result}
 
     def pending_result(self, attempt: Attempt, text: bytes) -> PendingResult:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from persistence.dynamodb import ConditionFailed, Item, Table
-from persistence.errors import Conflict
+from persistence.dynamodb.table import Item, Table
+from persistence.errors import ConditionFailed, Conflict
+from persistence.index.newest import RetrievalList, newest_first
+from persistence.index.shards import OPEN
 from persistence.items import Items
-from persistence.records import RequestStatus
-from persistence.results import Results
-from persistence.retrieval_list import RetrievalList, newest_first
-from persistence.retrieval_record import Retrieval, SubmissionStatus
-from persistence.shards import OPEN
-from persistence.tenants import DEFAULT_TENANT
-from persistence.times import from_text, to_text
+from persistence.records.request import RequestStatus
+from persistence.records.retrieval import Retrieval, SubmissionStatus
+from persistence.records.tenants import DEFAULT_TENANT
+from persistence.records.timestamps import from_text, to_text
+from persistence.results.store import Results
 
 # Seconds after the deadline for the aggregator to end the request, and to deliver its result for the first time.
 FIRST_DELIVERY = 20
@@ -25,7 +25,7 @@ class Retrievals:
 
     `awaited` (seconds) is how long after its deadline a callback may still come.
 
-    Every method raises `persistence.dynamodb.Unavailable` when DynamoDB cannot answer.
+    Every method raises `persistence.errors.Unavailable` when DynamoDB cannot answer.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Retrievals:
             return self.get(request_id)
 
     def load_results(self, retrieval: Retrieval) -> dict[str, bytes]:
-        """The results that are there, as JSON text, by provider. Raises `persistence.results.ResultLost`."""
+        """The results that are there, as JSON text, by provider. Raises `persistence.errors.ResultLost`."""
         jobs = retrieval.outcome["jobs"] if retrieval.outcome else []
         return {j["provider"]: self._results.load(retrieval.request_id, j["result"]) for j in jobs if "result" in j}
 

@@ -1,17 +1,28 @@
-"""What the tests share: the embedded engines, a set of tables for each test, and a whole running system."""
+"""What the tests share: engines, tables and repositories of a test's own, a whole running system, and small servers."""
 
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
+import redis
 
+from datahog.bootstrap.connections import dynamodb_client
+from datahog.bootstrap.wiring import Wiring
 from datahog.settings import Settings
-from datahog.wiring import Wiring
-from persistence.tables import create_tables
-from tests.dynamodb_local import dynamodb_local
-from tests.system import System, system_settings
+from persistence.dynamodb.schema import create_tables
+from tests.support.engines.dynamodb_local import dynamodb_local
+from tests.support.repositories import Repositories
+from tests.support.servers.stub import StubServer
+from tests.support.servers.tls import make_certificate
+from tests.support.system import System, system_settings
+
+# The same examples in each run, and no failure because the machine was busy.
+hypothesis.settings.register_profile("datahog", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("datahog")
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +48,26 @@ def engines(embedded: System, dynamodb_url: str) -> Settings:
     """Both engines, started once; settings that name them."""
     embedded.start("redis")
     return embedded.settings.model_copy(update={"dynamodb_endpoint_url": dynamodb_url})
+
+
+@pytest.fixture
+def connection(engines: Settings) -> Iterator["redis.Redis"]:
+    """Redis, empty."""
+    with redis.Redis.from_url(engines.redis_url) as made:
+        made.flushall()
+        yield made
+
+
+@pytest.fixture
+def dynamodb(dynamodb_url: str) -> Any:
+    """A boto3 client of this test's own."""
+    return dynamodb_client(Settings(dynamodb_endpoint_url=dynamodb_url), {})
+
+
+@pytest.fixture
+def repositories(dynamodb: Any) -> Repositories:
+    """The repositories over tables of this test's own."""
+    return Repositories(dynamodb)
 
 
 @pytest.fixture
@@ -86,3 +117,18 @@ def make_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
     yield make
     for system in made:
         system.__exit__()
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    """An HTTP server of this test's own; it answers 200 with an empty list until told otherwise."""
+    with StubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody vouches for, with its key, in one file."""
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    make_certificate(file)
+    return file

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from persistence.relayed import cut_out
-from persistence.retrieval_record import Retrieval
+from outbound.http_client import HttpError
+from outbound.openapi_caller import ContractBroken, Operations, Reply
+from persistence.records.retrieval import Retrieval
+from persistence.records.timestamps import Clock, from_text
+from persistence.results.cut_out import cut_out
 from persistence.retrievals import Retrievals
-from persistence.times import Clock, from_text
-from workers.backoff import RetryPolicy
-from workers.http import HttpError
-from workers.operations import ContractBroken, Operations, Reply
+from providers.retry_policy import RetryPolicy
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Check:
         """Take the result, if there is one, as its callback would have brought it; or else say when to ask again.
 
         Returns the seconds to wait while the result of another request is being taken.
-        Raises Conflict and NotFound when the record has changed, and `persistence.dynamodb.Unavailable`.
+        Raises Conflict and NotFound when the record has changed, and `persistence.errors.Unavailable`.
         """
         try:
             # Without results at first, which is little: they may not be there yet, or be on their way.

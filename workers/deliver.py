@@ -8,21 +8,20 @@ from datetime import timedelta
 
 import orjson
 
+from outbound.http_client import HttpError, printable
+from outbound.openapi_caller import Operations, Reply
+from outbound.webhook_signer import SIGNATURE, Signer
 from persistence.deliveries import Deliveries
-from persistence.documents import result_document
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict, NotFound
-from persistence.records import DeliveryStatus, Request, clock_set_back_since, seconds_until
+from persistence.errors import Conflict, NotFound, ResultLost, Unavailable
+from persistence.records.request import DeliveryStatus, Request, clock_set_back_since, seconds_until
+from persistence.records.timestamps import Clock, from_text, to_text, utc_now
 from persistence.requests import Requests
-from persistence.results import ResultLost, in_parts
-from persistence.times import Clock, from_text, to_text, utc_now
-from workers.backoff import SCHEDULE_JITTER, retry_after, scheduled_delay
+from persistence.results.store import in_parts
+from providers.retry_policy import SCHEDULE_JITTER, retry_after, scheduled_delay
 from workers.delivery_outcome import Outcome
-from workers.http import HttpError, printable
-from workers.operations import Operations, Reply
+from workers.documents import result_document
 from workers.queue import QUEUES, Queue, deliver_step
-from workers.running import count_in_share
-from workers.signing import SIGNATURE, Signer
+from workers.rq_worker.running_job import count_in_share
 from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ class Deliver:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
 
         With the `outcome` of an attempt that was made, only that is written, unless it was before.
-        Raises `persistence.dynamodb.Unavailable`.
+        Raises `persistence.errors.Unavailable`.
         """
         try:
             request = self._requests.get(request_id)

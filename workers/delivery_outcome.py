@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from persistence.records import DeliveryStatus, Request
+from persistence.records.request import DeliveryStatus, Request
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from persistence import json_text
+from outbound.http_client import Answer, BodyTooLarge, Http, HttpError, Timeouts
 from persistence.errors import Conflict, NotFound
-from persistence.records import Attempt, CloseReason, DeliveryStatus, Request, clock_set_back_since, seconds_until
+from persistence.records.job import Attempt
+from persistence.records.request import CloseReason, DeliveryStatus, Request, clock_set_back_since, seconds_until
+from persistence.records.timestamps import Clock, from_text, utc_now
 from persistence.requests import Requests
-from persistence.times import Clock, from_text, utc_now
-from workers.backoff import RetryPolicy, retry_after
+from persistence.results import json_text
+from providers.model import Provider, Providers
+from providers.retry_policy import RetryPolicy, retry_after
 from workers.deliver import Deliver
-from workers.http import Answer, BodyTooLarge, Http, HttpError, Timeouts
-from workers.providers import Provider, Providers
 from workers.queue import Queue, deliver_step, fetch_step, fetch_steps, needless_job_ids
-from workers.running import begun_before, give_back_place
+from workers.rq_worker.running_job import begun_before, give_back_place
 from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Fetch:
     def __call__(self, attempt: Attempt, known_at: datetime) -> bool | None:
         """Make the attempt if it is due; `known_at` is when the record was as it says.
 
-        Returns whether the provider answered, None if it was not asked. Raises `persistence.dynamodb.Unavailable`.
+        Returns whether the provider answered, None if it was not asked. Raises `persistence.errors.Unavailable`.
         """
         now = self._clock()
         try:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import redis
 from rq.worker import Worker
 
-from persistence.times import Clock, utc_now
+from persistence.records.timestamps import Clock, utc_now
 
 _RECONCILER = "datahog:reconciler"
 

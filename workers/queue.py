@@ -12,12 +12,13 @@ from typing import Any
 import redis
 from rq.utils import now, utcformat
 
-from persistence.records import Attempt, Request
-from persistence.retrieval_record import NextStep, Retrieval
-from persistence.times import from_text
-from workers.providers import Provider
+from persistence.records.job import Attempt
+from persistence.records.request import Request
+from persistence.records.retrieval import NextStep, Retrieval
+from persistence.records.timestamps import from_text
+from providers.model import Provider
 from workers.redis_breaker import RedisBreaker
-from workers.scripts import DROP, PUT, SWEEP
+from workers.rq_worker.scripts import DROP, PUT, SWEEP
 
 log = logging.getLogger(__name__)
 

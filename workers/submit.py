@@ -6,16 +6,16 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 
+from outbound.http_client import HttpError
+from outbound.openapi_caller import Operations, Reply
 from persistence.errors import Conflict, NotFound
-from persistence.records import clock_set_back_since, seconds_until
-from persistence.relayed import cut_out
-from persistence.retrieval_record import NextStep, Retrieval
+from persistence.records.request import clock_set_back_since, seconds_until
+from persistence.records.retrieval import NextStep, Retrieval
+from persistence.records.timestamps import Clock, from_text, utc_now
+from persistence.results.cut_out import cut_out
 from persistence.retrievals import Retrievals
-from persistence.times import Clock, from_text, utc_now
-from workers.backoff import RetryPolicy
+from providers.retry_policy import RetryPolicy
 from workers.check import Check
-from workers.http import HttpError
-from workers.operations import Operations, Reply
 from workers.queue import Queue, submit_step
 from workers.write_repetition import WriteRepetition, Written
 
@@ -56,7 +56,7 @@ class Submit:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
 
         Its result is taken from the aggregator when its callback has not come by its time.
-        Raises `persistence.dynamodb.Unavailable`.
+        Raises `persistence.errors.Unavailable`.
         """
         try:
             retrieval = self._retrievals.get(request_id)

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from persistence.dynamodb import Unavailable
-from persistence.errors import Conflict
-from workers.running import count_in_share, give_back_place, is_stopping
+from persistence.errors import Conflict, Unavailable
+from workers.rq_worker.running_job import count_in_share, give_back_place, is_stopping
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import Witness, chromium
 from tests.browser.swagger import SwaggerPage
-from tests.system import System, system_settings
+from tests.support.system import System, system_settings
 
 
 @pytest.fixture(scope="module")

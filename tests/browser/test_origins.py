@@ -8,8 +8,8 @@ from playwright.sync_api import Error, Page
 
 import specs
 from specs.operations import operations, target
-from tests.receiver import Answer, Receiver
-from tests.system import AUTHORIZED, System
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import AUTHORIZED, System
 
 _FETCH = """async ([url, options]) => {
     const answer = await fetch(url, options)

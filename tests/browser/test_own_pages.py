@@ -6,7 +6,7 @@ import specs
 from specs.operations import operations
 from tests.browser.chromium import OTHER_NAME, Witness
 from tests.browser.swagger import SwaggerPage
-from tests.system import API_KEY, System
+from tests.support.system import API_KEY, System
 
 
 @pytest.mark.parametrize("host", ["localhost", OTHER_NAME])

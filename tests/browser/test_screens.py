@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 import specs
 from tests.browser.chromium import Witness
 from tests.browser.swagger import SwaggerPage
-from tests.system import System
+from tests.support.system import System
 
 _BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(28, 32, 34)"}
 _TOO_WIDE = """() => [...document.querySelectorAll("body *")]

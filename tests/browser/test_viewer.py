@@ -8,7 +8,7 @@ import specs
 from specs.operations import operations
 from tests.browser.chromium import OTHER_NAME, Witness
 from tests.browser.swagger import SwaggerPage
-from tests.system import API_KEY, System
+from tests.support.system import API_KEY, System
 
 _TITLES = {specs.CLIENT: "Datahog client", specs.AGGREGATOR: "Datahog aggregator"}
 

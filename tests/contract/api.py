@@ -9,7 +9,7 @@ import requests
 
 import specs
 from specs.operations import follow
-from tests.system import API_KEY, eventually
+from tests.support.system import API_KEY, eventually
 
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 PROBLEM = "application/problem+json"

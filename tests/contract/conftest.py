@@ -7,8 +7,8 @@ import pytest
 import specs
 from tests.contract.api import Api
 from tests.contract.stack import running_system
-from tests.receiver import Receiver
-from tests.system import System
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System
 
 
 @pytest.fixture(scope="session")

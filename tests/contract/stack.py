@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.receiver import Answer, Receiver
-from tests.system import SECRET, System, providers_file, system_settings
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import SECRET, System, providers_file, system_settings
 
 # Takes the place of `SECRET`, as secrets are rotated: both sign, either verifies.
 NEXT_SECRET = "whsec_" + "dGhlIG5leHQgc2VjcmV0IG9mIHRoZSB0ZXN0cywgdG9v"

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from handlers import bodies
-from persistence import json_text
+from handlers.middleware import request_body
+from persistence.results import json_text
 from tests.contract.api import Api, check_problem
-from tests.system import API_KEY, eventually
+from tests.support.system import API_KEY, eventually
 
 _JSON = {"Content-Type": "application/json"}
 _MB = 1_000_000
@@ -236,7 +236,7 @@ def test_a_body_of_ten_megabytes_is_refused(api: Api, body: Any) -> None:
     answer = _ask(api, body() if callable(body) else body)
 
     assert answer.status_code == 413
-    assert str(bodies.DEFAULT_LIMIT) in answer.json()["detail"]
+    assert str(request_body.DEFAULT_LIMIT) in answer.json()["detail"]
 
 
 def test_a_body_is_refused_by_its_length_before_it_is_sent(api: Api) -> None:

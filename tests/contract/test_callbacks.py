@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from persistence.times import to_text, utc_now
+from outbound.webhook_signer import Signer
+from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api
-from tests.repositories import at_once, incompressible_json
-from tests.system import SECRET
-from workers.signing import Signer
+from tests.support.repositories import at_once, incompressible_json
+from tests.support.system import SECRET
 
 _SIGNER = Signer([SECRET])
 _STRANGER = Signer(["whsec_" + "c29tZWJvZHkgZWxzZSdzIHNlY3JldCwgbm90IG91cnM="])

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
-from datahog import stack
+from datahog.local import stack
 from datahog.settings import PREFIX
 from persistence.api_keys import new_key
 from tests.contract.api import Api
-from tests.system import API_KEY, System
+from tests.support.system import API_KEY, System
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

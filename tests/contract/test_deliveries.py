@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from persistence.times import to_text, utc_now
+from outbound.webhook_signer import Signer
+from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api, validator
-from tests.receiver import Answer, Receiver
-from tests.system import SECRET, eventually
-from workers.signing import Signer
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import SECRET, eventually
 
 
 @pytest.fixture

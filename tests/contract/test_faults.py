@@ -10,13 +10,13 @@ from connexion.exceptions import ResolverError
 from starlette.testclient import TestClient
 
 import specs
-from datahog.apps import build_app
-from datahog.wiring import Wiring
-from handlers.callers import Caller, Callers
+from datahog.bootstrap.apps import build_app
+from datahog.bootstrap.wiring import Wiring
+from handlers.access.callers import Caller, Callers
 from handlers.client import Client
 from specs.operations import operations
 from tests.contract.api import check_problem
-from tests.system import API_KEY, AUTHORIZED, system_settings
+from tests.support.system import API_KEY, AUTHORIZED, system_settings
 
 _PATIENCE = 8.0
 # Nobody but the bearer of this key, which is looked up nowhere.

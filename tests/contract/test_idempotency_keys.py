@@ -7,9 +7,9 @@ import pytest
 import requests
 
 from tests.contract.api import Api
-from tests.receiver import Receiver
-from tests.repositories import at_once
-from tests.system import System, eventually
+from tests.support.repositories import at_once
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, eventually
 
 
 @pytest.fixture

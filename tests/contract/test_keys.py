@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 import specs
-from datahog.wiring import Wiring
-from handlers.known_keys import REMEMBERED
+from datahog.bootstrap.wiring import Wiring
+from handlers.access.api_key_cache import REMEMBERED
 from persistence.api_keys import id_of, new_key
 from specs.operations import operations, scopes
 from tests.contract.api import Api, check_problem
-from tests.system import API_KEY, System, eventually
+from tests.support.system import API_KEY, System, eventually
 
 _OPERATIONS = [
     (name, operation_id)

@@ -11,12 +11,12 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
-from handlers.rate_limit import WINDOW
+from datahog.bootstrap.wiring import Wiring
+from handlers.access.rate_limiter import WINDOW
 from specs.operations import scopes
 from tests.contract.api import Api, check_problem
-from tests.receiver import Receiver
-from tests.system import System, eventually, system_settings
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, eventually, system_settings
 from workers.redis_breaker import PAUSE
 
 _RATE, _QUOTA = 2, 3

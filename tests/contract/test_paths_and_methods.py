@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from tests.contract.api import METHODS, Api, check_problem
-from tests.system import AUTHORIZED, System
+from tests.support.system import AUTHORIZED, System
 
 _EACH = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import requests
 
-from persistence.times import to_text, utc_now
+from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api
-from tests.receiver import Receiver
-from tests.system import eventually
+from tests.support.servers.receiver import Receiver
+from tests.support.system import eventually
 
 
 @pytest.fixture

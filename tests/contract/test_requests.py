@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import requests
 
-from persistence.times import to_text, utc_now
+from persistence.records.timestamps import to_text, utc_now
 from tests.contract.api import Api, read_until_ended
-from tests.receiver import Receiver
-from tests.repositories import at_once
-from tests.system import System, eventually
+from tests.support.repositories import at_once
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, eventually
 
 
 def _create(aggregator: Api, receiver: Receiver, *providers: str, **members: Any) -> str:

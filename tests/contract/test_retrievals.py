@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.contract.api import Api, read_until_ended
-from tests.system import eventually
+from tests.support.system import eventually
 
 
 def _ask(client: Api, *providers: str) -> str:

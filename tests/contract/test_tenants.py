@@ -9,14 +9,14 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.api_keys import id_of
-from persistence.tables import aggregator_table, client_table
-from persistence.times import to_text, utc_now
+from persistence.dynamodb.schema import aggregator_table, client_table
+from persistence.records.timestamps import to_text, utc_now
 from specs.operations import Operation, operations, scopes
 from tests.contract.api import Api, read_until_ended
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually
 
 _BODIES: dict[str, Any] = {"updateJob": {"provider": "mute", "status": "FAILED"}}
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.providers import providers_of
-from tests.receiver import Receiver
-from tests.system import System, system_settings
+from tests.support.providers import providers_of
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, system_settings
 
 
 @pytest.fixture(scope="session")

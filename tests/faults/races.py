@@ -14,17 +14,18 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from datahog.bootstrap.wiring import Wiring
 from datahog.settings import Settings
-from datahog.wiring import Wiring
-from persistence.records import Attempt, DeliveryStatus, Request, RequestStatus
-from persistence.tables import create_tables
-from persistence.times import to_text, utc_now
-from tests.queue_state import QueueState
-from tests.receiver import Receiver
-from tests.system import System, system_settings
+from outbound.http_client import Answer, Http
+from persistence.dynamodb.schema import create_tables
+from persistence.records.job import Attempt
+from persistence.records.request import DeliveryStatus, Request, RequestStatus
+from persistence.records.timestamps import to_text, utc_now
+from providers.model import Provider
+from tests.support.engines.queue_state import QueueState
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, system_settings
 from workers.fetch import Fetch
-from workers.http import Answer, Http
-from workers.providers import Provider
 from workers.queue import QUEUES
 
 PROCESSES, THREADS = 4, 16

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.leftovers import open_records, queued
-from tests.faults.load import assert_complete_and_accepted_once, some_under_way
-from tests.faults.providers import SIMULATED
-from tests.system import System, eventually, providers_file
+from tests.support.leftovers import open_records, queued
+from tests.support.load import assert_complete_and_accepted_once, some_under_way
+from tests.support.providers import SIMULATED
+from tests.support.system import System, eventually, providers_file
 
 pytestmark = pytest.mark.timeout(400)
 

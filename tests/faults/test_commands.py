@@ -15,10 +15,10 @@ import pytest
 import requests
 
 import specs
-from datahog import local_secrets
+from datahog.local import local_secrets
 from datahog.settings import PREFIX
 from specs.operations import operations
-from tests.system import READY_WITHIN, eventually, free_ports
+from tests.support.system import READY_WITHIN, eventually, free_ports
 
 ROOT = Path(__file__).parents[2]
 

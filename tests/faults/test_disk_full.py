@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import specs
-from tests.faults.load import assert_complete_and_accepted_once, some_under_way
 from tests.faults.test_engines import timed
-from tests.system import System, eventually
+from tests.support.load import assert_complete_and_accepted_once, some_under_way
+from tests.support.system import System, eventually
 
 HEALED = 60
 # Seconds, on a machine that does much else.

@@ -10,12 +10,12 @@ import pytest
 import requests
 
 import specs
-from datahog import stack
-from tests.faults.load import accepted_callbacks, assert_complete_and_accepted_once, some_under_way
-from tests.faults.providers import path_of, providers_of
-from tests.faults.proxy import AWAY, BROKEN, LOST, THROTTLED, THROTTLED_AT_ALL, Proxy
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually, system_settings
+from datahog.local import stack
+from tests.support.engines.proxy import AWAY, BROKEN, LOST, THROTTLED, THROTTLED_AT_ALL, Proxy
+from tests.support.load import accepted_callbacks, assert_complete_and_accepted_once, some_under_way
+from tests.support.providers import path_of, providers_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually, system_settings
 
 SETTLED = 60
 FROZEN = 30.0

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.leftovers import open_records, queued
-from tests.faults.load import ask_many, assert_complete_and_accepted_once, sent_by
-from tests.faults.providers import SIMULATED, providers_of
-from tests.receiver import Receiver
-from tests.system import System, eventually, system_settings
+from tests.support.leftovers import open_records, queued
+from tests.support.load import ask_many, assert_complete_and_accepted_once, sent_by
+from tests.support.providers import SIMULATED, providers_of
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, eventually, system_settings
 
 
 @pytest.fixture(scope="module")

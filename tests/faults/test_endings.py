@@ -4,10 +4,10 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import specs
-from tests.faults.load import accepted_callbacks
-from tests.faults.providers import path_of
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually
+from tests.support.load import accepted_callbacks
+from tests.support.providers import path_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually
 
 
 def test_at_the_deadline_a_request_ends_partial_with_what_is_there(fragile: System, receiver: Receiver) -> None:

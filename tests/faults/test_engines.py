@@ -8,9 +8,9 @@ import pytest
 import redis
 
 import specs
-from tests.faults.leftovers import open_records, queued
-from tests.faults.load import assert_complete_and_accepted_once, some_under_way
-from tests.system import System, eventually
+from tests.support.leftovers import open_records, queued
+from tests.support.load import assert_complete_and_accepted_once, some_under_way
+from tests.support.system import System, eventually
 
 T = TypeVar("T")
 

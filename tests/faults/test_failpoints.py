@@ -13,9 +13,9 @@ import pytest
 from datahog.failpoints import FAILPOINTS, TESTING, VARIABLE, Failpoint
 from tests.faults.failpoints.scene import Scene
 from tests.faults.failpoints.scenes import SCENES, Playing
-from tests.faults.providers import providers_of
-from tests.receiver import Receiver
-from tests.system import System, eventually, system_settings
+from tests.support.providers import providers_of
+from tests.support.servers.receiver import Receiver
+from tests.support.system import System, eventually, system_settings
 
 pytestmark = pytest.mark.timeout(600)
 

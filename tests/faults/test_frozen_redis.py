@@ -13,9 +13,9 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from specs.operations import scopes
-from tests.system import System, eventually, system_settings
+from tests.support.system import System, eventually, system_settings
 
 CALLERS = 8
 

@@ -9,11 +9,11 @@ import pytest
 import redis
 import rq
 
-from tests.faults.freezing import FREEZES
-from tests.faults.leftovers import open_records, queued
-from tests.faults.providers import path_of
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually, system_settings
+from tests.support.leftovers import open_records, queued
+from tests.support.providers import path_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually, system_settings
+from tests.support.workers.freezing import FREEZES
 
 _PROVIDERS = ("steady", "late", FREEZES)
 
@@ -26,7 +26,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
     providers = {name: options | {"url": receiver.url(path_of(name))} for name in _PROVIDERS}
     (directory / "providers.yaml").write_text(json.dumps({"providers": providers}))
     settings = system_settings(directory, worker_lease=2, heal_after=1, reconciler_period=0.2, delivery_timeout=4)
-    with System(settings, {"worker": "tests.faults.freezing"}) as running:
+    with System(settings, {"worker": "tests.support.workers.freezing"}) as running:
         running.start("dynamodb", "redis", "tables", "aggregator", "worker", "reconciler")
         running.start_another("worker")
         with redis.Redis.from_url(settings.redis_url) as connection:

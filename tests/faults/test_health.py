@@ -9,7 +9,7 @@ import requests
 
 import specs
 from specs.operations import target
-from tests.system import System, eventually, system_settings
+from tests.support.system import System, eventually, system_settings
 
 APIS = (specs.AGGREGATOR, specs.CLIENT)
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.providers import path_of, providers_of
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually, system_settings
+from tests.support.providers import path_of, providers_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually, system_settings
 
 CONCURRENCY = 20
 # Seconds. So long does a delivery wait for its receiver.

@@ -8,11 +8,11 @@ import pytest
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from specs.operations import operations
-from tests.faults.providers import path_of, providers_of
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually
+from tests.support.providers import path_of, providers_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually
 
 TEXT = b'{"n": 1.0000000000000000001, "n": -0}'
 

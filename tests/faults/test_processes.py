@@ -3,10 +3,10 @@
 import signal
 from typing import Any
 
-from tests.faults.load import accepted_callbacks, ask_many, assert_complete_and_accepted_once, some_under_way
-from tests.faults.providers import path_of
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually
+from tests.support.load import accepted_callbacks, ask_many, assert_complete_and_accepted_once, some_under_way
+from tests.support.providers import path_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually
 
 # A lease of 25 s, what it takes to see that it has ended, and the work.
 LEASE_OVER = 60

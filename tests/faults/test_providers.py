@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.providers import OPEN_SECONDS, path_of
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually
+from tests.support.providers import OPEN_SECONDS, path_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually
 
 LIMIT = 5 * 1024 * 1024
 

@@ -9,9 +9,9 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 import specs
-from tests.faults.providers import path_of
-from tests.receiver import Answer, Call, Receiver
-from tests.system import SECRET, System, eventually
+from tests.support.providers import path_of
+from tests.support.servers.receiver import Answer, Call, Receiver
+from tests.support.system import SECRET, System, eventually
 
 NOT_ACKNOWLEDGED = {
     "error": Answer(500),

@@ -7,18 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-import workers.healing
-from datahog import stack
+import workers.reconciler.healing
+from datahog.bootstrap.wiring import Wiring
+from datahog.local import stack
 from datahog.settings import Settings
-from datahog.wiring import Wiring
-from persistence.dynamodb import Unavailable
-from persistence.records import DeliveryStatus, Request, RequestStatus
-from persistence.times import from_text, to_text
-from tests.faults.proxy import THROTTLED, Proxy
-from tests.unit.rq_state import FETCH, SUBMIT, queued
-from workers.crew import Crew
-from workers.reconcile import Reconciler
-from workers.shard_leases import AllShards
+from persistence.errors import Unavailable
+from persistence.records.request import DeliveryStatus, Request, RequestStatus
+from persistence.records.timestamps import from_text, to_text
+from tests.support.engines.proxy import THROTTLED, Proxy
+from tests.support.engines.rq_state import FETCH, SUBMIT, queued
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
 
 AHEAD = 11
 REDIS_AWAY = "redis://127.0.0.1:1/0"
@@ -223,7 +223,7 @@ def test_without_redis_what_waits_is_looked_at_no_more_often(wiring: Wiring, mak
 def test_however_much_is_due_without_redis_a_deadline_is_kept(
     wiring: Wiring, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.healing, "_BATCH", 3)
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
     create(wiring, *[f"r{number}" for number in range(20)])
     create(wiring, "late", deadline=-1)
     # Behind all of the others.

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from tests.faults.leftovers import open_records, queued
-from tests.faults.load import assert_complete_and_accepted_once, some_under_way
-from tests.system import System, eventually, system_settings
+from tests.support.leftovers import open_records, queued
+from tests.support.load import assert_complete_and_accepted_once, some_under_way
+from tests.support.system import System, eventually, system_settings
 
 # What is lost from the queue is looked for after HEAL_AFTER, or half a minute after the last look.
 HEAL_AFTER = 2

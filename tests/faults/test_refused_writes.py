@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from datahog import stack
-from tests.faults.providers import path_of, providers_of
-from tests.faults.proxy import THROTTLED, Proxy
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually, system_settings
+from datahog.local import stack
+from tests.support.engines.proxy import THROTTLED, Proxy
+from tests.support.providers import path_of, providers_of
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually, system_settings
 
 # Seconds. Jobs that were run again made a call every two of them.
 REFUSED = 15.0

@@ -11,11 +11,11 @@ import redis
 import requests
 
 import specs
-from datahog.wiring import Wiring
+from datahog.bootstrap.wiring import Wiring
 from persistence.api_keys import new_key
 from specs.operations import scopes
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.system import System, eventually
 
 # Before it a line break, after it what looks like a line of a log.
 FORGED = "12:00:00 INFO    all is well, said a stranger"

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from datahog import stack
-from datahog.wiring import Wiring
-from persistence.tables import aggregator_table
-from tests.faults.proxy import Proxy
-from tests.system import System, eventually, system_settings
-from tests.unit.rq_state import FETCH, queued
+from datahog.bootstrap.wiring import Wiring
+from datahog.local import stack
+from persistence.dynamodb.schema import aggregator_table
+from tests.support.engines.proxy import Proxy
+from tests.support.engines.rq_state import FETCH, queued
+from tests.support.system import System, eventually, system_settings
 
 SHARDS = 8
 # Seconds: a step that late is lost, and the end of a dead reconciler's lease.

@@ -9,7 +9,7 @@ import pytest
 import redis
 import rq
 
-from tests.system import System, eventually
+from tests.support.system import System, eventually
 
 
 @pytest.fixture

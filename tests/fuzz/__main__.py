@@ -11,7 +11,7 @@ from typing import Any
 import specs
 from tests.contract.stack import running_system
 from tests.fuzz.campaign import Caller, fuzz
-from tests.receiver import Receiver
+from tests.support.servers.receiver import Receiver
 
 _ROOT = Path(__file__).parents[2]
 # Of each phase for each operation, in one batch.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import specs
 from persistence.api_keys import new_key
-from tests.system import API_KEY
+from tests.support.system import API_KEY
 
 _ROOT = Path(__file__).parents[2]
 _HERE = Path(__file__).parent

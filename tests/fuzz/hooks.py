@@ -10,11 +10,11 @@ import requests
 import schemathesis
 from schemathesis import Case, CheckContext, HookContext, Response
 
-from persistence.times import to_text, utc_now
+from outbound.webhook_signer import Signer
+from persistence.records.timestamps import to_text, utc_now
 from simulator.bills import PROVIDERS
 from tests.fuzz.campaign import CALLER, Caller
-from tests.system import SECRET
-from workers.signing import Signer
+from tests.support.system import SECRET
 
 _AUTHORITY = re.compile(r"(?<=://)[^/?#]+")
 _SIGNER = Signer([SECRET])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain, repeat
 
-from tests.unit.servers import RawServer
+from tests.support.servers.stub import RawServer
 
 Handle = Callable[[socket.socket], None]
 

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from datahog.wiring import Wiring
-from persistence.records import CloseReason, Delivery, DeliveryStatus
+from datahog.bootstrap.wiring import Wiring
+from persistence.records.request import CloseReason, Delivery, DeliveryStatus
 from tests.hostile.behaviours import behaviours, server
 
 ALL = dict(behaviours())

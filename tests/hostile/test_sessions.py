@@ -5,10 +5,10 @@ import tracemalloc
 
 import pytest
 
-from persistence import json_text
+from outbound.egress_policy import LOOPBACK, Outbound
+from outbound.http_client import Answer, Http, HttpError, Timeouts
+from persistence.results import json_text
 from tests.hostile.behaviours import LIMIT, READ, TOTAL, Behaviour, behaviours, server
-from workers.http import Answer, Http, HttpError, Timeouts
-from workers.outbound import LOOPBACK, Outbound
 
 # Bytes: the largest body twice, as it grows and as it is handed over, and what is around it.
 MEMORY = 2.5 * LIMIT

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import orjson
 import pytest
 
-from tests import proc
 from tests.hostile.behaviours import READ, TOTAL, behaviours, server
-from tests.receiver import Answer, Receiver
-from tests.system import System, eventually, system_settings
-from tests.unit.servers import RawServer
+from tests.support import proc
+from tests.support.servers.receiver import Answer, Receiver
+from tests.support.servers.stub import RawServer
+from tests.support.system import System, eventually, system_settings
 
 # Megabytes that the worker may grow by: at most, while all hostile providers send up to 5 MB at once and some of it is
 # parsed, which takes a dozen times its size; and for good, having met them again and again.

@@ -3,11 +3,11 @@
 import pytest
 
 from persistence.api_keys import PATTERN, ApiKeys, id_of, new_key
-from persistence.dynamodb import Table
+from persistence.dynamodb.schema import keys_table
+from persistence.dynamodb.table import Table
+from persistence.dynamodb.transport import Transport
 from persistence.errors import NotFound
-from persistence.tables import keys_table
-from persistence.transport import Transport
-from tests.repositories import Repositories
+from tests.support.repositories import Repositories
 
 
 @pytest.fixture

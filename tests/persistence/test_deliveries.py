@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 
 from persistence.errors import Conflict, NotFound
-from persistence.records import DeliveryStatus, Request
-from persistence.times import to_text
-from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+from persistence.records.request import DeliveryStatus, Request
+from persistence.records.timestamps import to_text
+from tests.support.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
 
 
 def reread(repositories: Repositories, request: Request) -> Request:

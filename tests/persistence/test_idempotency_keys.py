@@ -4,8 +4,9 @@ from functools import partial
 
 import pytest
 
-from persistence.idempotency import Claim, IdempotencyKeys, KeyReused, KeyUnderWay
-from tests.repositories import Repositories, at_once, lose_one_answer
+from persistence.errors import KeyReused, KeyUnderWay
+from persistence.idempotency_keys import Claim, IdempotencyKeys
+from tests.support.repositories import Repositories, at_once, lose_one_answer
 
 BODY = {"providers": ["gas"], "callbackUrl": "http://client.test"}
 ANSWER = {"requestId": "r1", "status": "OPEN", "jobs": [{"provider": "gas", "attempts": 0}], "share": 0.5}

@@ -22,10 +22,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from datahog.connections import dynamodb_client
+from datahog.bootstrap.connections import dynamodb_client
 from datahog.settings import Settings
-from persistence.idempotency import UNDER_WAY, Claim, IdempotencyKeys, KeyReused, KeyUnderWay
-from tests.repositories import Repositories, lose_one_answer
+from persistence.errors import KeyReused, KeyUnderWay
+from persistence.idempotency_keys import UNDER_WAY, Claim, IdempotencyKeys
+from tests.support.repositories import Repositories, lose_one_answer
 
 _BODY, _OTHER = {"providers": ["gas"]}, {"providers": ["water"]}
 _EXAMPLES = int(os.environ.get("DATAHOG_TEST_EXAMPLES", "60"))

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from persistence.documents import retrieval_document
-from persistence.errors import Conflict, NotFound
-from persistence.records import RequestStatus
-from persistence.results import ResultLost
-from persistence.retrieval_record import NextStep, Retrieval, SubmissionStatus
+from persistence.errors import Conflict, NotFound, ResultLost
+from persistence.records.request import RequestStatus
+from persistence.records.retrieval import NextStep, Retrieval, SubmissionStatus
+from persistence.records.timestamps import from_text, to_text
 from persistence.retrievals import FIRST_DELIVERY
-from persistence.times import from_text, to_text
-from tests.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+from tests.support.repositories import RETENTION, Repositories, at_once, conflicts, incompressible_json
+from workers.documents import retrieval_document
 
 Step = Callable[[Repositories, Retrieval], object]
 

@@ -15,8 +15,8 @@ from inflection import underscore
 import specs
 from tests.contract.api import operations
 from tests.contract.clients.commands import generate, run
-from tests.receiver import Receiver
-from tests.system import API_KEY, System, eventually
+from tests.support.servers.receiver import Receiver
+from tests.support.system import API_KEY, System, eventually
 
 _BOTH = [specs.CLIENT, specs.AGGREGATOR]
 

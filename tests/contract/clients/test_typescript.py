@@ -9,8 +9,8 @@ import pytest
 import specs
 from tests.contract.clients.commands import generate, run
 from tests.contract.npm import installed
-from tests.receiver import Receiver
-from tests.system import API_KEY, System, eventually
+from tests.support.servers.receiver import Receiver
+from tests.support.system import API_KEY, System, eventually
 
 _HERE = Path(__file__).parent / "typescript"
 

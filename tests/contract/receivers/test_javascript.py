@@ -9,8 +9,8 @@ import pytest
 
 from tests.contract.npm import installed
 from tests.contract.stack import NEXT_SECRET
-from tests.receiver import Call, Receiver
-from tests.system import SECRET, System, eventually
+from tests.support.servers.receiver import Call, Receiver
+from tests.support.system import SECRET, System, eventually
 
 _HERE = Path(__file__).parent
 _OTHER = "whsec_dGhlIHNlY3JldCBvZiBzb21lYm9keSBlbHNlLi4uLg=="

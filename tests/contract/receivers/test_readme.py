@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.contract.stack import NEXT_SECRET
-from tests.system import System, eventually, free_ports
+from tests.support.system import System, eventually, free_ports
 
 _README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 [_CODE] = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)

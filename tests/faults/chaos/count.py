@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import specs
-from persistence.times import from_text
+from persistence.records.timestamps import from_text
 from tests.faults.chaos.evidence import Evidence
 from tests.faults.chaos.load import Asked
 from tests.faults.chaos.world import Sent, Taken

@@ -10,7 +10,7 @@ import requests
 
 import specs
 from tests.faults.chaos.load import Asked
-from tests.system import System
+from tests.support.system import System
 
 _PAUSE = 0.5
 _READERS = 4

@@ -11,7 +11,7 @@ from typing import Protocol
 import redis
 
 from tests.faults.chaos.schedule import Fault
-from tests.system import System, eventually
+from tests.support.system import System, eventually
 
 
 class Disturbed(Protocol):

@@ -13,7 +13,7 @@ import requests
 import specs
 from specs.operations import operations
 from tests.faults.chaos.world import World
-from tests.system import AUTHORIZED, System
+from tests.support.system import AUTHORIZED, System
 
 # Each is asked by one request at a time: it is the turn of so many others before it is asked again.
 PROVIDERS = tuple(f"p{number:03}" for number in range(400))

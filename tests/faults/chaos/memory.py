@@ -5,8 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Self
 
-from tests import proc
-from tests.system import System
+from tests.support import proc
+from tests.support.system import System
 
 _MB = 1024 * 1024
 _PERIOD = 2.0

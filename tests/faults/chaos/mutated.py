@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from datahog import cli
-from persistence import dynamodb
-from persistence.dynamodb import Key
+from persistence.dynamodb.table import Key, Table
 
-_conditional = dynamodb.Table.update
+_conditional = Table.update
 
 
 def _unconditional(
-    table: dynamodb.Table, key: Key, update: str, *, condition: str, values: Mapping[str, Any], returned: str = "NONE"
+    table: Table, key: Key, update: str, *, condition: str, values: Mapping[str, Any], returned: str = "NONE"
 ) -> Mapping[str, Any]:
     if ".#endedAt = :now" in update:
         # DynamoDB refuses values that no expression mentions, so the condition stays, and always holds.
@@ -21,5 +20,5 @@ def _unconditional(
 
 
 if __name__ == "__main__":
-    setattr(dynamodb.Table, "update", _unconditional)  # noqa: B010 (mypy would not have it otherwise)
+    setattr(Table, "update", _unconditional)  # noqa: B010 (mypy would not have it otherwise)
     sys.exit(cli.main())

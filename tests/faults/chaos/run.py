@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from datahog import stack
+from datahog.local import stack
 from datahog.settings import Settings
-from persistence.times import from_text
+from persistence.records.timestamps import from_text
 from tests.faults.chaos.count import Count, count
 from tests.faults.chaos.evidence import Evidence, gather
 from tests.faults.chaos.faults import Disturbed, Injected, Injector
@@ -21,9 +21,9 @@ from tests.faults.chaos.memory import Memory, Resident
 from tests.faults.chaos.mutations import Mutation
 from tests.faults.chaos.schedule import LINKS, Fault
 from tests.faults.chaos.world import DELIVERY_TIMEOUT, READ_TIMEOUT, World
-from tests.faults.leftovers import broken_invariants, open_records, queued
-from tests.faults.load import accepted_callbacks
-from tests.system import System, system_settings
+from tests.support.leftovers import broken_invariants, open_records, queued
+from tests.support.load import accepted_callbacks
+from tests.support.system import System, system_settings
 
 _ENGINES = ("dynamodb", "redis")
 _PROGRAMS = (*_ENGINES, "aggregator", "client", "worker", "reconciler")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.faults.chaos.side import Side
-from tests.faults.outside import Answer, Outside
-from tests.system import SECRET
+from tests.support.servers.outside import Answer, Outside
+from tests.support.system import SECRET
 
 # How providers and receivers are in good times: the share of each manner.
 _PROVIDERS_USUALLY = {"fail": 0.15, "garbage": 0.02, "cut": 0.02}

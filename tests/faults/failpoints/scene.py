@@ -12,17 +12,17 @@ import pytest
 import redis
 import requests
 
+from datahog.bootstrap.wiring import Wiring
 from datahog.failpoints import Failpoint
-from datahog.wiring import Wiring
 from persistence.errors import Conflict
-from persistence.records import DeliveryStatus
-from persistence.results import INLINE_LIMIT
-from persistence.times import utc_now
+from persistence.records.request import DeliveryStatus
+from persistence.records.timestamps import utc_now
+from persistence.results.store import INLINE_LIMIT
 from specs.operations import operations
-from tests.faults.load import accepted_callbacks
-from tests.faults.providers import path_of
-from tests.receiver import Answer, Call, Receiver
-from tests.system import AUTHORIZED, System, eventually
+from tests.support.load import accepted_callbacks
+from tests.support.providers import path_of
+from tests.support.servers.receiver import Answer, Call, Receiver
+from tests.support.system import AUTHORIZED, System, eventually
 
 
 @dataclass(frozen=True)

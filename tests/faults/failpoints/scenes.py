@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 import specs
-from persistence.times import to_text, utc_now
+from persistence.records.timestamps import to_text, utc_now
 from tests.faults.failpoints.scene import Scene, large_result
-from tests.receiver import Answer
-from tests.system import eventually
+from tests.support.servers.receiver import Answer
+from tests.support.system import eventually
 
 Playing = Iterator[None]
 

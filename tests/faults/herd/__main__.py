@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from tests.dynamodb_local import dynamodb_local
 from tests.faults.herd.run import Outcome, Phase, Plan, all_came_back_once, conduct
 from tests.faults.herd.usage import PROGRAMS
 from tests.faults.herd.world import most_at_once, per_second
+from tests.support.engines.dynamodb_local import dynamodb_local
 
 _ROOT = Path(__file__).parents[3]
 

@@ -11,7 +11,7 @@ import requests
 import specs
 from specs.operations import operations
 from tests.faults.herd.world import OTHER, World
-from tests.system import AUTHORIZED, System
+from tests.support.system import AUTHORIZED, System
 
 _PEOPLE = 64
 

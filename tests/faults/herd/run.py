@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from datahog.wiring import Wiring
-from persistence.dynamodb import Unavailable
-from persistence.records import RequestStatus
-from persistence.times import utc_now
+from datahog.bootstrap.wiring import Wiring
+from persistence.errors import Unavailable
+from persistence.records.request import RequestStatus
+from persistence.records.timestamps import utc_now
 from tests.faults.herd.others import Others
 from tests.faults.herd.usage import cpu_seconds
 from tests.faults.herd.world import DOWN, OTHER, Span, World
-from tests.system import System, eventually, system_settings
+from tests.support.system import System, eventually, system_settings
 from workers.queue import fetch_steps
 
 _WRITERS = 16

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from contextlib import suppress
 
-from tests import proc
-from tests.system import System
+from tests.support import proc
+from tests.support.system import System
 
 PROGRAMS = ("dynamodb", "redis", "aggregator", "worker", "reconciler")
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.faults.outside import Answer, Outside
+from tests.support.servers.outside import Answer, Outside
 
 DOWN, OTHER = "down", "other"
 

@@ -1,0 +1,1 @@
+"""Bootstrap: builds the parts of each process from its settings."""

@@ -1,0 +1,1 @@
+"""Commands that people use against a running system."""

@@ -1,0 +1,1 @@
+"""DynamoDB: one table in plain Python values, the calls on the wire, the schema."""

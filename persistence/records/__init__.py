@@ -1,0 +1,1 @@
+"""The record types: what the items of the tables say."""

@@ -1,0 +1,1 @@
+"""Results: stored in parts, expired, and kept as JSON text."""

@@ -1,0 +1,1 @@
+"""The providers: how each is asked, and when it is asked again."""

@@ -1,0 +1,54 @@
+"""No URL path of the APIs stands anywhere but in their documents: the code takes it from there."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import specs
+
+_ROOT = Path(__file__).parents[2]
+_PARTS = ("datahog", "handlers", "workers", "providers", "outbound", "persistence", "simulator", "specs", "bench")
+# The peers of the benches have paths of their own, and so has the world around them.
+_APART = {_ROOT / "bench" / name for name in ("systems.py", "world.py")} | {*(_ROOT / "bench" / "peers").rglob("*.py")}
+_MODULES = [
+    *sorted(path for part in _PARTS for path in (_ROOT / part).rglob("*.py") if "node_modules" not in path.parts),
+    _ROOT / "tests" / "support" / "system.py",
+]
+
+
+def _segments() -> set[str]:
+    """What the documents' paths are made of, their common base included: `api/v1`, `requests`, `cancel` ..."""
+    paths = [path for name in (specs.AGGREGATOR, specs.CLIENT) for path in specs.read(name)["paths"]]
+    return {segment for path in paths for segment in path.split("/") if segment and "{" not in segment}
+
+
+_PATH = re.compile(rf"{specs.base_path(specs.CLIENT)}|/({'|'.join(sorted(_segments() - {'providers'}))})\b")
+
+
+@pytest.mark.parametrize(
+    "module", [path for path in _MODULES if path not in _APART], ids=lambda path: str(path.relative_to(_ROOT))
+)
+def test_no_module_writes_a_path_out(module: Path) -> None:
+    assert [text for text in _literals(module) if _PATH.search(text)] == []
+
+
+def test_a_path_would_be_found() -> None:
+    assert _PATH.search(f"{specs.base_path(specs.AGGREGATOR)}/requests/x")
+    assert _PATH.search("/callbacks/x")
+
+
+def _literals(module: Path) -> Iterator[str]:
+    """All text in a module's code; its docstrings are for people."""
+    tree = ast.parse(module.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value

@@ -1,0 +1,40 @@
+"""`call` prints a response as it came, every digit and member, and nothing that a terminal obeys."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datahog.commands.call import _indented
+
+_texts = st.text(st.characters(exclude_categories=["Cs"]))
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | _texts,
+    lambda inner: st.lists(inner) | st.dictionaries(_texts, inner),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("12345678901234567890123", "12345678901234567890123"),
+        ('{"a":1.10,"a":-0}', '{\n  "a": 1.10,\n  "a": -0\n}'),
+        ("[ 1E-400 , {} , [\n] ]", "[\n  1E-400,\n  {},\n  []\n]"),
+        ('"{[,:]}\\""', '"{[,:]}\\""'),
+        ('"é"', '"é"'),
+        ('"\x9b2J\u202e\x7f"', '"\\u009b2J\\u202e\\u007f"'),
+    ],
+)
+def test_each_part_is_spelt_as_it_came(text: str, shown: str) -> None:
+    assert _indented(text, "utf-8") == shown
+
+
+@given(_values)
+def test_what_is_printed_for_a_plain_terminal_says_the_same(value: Any) -> None:
+    shown = _indented(json.dumps(value, ensure_ascii=False), "ascii")
+
+    assert shown.isascii()
+    assert json.loads(shown) == value

@@ -1,0 +1,66 @@
+"""The link of the chaos run does to connections what it is told to, and nothing else."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.faults.chaos.link import Link
+from tests.support.servers.receiver import Answer, Receiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        running.answers("/", Answer(200, body=b"x" * 300_000))
+        yield running
+
+
+@pytest.fixture
+def link(receiver: Receiver) -> Iterator[Link]:
+    with Link(int(receiver.url("").rpartition(":")[2]), "seed") as running:
+        yield running
+
+
+def get(link: Link, session: requests.Session | None = None) -> int:
+    return len((session or requests).get(f"http://127.0.0.1:{link.port}/", timeout=10).content)
+
+
+def test_it_forwards_everything_unless_told_otherwise(link: Link) -> None:
+    assert [get(link) for _ in range(3)] == [300_000] * 3
+
+
+def test_cut_it_ends_what_is_open_and_what_comes_until_calm(link: Link, receiver: Receiver) -> None:
+    with requests.Session() as session:
+        get(link, session)
+        link.disturb("cut")
+        time.sleep(0.1)
+        for caller in (session, None):
+            with pytest.raises(requests.ConnectionError):
+                get(link, caller)
+    link.calm()
+
+    assert get(link) == 300_000
+    assert len(receiver.calls("/")) == 2
+
+
+def test_losing_answers_it_lets_the_request_through(link: Link, receiver: Receiver) -> None:
+    link.disturb("lose answers")
+    lost = 0
+    for _ in range(10):
+        try:
+            get(link)
+        except requests.RequestException:
+            lost += 1
+
+    assert lost > 0
+    assert len(receiver.calls("/")) == 10
+
+
+def test_delaying_it_takes_long_and_loses_nothing(link: Link) -> None:
+    link.disturb("delay")
+    started = time.monotonic()
+
+    assert get(link) == 300_000
+    assert time.monotonic() - started > 0.5

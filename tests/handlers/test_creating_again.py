@@ -1,0 +1,122 @@
+"""Creating again: what was accepted once is the same request, whatever a new one is refused for by now."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from datahog.bootstrap.wiring import Wiring
+from handlers.access.callers import Caller
+from handlers.aggregator import Aggregator
+from handlers.problems import Problem
+from handlers.request_checks import deadline_of
+from outbound.egress_policy import Outbound
+from persistence.errors import Conflict
+from persistence.records.request import SKEW
+from persistence.records.timestamps import to_text, utc_now
+from providers.model import Provider, Providers
+
+_BODY = {"providers": ["gas"], "callbackUrl": "http://8.8.8.8/"}
+_GAS = {"gas": Provider(url="http://gas.test/")}
+_MONTH = timedelta(days=30)
+
+Create = Callable[..., int]
+
+
+class _Quota:
+    """Stands in for the count of open requests."""
+
+    def count(self, caller: Caller, request_id: str) -> None:
+        raise Problem("too-many-open-requests", "too many")
+
+
+class _Roomy(_Quota):
+    def count(self, caller: Caller, request_id: str) -> None:
+        """There is room."""
+
+
+@pytest.fixture
+def create(wiring: Wiring) -> Create:
+    """Creates the record `r1` at an aggregator as it is by then; returns the status."""
+
+    def call(
+        body: dict[str, Any] = _BODY,
+        *,
+        tenant: str = "ada",
+        providers: Providers = _GAS,
+        ports: str = "80",
+        quota: _Quota | None = None,
+        now: datetime | None = None,
+    ) -> int:
+        unused = cast(Any, None)
+        aggregator = Aggregator(
+            wiring.requests,
+            wiring.deliveries,
+            unused,
+            unused,
+            cast(Any, quota or _Roomy()),
+            wiring.queue,
+            providers,
+            Outbound(ports=ports),
+            unused,
+            unused,
+            default_deadline=3600,
+            result_limit=1000,
+            clock=lambda: now or utc_now(),
+        )
+        caller = Caller("key", tenant)
+        status: int = aggregator.create_record(caller, "r1", body).status_code
+        return status
+
+    return call
+
+
+_LATER: dict[str, dict[str, Any]] = {
+    "provider gone": {"providers": {}},
+    "callback not allowed": {"ports": "443"},
+    "quota full": {"quota": _Quota()},
+    "deadline past": {"now": utc_now() + timedelta(days=1)},
+}
+
+
+@pytest.mark.parametrize("later", _LATER.values(), ids=_LATER)
+def test_the_same_id_and_content_are_the_same_request(create: Create, later: dict[str, Any]) -> None:
+    body = _BODY | {"deadline": to_text(utc_now() + timedelta(hours=1))}
+    with pytest.raises(Problem) as refused:
+        create(body, **later)
+
+    assert create(body) == 201
+    assert create(body, **later) == 200
+    with pytest.raises(Problem, match=str(refused.value)[:20]):
+        create(body, **later, tenant="bob")
+    with pytest.raises(Conflict):
+        create(body, tenant="bob")
+    with pytest.raises(Problem):
+        create(body | {"callbackUrl": "http://8.8.4.4/"}, **later)
+
+
+@pytest.mark.parametrize("behind", [timedelta(), SKEW])
+def test_what_the_client_accepts_at_the_limit_the_aggregator_does_too(behind: timedelta) -> None:
+    now = utc_now()
+    for ahead, accepted in ((timedelta(), True), (SKEW, True), (SKEW + timedelta(milliseconds=1), False)):
+        body = {"deadline": to_text(now.replace(microsecond=0) + _MONTH + ahead)}
+        at_client = now.replace(microsecond=0)
+        if not accepted:
+            with pytest.raises(Problem, match="within the next 30 days"):
+                deadline_of(body, at_client, _MONTH)
+            continue
+        deadline = deadline_of(body, at_client, _MONTH)
+        assert deadline_of(body, at_client - behind, _MONTH, clocks=2) == deadline
+
+
+def test_the_longest_default_is_accepted_by_a_clock_that_is_behind() -> None:
+    now = utc_now()
+    deadline = deadline_of({}, now, _MONTH)
+
+    deadline_of({"deadline": to_text(deadline)}, now - SKEW, _MONTH, clocks=2)
+
+
+def test_a_deadline_that_has_passed_says_so() -> None:
+    with pytest.raises(Problem, match="^deadline: has passed; must"):
+        deadline_of({"deadline": to_text(utc_now() - timedelta(seconds=1))}, utc_now(), _MONTH)

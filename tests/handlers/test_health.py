@@ -1,0 +1,80 @@
+"""Health: what fails or hangs is named in bounded time, however many ask."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+import redis
+from connexion.lifecycle import ConnexionResponse
+
+import handlers.health
+from handlers.health import REMEMBERED, Health
+from handlers.problems import Problem
+
+
+def fails() -> None:
+    raise redis.ConnectionError("secret.example.com refused")
+
+
+def ask(health: Health) -> Problem | ConnexionResponse:
+    try:
+        return asyncio.run(health.ready())
+    except Problem as problem:
+        return problem
+
+
+def test_what_is_well_is_ready() -> None:
+    answer = ask(Health({"redis": lambda: None, "worker": lambda: None}))
+
+    assert isinstance(answer, ConnexionResponse)
+    assert answer.body == b'{"status":"ready","checks":{"redis":"ok","worker":"ok"}}'
+
+
+def test_what_is_not_well_is_named_and_its_error_is_not_shown() -> None:
+    answer = ask(Health({"dynamodb": lambda: None, "redis": fails, "worker": lambda: "nobody listens to a, b"}))
+
+    assert isinstance(answer, Problem)
+    assert (answer.status, answer.headers) == (503, {"Retry-After": "2"})
+    assert answer.detail == "redis: does not answer; worker: nobody listens to a, b"
+    assert answer.document["checks"] == {"dynamodb": "ok", "redis": "failed", "worker": "failed"}
+
+
+def test_what_hangs_is_given_up_on_holds_up_no_other_and_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers.health, "PATIENCE", 0.3)
+    released = threading.Event()
+    asked: list[None] = []
+    now = [0.0]
+
+    def hangs() -> None:
+        asked.append(None)
+        released.wait(30)
+
+    health = Health({"dynamodb": hangs, "redis": lambda: None}, clock=lambda: now[0])
+    answers = []
+    for _ in range(3):
+        began = time.monotonic()
+        answers.append(ask(health))
+        assert time.monotonic() - began < 10
+        now[0] += REMEMBERED
+    released.set()
+
+    for answer in answers:
+        assert isinstance(answer, Problem)
+        assert answer.document["checks"] == {"dynamodb": "failed", "redis": "ok"}
+    assert len(asked) == 1
+
+
+def test_many_who_ask_are_answered_by_one_look_and_later_by_another() -> None:
+    looks: list[None] = []
+    now = [0.0]
+    health = Health({"redis": lambda: looks.append(None)}, clock=lambda: now[0])
+
+    async def many() -> None:
+        await asyncio.gather(*(health.ready() for _ in range(50)))
+        assert len(looks) == 1
+        now[0] = REMEMBERED
+        await health.ready()
+        assert len(looks) == 2
+
+    asyncio.run(many())

@@ -1,0 +1,163 @@
+"""Open requests: counted once each, looked at only when there is no room, and never more than is open for long."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from handlers.access.callers import Caller
+from handlers.access.open_request_quota import OpenRequests
+from handlers.problems import Problem
+from workers.redis_breaker import RedisBreaker
+
+_ADA, _BOB = Caller("ada", "acme"), Caller("bob", "globex")
+
+
+class World:
+    """Which requests are open, which were looked at, and what time it is."""
+
+    def __init__(self) -> None:
+        self.open: set[tuple[str, str]] = set()
+        self.looked_at: list[str] = []
+        self.now = 1_000_000.0
+        self.ids = (f"r{number}" for number in itertools.count())
+
+    def still_open(self, tenant: str, request_ids: Sequence[str]) -> set[str]:
+        assert 0 < len(request_ids) <= 100
+        self.looked_at += request_ids
+        return {request_id for request_id in request_ids if (tenant, request_id) in self.open}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def make(connection: "redis.Redis", world: World) -> Any:
+    """Makes it with a quota."""
+    return lambda quota: OpenRequests(
+        connection, world.still_open, "aggregator", quota=quota, breaker=RedisBreaker(), clock=lambda: world.now
+    )
+
+
+def _open(requests: OpenRequests, world: World, caller: Caller = _ADA, *, ends: bool = False) -> int | None:
+    """Open a request; the seconds that the caller is told to wait, None when it is counted."""
+    request_id = next(world.ids)
+    try:
+        requests.count(caller, request_id)
+    except Problem as problem:
+        return int(problem.headers["Retry-After"])
+    if not ends:
+        world.open.add((caller.tenant, request_id))
+    return None
+
+
+def test_no_more_than_the_quota_are_open_for_each_tenant(make: Any, world: World) -> None:
+    requests = make(3)
+
+    assert [_open(requests, world) for _ in range(5)] == [None, None, None, 1, 1]
+    assert [_open(requests, world, _BOB) for _ in range(4)] == [None, None, None, 1]
+    assert [_open(requests, world, Caller("c", "acme", unlimited=True)) for _ in range(9)] == [None] * 9
+
+
+def test_what_has_ended_makes_room_once_so_long_was_waited(make: Any, world: World) -> None:
+    requests = make(3)
+    for _ in range(3):
+        _open(requests, world)
+    wait = _open(requests, world) or 0
+    world.open.clear()
+
+    world.now += wait
+
+    assert [_open(requests, world) for _ in range(4)] == [None, None, None, 1]
+
+
+def test_a_request_is_counted_once(make: Any) -> None:
+    requests = make(1)
+
+    for _ in range(3):
+        requests.count(_ADA, "the-same")
+    with pytest.raises(Problem, match="1 requests are open") as refused:
+        requests.count(_ADA, "another")
+    assert refused.value.status == 429
+
+
+def test_as_long_as_there_is_room_nothing_is_looked_at_and_then_each_about_once(make: Any, world: World) -> None:
+    requests = make(200)
+
+    for _ in range(200):
+        assert _open(requests, world, ends=True) is None
+    assert world.looked_at == []
+    world.now += 1
+    for _ in range(2000):
+        world.now += 0.02
+        assert _open(requests, world, ends=True) is None
+
+    assert len(world.looked_at) <= 2200
+
+
+def test_the_few_that_have_ended_are_found_among_many_that_have_not(make: Any, world: World) -> None:
+    requests = make(450)
+    for _ in range(450):
+        _open(requests, world)
+    world.open -= {("acme", "r7"), ("acme", "r440")}
+    world.now += 1
+
+    assert [_open(requests, world) for _ in range(3)] == [None, None, 1]
+
+
+def test_whoever_calls_on_and_on_does_not_keep_the_database_busy(make: Any, world: World) -> None:
+    requests = make(10)
+    for _ in range(10):
+        _open(requests, world)
+    world.now += 1
+
+    assert {_open(requests, world) for _ in range(100)} == {1}
+    assert len(world.looked_at) == 10
+
+
+def test_what_was_counted_and_never_written_down_does_not_stay(make: Any, world: World) -> None:
+    requests = make(3)
+    for number in range(3):
+        requests.count(_ADA, f"lost-{number}")
+
+    world.now += 1
+
+    assert _open(requests, world) is None
+
+
+def test_with_redis_emptied_it_counts_anew(make: Any, world: World, connection: "redis.Redis") -> None:
+    requests = make(2)
+    for _ in range(2):
+        _open(requests, world)
+
+    connection.flushall()
+    connection.script_flush()
+
+    assert [_open(requests, world) for _ in range(3)] == [None, None, 1]
+
+
+def test_a_tenant_that_asks_for_nothing_is_forgotten(make: Any, connection: "redis.Redis") -> None:
+    make(2).count(_ADA, "r1")
+
+    (key,) = connection.keys("datahog:open:*")
+    assert 30 * 86_400 < connection.ttl(key) <= 31 * 86_400
+
+
+def test_without_redis_any_number_may_be_open(world: World) -> None:
+    nowhere = redis.Redis(port=9, socket_connect_timeout=0.1)
+    requests = OpenRequests(nowhere, world.still_open, "aggregator", quota=1, breaker=RedisBreaker())
+
+    assert [_open(requests, world) for _ in range(5)] == [None] * 5
+
+
+def test_when_the_clock_was_set_back_what_has_ended_still_makes_room(make: Any, world: World) -> None:
+    requests = make(3)
+    for _ in range(3):
+        _open(requests, world, ends=True)
+    world.now -= 3600
+
+    assert _open(requests, world) is None

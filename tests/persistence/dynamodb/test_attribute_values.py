@@ -1,0 +1,46 @@
+"""Values on the wire: what boto3 would make of them, and back; nothing that no record holds."""
+
+import base64
+from typing import Any
+
+import pytest
+from boto3.dynamodb.types import TypeSerializer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persistence.dynamodb.attribute_values import decode, encode
+
+_numbers = st.integers(-(10**37), 10**37)
+_values = st.recursive(
+    st.none() | st.booleans() | _numbers | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def without_bytes(typed: Any) -> Any:
+    """What boto3 puts on the wire for what its serializer made."""
+    if isinstance(typed, bytes):
+        return base64.b64encode(typed).decode()
+    if isinstance(typed, dict):
+        return {name: without_bytes(value) for name, value in typed.items()}
+    return [without_bytes(value) for value in typed] if isinstance(typed, list) else typed
+
+
+@given(_values)
+def test_values_come_back_and_are_on_the_wire_as_boto3_has_them(value: Any) -> None:
+    typed = encode(value)
+
+    assert decode(typed) == value
+    assert typed == without_bytes(TypeSerializer().serialize(value))
+
+
+@pytest.mark.parametrize("value", [1.5, {"a"}, object()])
+def test_values_that_no_record_holds_are_refused(value: object) -> None:
+    with pytest.raises(TypeError, match="no record holds"):
+        encode([value])
+
+
+def test_types_that_no_record_holds_are_refused() -> None:
+    with pytest.raises(TypeError, match="SS"):
+        decode({"SS": ["a"]})

@@ -1,0 +1,84 @@
+"""Joint calls: made together when they come together, each with its own answer, and none waits for ever."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from persistence.errors import Unavailable
+from persistence.write_coalescer import Joint
+from tests.support.system import eventually
+
+
+class Made:
+    """What was made together; the first call goes on when told."""
+
+    def __init__(self, fault: BaseException | None = None) -> None:
+        self.batches: list[list[int]] = []
+        self.go_on = threading.Event()
+        self._fault = fault
+
+    def __call__(self, calls: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(calls))
+        assert self.go_on.wait(10)
+        if self._fault and len(self.batches) == 1:
+            raise self._fault
+        return [ValueError(call) if call < 0 else call * 10 for call in calls]
+
+
+def ask(joint: Joint[int, int], made: Made, calls: Sequence[int], key: Callable[[int], str]) -> list[Future[int]]:
+    """Make the first call, and the others while it is under way."""
+    pool = ThreadPoolExecutor(len(calls))
+    futures = [pool.submit(joint, key(calls[0]), calls[0])]
+    eventually(lambda: made.batches)
+    for call in calls[1:]:
+        futures.append(pool.submit(joint, key(call), call))
+        eventually(lambda: sum(map(len, joint._waiting.values())) + len(made.batches) >= len(futures))
+    made.go_on.set()
+    pool.shutdown()
+    return futures
+
+
+def test_those_that_come_while_one_is_made_are_made_together() -> None:
+    made = Made()
+
+    futures = ask(Joint(made, most=3), made, range(1, 7), lambda _: "one")
+
+    assert made.batches == [[1], [2, 3, 4], [5, 6]]
+    assert [future.result() for future in futures] == [10, 20, 30, 40, 50, 60]
+
+
+def test_those_about_something_else_are_made_apart() -> None:
+    made = Made()
+
+    ask(Joint(made, most=3), made, [1, 2, 3], str)
+
+    assert sorted(made.batches) == [[1], [2], [3]]
+
+
+def test_each_gets_its_own_exception() -> None:
+    made = Made()
+
+    futures = ask(Joint(made, most=3), made, [1, -2, 3], lambda _: "one")
+
+    assert made.batches == [[1], [-2, 3]]
+    assert futures[0].result() == 10
+    with pytest.raises(ValueError, match="-2"):
+        futures[1].result()
+    assert futures[2].result() == 30
+
+
+@pytest.mark.parametrize("fault", [Unavailable("away"), RuntimeError("broken"), SystemExit("gone")])
+def test_when_the_one_that_calls_for_all_falls_the_others_are_told(fault: BaseException) -> None:
+    made = Made(fault)
+    joint = Joint(made, most=3)
+
+    futures = ask(joint, made, [1, 2, 3], lambda _: "one")
+
+    with pytest.raises(type(fault)):
+        futures[0].result()
+    for future in futures[1:]:
+        with pytest.raises(Unavailable):
+            future.result()
+    assert joint("one", 4) == 40

@@ -1,0 +1,49 @@
+"""What the tests of the workers share: the queue on the Redis of one test, and worker processes."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from datahog.settings import Settings
+from providers.model import Provider
+from tests.support.workers.worker_process import CONCURRENCY, StartWorker, WorkerProcess
+from workers.queue import Queue
+
+
+@pytest.fixture
+def providers() -> dict[str, Provider]:
+    """The providers that the queue knows; none until a test adds one."""
+    return {}
+
+
+@pytest.fixture
+def queue(connection: "redis.Redis", providers: dict[str, Provider]) -> Queue:
+    """The queue of the worker's tests."""
+    return Queue(connection, "tests.support.workers.job_functions", providers.get)
+
+
+@pytest.fixture
+def start(engines: Settings, tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers; `url` is that of another Redis."""
+    with ExitStack() as workers:
+        logs = iter(range(100))
+
+        def run(url: str = engines.redis_url, **options: Any) -> WorkerProcess:
+            return workers.enter_context(WorkerProcess(url, tmp_path / f"worker-{next(logs)}.log", **options))
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def shared_worker(engines: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    """A worker of up to CONCURRENCY jobs, for all tests of a module; nothing of an earlier one is on its queues."""
+    with redis.Redis.from_url(engines.redis_url) as made:
+        made.flushall()
+    log: Path = tmp_path_factory.mktemp("worker") / "log"
+    with WorkerProcess(engines.redis_url, log, concurrency=CONCURRENCY, lease=1) as process:
+        yield process
+        assert process.runs, process.log

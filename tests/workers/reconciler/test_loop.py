@@ -1,0 +1,490 @@
+"""Reconcile, over real engines: what is due and not on the queue is put there, once, and nothing else is."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+import workers.reconciler.healing
+from datahog.bootstrap.wiring import Wiring
+from persistence.errors import Unavailable
+from persistence.records.request import DeliveryStatus, Request, RequestStatus
+from persistence.records.timestamps import from_text, to_text
+from persistence.retrievals import FIRST_DELIVERY
+from tests.support.engines.rq_state import DELIVER, FETCH, SUBMIT, queued, scheduled
+from tests.support.system import eventually
+from workers.queue import QUEUES, Step, fetch_steps
+from workers.reconciler.loop import Reconciler
+from workers.reconciler.shard_leases import AllShards
+from workers.reconciler.thread_crew import Crew
+from workers.rq_worker.leases import Batches
+
+HEAL_AFTER = 10
+DELIVERY_TIMEOUT = 15
+Make = Callable[..., Reconciler]
+Create = Callable[..., Request]
+
+
+@pytest.fixture
+def make(wiring: Wiring) -> Make:
+    """Makes a reconciler; `ahead` is how far its clock is in the future."""
+
+    def reconciler(
+        *, ahead: float = HEAL_AFTER + 1, period: float = 60, parts: Wiring = wiring, **options: Any
+    ) -> Reconciler:
+        return Reconciler(
+            parts.requests,
+            parts.retrievals,
+            parts.due_index(parts._aggregator_table),
+            parts.due_index(parts._client_table),
+            parts.queue,
+            parts.heartbeats,
+            AllShards(),
+            Crew(4),
+            period=period,
+            delivery_timeout=DELIVERY_TIMEOUT,
+            heal_after=HEAL_AFTER,
+            clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
+            **options,
+        )
+
+    return reconciler
+
+
+@pytest.fixture
+def create(wiring: Wiring) -> Create:
+    """Creates a request and puts nothing on the queue."""
+
+    def request(request_id: str = "r1", *providers: str, deadline: float = 86_400) -> Request:
+        named = [(name, f"http://{name}") for name in providers or ("gas", "water")]
+        moment = datetime.now(UTC) + timedelta(seconds=deadline)
+        return wiring.requests.create(request_id, named, "http://callback", deadline=moment, content={})[0]
+
+    return request
+
+
+@pytest.fixture
+def retrieve(wiring: Wiring) -> None:
+    """Creates the retrieval r1 and puts nothing on the queue."""
+    wiring.retrievals.create("r1", ["gas"], deadline=datetime.now(UTC) + timedelta(days=1))
+
+
+def test_what_was_just_created_is_left_alone(make: Make, create: Create) -> None:
+    create()
+
+    assert make(ahead=0).look() == 0
+
+
+def test_a_lost_enqueue_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
+    create()
+
+    assert make().look() == 2
+
+    assert queued(wiring.redis, FETCH) == ["fetch-r1-0-1-0", "fetch-r1-1-1-0"]
+
+
+def test_a_lost_attempt_is_put_back_when_it_is_due_and_not_before(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create("r1", "gas")
+    at = datetime.now(UTC) + timedelta(seconds=100)
+    wiring.requests.record_failure(request.attempt(request.jobs[0]), "HTTP 500", at)
+
+    assert make().look() == 0
+    assert make(ahead=100 + HEAL_AFTER + 1).look() == 1
+
+    assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
+
+
+def test_only_jobs_that_have_not_ended_are_put_back(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create()
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
+
+    make().look()
+
+    assert queued(wiring.redis, FETCH) == ["fetch-r1-1-1-0"]
+
+
+def test_a_lost_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create("r1", "gas")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
+
+    assert make(ahead=DELIVERY_TIMEOUT + 1).look() == 1
+
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+def test_a_first_delivery_that_may_be_under_way_is_let_be(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create("r1", "gas")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
+
+    assert make(ahead=DELIVERY_TIMEOUT - 1).look() == 0
+    assert make(ahead=DELIVERY_TIMEOUT + HEAL_AFTER + 1).look() == 1
+
+
+def test_a_lost_repetition_of_a_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create("r1", "gas")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
+    at = datetime.now(UTC) + timedelta(seconds=100)
+    wiring.deliveries.attempt_failed(wiring.requests.get("r1"), "HTTP 500", at)
+
+    assert make().look() == 0
+    assert make(ahead=100 + HEAL_AFTER + 1).look() == 1
+
+    assert scheduled(wiring.redis, DELIVER) == ["deliver-r1-1-1"]
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_a_lost_submission_is_made_up_for(wiring: Wiring, make: Make) -> None:
+    assert make(ahead=0).look() == 0
+    assert make().look() == 1
+
+    assert queued(wiring.redis, SUBMIT) == ["submit-r1-0"]
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_a_lost_repetition_of_a_submission_is_made_up_for(wiring: Wiring, make: Make) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=20)
+    wiring.retrievals.submission_failed(wiring.retrievals.get("r1"), "HTTP 503", at)
+
+    assert make().look() == 0
+    assert make(ahead=20 + HEAL_AFTER + 1).look() == 1
+
+    assert scheduled(wiring.redis, SUBMIT) == ["submit-r1-1"]
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_a_lost_cancellation_is_made_up_for(wiring: Wiring, make: Make) -> None:
+    wiring.retrievals.request_cancel("r1")
+
+    assert make().look() == 1
+
+    assert queued(wiring.redis, SUBMIT) == ["cancel-r1-0"]
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_what_is_done_with_is_not_looked_at_again(wiring: Wiring, make: Make, create: Create, delivered: bool) -> None:
+    request = create("r1", "gas")
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
+    request = wiring.requests.get("r1")
+    if delivered:
+        wiring.deliveries.succeeded(request)
+    else:
+        wiring.deliveries.attempt_failed(request, "HTTP 410", None)
+
+    assert make(ahead=100_000).look() == 0
+
+    assert wiring.due_index(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(days=9), limit=9) == []
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_an_accepted_request_is_checked_after_its_deadline(wiring: Wiring, make: Make) -> None:
+    wiring.retrievals.accepted(wiring.retrievals.get("r1"))
+
+    assert make(ahead=86_400 + FIRST_DELIVERY - 1).look() == 0
+    assert make(ahead=86_400 + FIRST_DELIVERY + 1).look() == 1
+    assert make(ahead=86_400 + 2 * FIRST_DELIVERY).look() == 0
+
+    assert scheduled(wiring.redis, SUBMIT) == ["check-r1-0"]
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_a_lost_check_is_made_up_for(wiring: Wiring, make: Make) -> None:
+    wiring.retrievals.cancel_came_late(wiring.retrievals.request_cancel("r1"))
+
+    assert make(ahead=0).look() == 0
+    assert make().look() == 1
+    wiring.redis.flushall()
+    assert make(ahead=400).look() == 1
+
+    assert scheduled(wiring.redis, SUBMIT) == ["check-r1-0"]
+
+
+def test_a_request_whose_deadline_has_passed_ends_and_is_delivered(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create("r1", "gas", "water", deadline=-1)
+    wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
+
+    assert make().look() == 1
+
+    request = wiring.requests.get("r1")
+    assert request.status is RequestStatus.PARTIAL
+    assert request.jobs[1].last_error == "deadline reached"
+    assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
+
+
+def test_a_deadline_is_looked_after_in_time(wiring: Wiring, make: Make, create: Create) -> None:
+    request = create("r1", "gas", deadline=15)
+
+    make().look()
+
+    due_at = wiring.requests.get("r1").due_at
+    assert due_at == request.deadline
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_on_the_queue_is_not_put_there_again(wiring: Wiring, make: Make, create: Create, late: bool) -> None:
+    wiring.queue.put(*fetch_steps(create(), datetime.now(UTC)))
+
+    assert make(ahead=1000 if late else HEAL_AFTER + 1).look() == 0
+
+    assert len(queued(wiring.redis, FETCH)) == 2
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_looking_again_finds_nothing_more(make: Make, create: Create) -> None:
+    create()
+    make().look()
+
+    assert [make(ahead=ahead).look() for ahead in (12, 60, 600, 6000)] == [0, 0, 0, 0]
+
+
+def test_the_next_look_is_taken_some_time_later(wiring: Wiring, make: Make, create: Create) -> None:
+    create()
+
+    make().look()
+
+    due_at = from_text(wiring.requests.get("r1").due_at or "")
+    assert 35 < (due_at - datetime.now(UTC)).total_seconds() < 45
+
+
+def test_everything_comes_back_after_the_loss_of_all_of_redis(wiring: Wiring, make: Make, create: Create) -> None:
+    for number in range(20):
+        wiring.queue.put(*fetch_steps(create(f"r{number}"), datetime.now(UTC)))
+    wiring.redis.flushall()
+
+    assert make().look() == 40
+
+    assert len(queued(wiring.redis, FETCH)) == 40
+
+
+def test_two_at_once_do_each_thing_once(wiring: Wiring, make: Make, create: Create) -> None:
+    for number in range(20):
+        create(f"r{number}")
+    together = threading.Barrier(2)
+
+    def look(reconciler: Reconciler) -> None:
+        together.wait()
+        reconciler.look()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(look, [make(), make()]))
+
+    taken = Batches(wiring.redis, QUEUES, worker="w", lease=60).take(200)
+    assert len(taken) == len({job.job_id for job in taken}) == 40
+
+
+def test_two_at_once_close_a_request_once(wiring: Wiring, make: Make, create: Create) -> None:
+    create("r1", "gas", deadline=-1)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda reconciler: reconciler.look(), [make() for _ in range(4)]))
+
+    request = wiring.requests.get("r1")
+    assert (request.status, request.delivery.status) == (RequestStatus.FAILED, DeliveryStatus.PENDING)
+    assert set(queued(wiring.redis, DELIVER)) == {"deliver-r1-1-0"}
+
+
+def test_a_record_that_cannot_be_read_does_not_keep_the_others_from_being_healed(
+    wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = wiring._aggregator_table
+    table.put({"pk": "broken", "sk": "request", "dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))})
+    create()
+
+    assert make().look() == 2
+
+    assert "broken: cannot be reconciled" in caplog.text
+
+
+def test_many_records_that_cannot_be_read_do_not_fill_every_look(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
+    for number in range(3):
+        facts = {"pk": f"broken-{number}", "sk": "request", "dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
+        wiring._aggregator_table.put(facts)
+    create()
+
+    assert make().look() == 2
+    assert wiring.due_index(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(seconds=30), limit=9) == []
+
+
+def test_what_has_expired_is_nothing_to_do_and_fills_no_look(
+    wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
+    now = datetime.now(UTC)
+    for table, kind in ((wiring._aggregator_table, "request"), (wiring._client_table, "retrieval")):
+        for number in range(3):
+            due = {"dueShard": "open#0", "dueAt": to_text(now), "expiresAt": int(now.timestamp())}
+            table.put({"pk": f"gone-{number}", "sk": kind, **due})
+    create()
+
+    assert make().look() == 2
+    assert wiring.due_index(wiring._client_table).due(now + timedelta(seconds=HEAL_AFTER + 1), limit=9) == []
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("away", "error"),
+    [
+        ({"redis_url": "redis://127.0.0.1:1/0"}, redis.RedisError),
+        ({"dynamodb_endpoint_url": "http://127.0.0.1:1"}, Unavailable),
+    ],
+)
+def test_what_is_due_stays_due_while_an_engine_is_away(
+    wiring: Wiring,
+    make_wiring: Callable[..., Wiring],
+    make: Make,
+    create: Create,
+    away: dict[str, str],
+    error: type[Exception],
+) -> None:
+    create()
+
+    with pytest.raises(error):
+        make(parts=make_wiring(**away)).look()
+
+    assert make().look() == 2
+
+
+@pytest.mark.usefixtures("retrieve")
+def test_a_submission_stays_due_until_it_is_on_the_queue(
+    wiring: Wiring, make_wiring: Callable[..., Wiring], make: Make
+) -> None:
+    with pytest.raises(redis.RedisError):
+        make(parts=make_wiring(redis_url="redis://127.0.0.1:1/0")).look()
+
+    assert make().look() == 1
+    assert queued(wiring.redis, SUBMIT) == ["submit-r1-0"]
+
+
+class Running:
+    """A reconciler that runs on a thread in this block, and is stopped at its end."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
+        self.thread = threading.Thread(target=reconciler.run, daemon=True)
+
+    def __enter__(self) -> "Running":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reconciler.stop()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+def test_it_looks_again_and_again_until_it_is_stopped(wiring: Wiring, make: Make, create: Create) -> None:
+    with Running(make(period=0.05)):
+        for name in ("r1", "r2"):
+            create(name, "gas")
+            eventually(lambda name=name: f"fetch-{name}-0-1-0" in queued(wiring.redis, FETCH))  # type: ignore[misc]
+
+
+def test_it_stops_at_once_however_long_its_period(make: Make) -> None:
+    began = time.monotonic()
+
+    with Running(make(period=3600)):
+        time.sleep(0.1)
+
+    assert time.monotonic() - began < 2
+
+
+def test_it_goes_on_after_an_engine_was_away(
+    make_wiring: Callable[..., Wiring], wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
+) -> None:
+    create()
+
+    with Running(make(period=0.05, parts=make_wiring(redis_url="redis://127.0.0.1:1/0"))) as running:
+        eventually(lambda: caplog.text.count("an engine is away") >= 2)
+
+        assert running.thread.is_alive()
+
+
+def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
+    for number in range(10):
+        create(f"r{number}", "gas")
+
+    with Running(make(period=3600)):
+        eventually(lambda: len(queued(wiring.redis, FETCH)) == 10, 10)
+
+
+def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
+    for number in range(10):
+        wiring.queue.put(*fetch_steps(create(f"r{number}", "gas"), datetime.now(UTC)))
+    create("lost", "gas")
+
+    with Running(make(period=3600)):
+        eventually(lambda: "fetch-lost-0-1-0" in queued(wiring.redis, FETCH), 10)
+
+
+def test_an_entry_of_another_kind_keeps_no_other_waiting(
+    wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
+) -> None:
+    due = {"dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
+    wiring._aggregator_table.put({"pk": "b", "sk": "unknown#3", **due})
+    create()
+
+    assert make().look() == 2
+
+    assert "b: cannot be reconciled" in caplog.text
+    index = wiring.due_index(wiring._aggregator_table)
+    assert index.due(datetime.now(UTC) + timedelta(seconds=30), limit=9) == []
+    assert len(index.due(datetime.now(UTC) + timedelta(days=1), limit=9)) == 2
+
+
+def test_results_that_no_record_needs_are_collected_now_and_then(make: Make) -> None:
+    looks: list[int] = []
+
+    class Collector:
+        def look(self) -> int:
+            looks.append(1)
+            return 1
+
+    reconciler = make(collectors=[Collector()])
+    reconciler.look()
+    reconciler.look()
+
+    assert len(looks) == 1
+
+
+def test_one_look_puts_a_whole_batch_in_one_call(
+    wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        create(f"r{number}", "gas")
+    calls: list[int] = []
+    put_missing = wiring.queue.put_missing
+
+    def counted(steps: list[Step]) -> int:
+        calls.append(len(steps))
+        return put_missing(steps)
+
+    monkeypatch.setattr(wiring.queue, "put_missing", counted)
+
+    assert make().look() == 30
+
+    # One for each shard.
+    assert len(calls) <= 4
+    assert sum(calls) == 30
+
+
+def test_a_look_that_is_told_to_stop_ends_soon(wiring: Wiring, make: Make, create: Create) -> None:
+    create()
+    reconciler = make()
+
+    reconciler.stop()
+
+    assert reconciler.look() == 0
+    reconciler.run()

@@ -1,0 +1,1 @@
+"""The reconciler: puts back onto the queue what is open, due and not there."""

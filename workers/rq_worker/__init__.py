@@ -1,0 +1,1 @@
+"""The concurrent RQ worker: leases, threads, and the scripts that Redis runs."""
