@@ -90,12 +90,12 @@ def test_the_due_index_holds_only_what_is_open_or_undelivered(repositories: Repo
     assert repositories.indexed("aggregator") == {opened.request_id, pending.request_id, failed.request_id}
 
 
-def test_the_clients_due_index_holds_only_what_is_still_to_be_submitted(repositories: Repositories) -> None:
+def test_the_clients_due_index_holds_all_that_is_open(repositories: Repositories) -> None:
     pending, accepted, refused = (repositories.retrieval() for _ in range(3))
     repositories.retrievals.accepted(accepted)
     repositories.retrievals.refused(refused, "HTTP 422")
 
-    assert repositories.indexed("client") == {pending.request_id}
+    assert repositories.indexed("client") == {pending.request_id, accepted.request_id}
     assert repositories.indexed("client", "newest") == {
         retrieval.request_id for retrieval in (pending, accepted, refused)
     }

@@ -154,7 +154,7 @@ class Datahog(RuleBasedStateMachine):
         providers = self._model.requests[request_id].providers
         body: dict[str, Any] = {"provider": providers[number % len(providers)], "status": "FAILED"}
         if result is not None:
-            body |= {"status": "DONE", "result": result}
+            body |= {"status": "DONE", "result": json.dumps(result).encode()}
         self._ask(lambda api: api.update_job(self._caller, request_id, body), interruption)
 
     # What processes do.
