@@ -30,7 +30,7 @@ _EXTRA_SECONDS = 300
 # Seconds until the next try while another thread stores a result.
 _BUSY_SECONDS = 5
 _RESULT_MEMBERS = ("requestId", "status", "revision", "jobs", "callbackUrl", "createdAt", "endedAt")
-_LOST = "the aggregator no longer has this request or its results; create a new request for the data"
+_LOST = "the aggregator has this request or its results no more, so that they cannot come; ask for the data again"
 
 
 class Check:

@@ -1,4 +1,4 @@
--- Puts jobs whose lease is over back at the front of their queues. A job that has released its permit waits for another.
+-- Puts jobs whose lease is over back at the front of their queues. A job that has released its permit waits for one.
 -- ARGV: now in seconds, queue names...
 -- Returns how many jobs it put back.
 
