@@ -91,7 +91,7 @@ class Deliver:
 
         The queue gets the attempt in three cases. A result that may be large takes longer to deliver than the
         reconciler waits for an attempt without a job, so that two workers would deliver it. The fairness group of
-        deliveries may have no worker thread left, as receivers may hang. The outcome may be impossible to write.
+        deliveries may have no worker thread left, as receivers may hang. The write of the outcome may fail.
         """
         step = deliver_step(request)
         try:

@@ -144,9 +144,10 @@ class Queue:
             return self._put(list(steps), only_missing=True)
 
     def sweep(self) -> int:
-        """Repair all permits; returns how many it took from jobs without a right, plus how many jobs it put back.
+        """Repair all permits; returns how many permits it took back, plus how many jobs it put back.
 
-        Datahog itself leaves no such permit behind; deleting jobs in Redis by hand, or by RQ's tools, does.
+        It takes permits from jobs without a right to them, which Datahog itself never leaves behind; deleting jobs in
+        Redis by hand, or by RQ's tools, does.
         Raises redis.RedisError.
         """
         keys: Any = self._connection.smembers("rq:rl-keys")

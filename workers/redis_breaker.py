@@ -10,7 +10,7 @@ import redis
 
 log = logging.getLogger(__name__)
 
-# Seconds between two probes while the breaker is open. A server that hangs blocks each for the two of its timeout.
+# Seconds between two probes while the breaker is open. A probe of a server that hangs blocks for its timeout of 2 s.
 PAUSE = 5.0
 # Seconds without a response to any call, after which the server may hang: no other call joins those that wait.
 SUSPICIOUS = 1.0

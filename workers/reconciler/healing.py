@@ -198,7 +198,7 @@ class Healing:
         self._crew.each(move, list(plans))
 
     def _defer(self, index: DueIndex, entry: Due, error: Exception) -> None:
-        """Make the entry due again later. The longest due come first, so that broken ones must not fill each scan."""
+        """Make the entry due again later. The longest due come first, and broken ones would fill each scan."""
         wait = LATEST
         if isinstance(error, Unavailable):
             log.warning("%s: deferred: %s", entry.record_id, error)

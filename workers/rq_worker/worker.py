@@ -41,7 +41,7 @@ _BEATS_IN_A_LEASE = 5
 _OVERDUE_PERIOD = 0.5
 # Seconds until the next heartbeat after a full Redis refused one.
 _FULL_PAUSE = 1.0
-# Seconds by which a clock loses more from one heartbeat to the next if it is set back; a gradual correction loses less.
+# Seconds. A clock that loses more between two heartbeats was set back; a gradual correction loses less.
 _SET_BACK = 2.0
 
 
