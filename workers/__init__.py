@@ -1,1 +1,1 @@
-"""What happens behind the APIs: fetch, submit, deliver, reconcile, and the RQ worker that runs them."""
+"""The work behind the APIs: fetch, submit, deliver, reconcile, and the RQ worker that runs these steps."""

@@ -1,4 +1,4 @@
-"""Deliver: one attempt to post an ended request's result, signed, to its callback URL (Standard Webhooks)."""
+"""Deliver: makes one attempt to post the signed result of a request to its callback URL (Standard Webhooks)."""
 
 import logging
 import random
@@ -27,17 +27,17 @@ from workers.write_repetition import RepeatedConflict, WriteRepetition
 log = logging.getLogger(__name__)
 
 _GONE = 410
-# A receiver that finds the result wrong, or too large: it will again. Newer ones may take it.
+# Statuses by which a receiver rejects the result as invalid or too large. It accepts none until it is updated.
 _REFUSED = frozenset({400, 413, 415, 422})
-# A receiver has so many bytes of the body to take in each second, besides the time it has for any. With the largest of
-# bodies that is still less than the five minutes for which a signature holds.
+# Bytes a second. A receiver gets extra time for the body at this rate. Even for the largest body, the whole time is
+# less than the five minutes for which a signature is valid.
 _BYTES_A_SECOND = 1_000_000
-# Seconds. A receiver that asks for more than this would get nothing: results are not kept for ever.
+# Seconds: the longest Retry-After that counts. Results expire, so that nothing could be delivered after a longer one.
 _LONGEST_FLOOR = 86_400
 
 
 def longest_delivery(schedule: Sequence[float]) -> float:
-    """Seconds from a request's end to its last attempt, if the receiver puts each off for as long as it may."""
+    """Seconds from the end of a request to its last attempt, if the receiver defers each for as long as it may."""
     first, *others = schedule
     return first + sum(max(wait, _LONGEST_FLOOR) * (1 + SCHEDULE_JITTER) for wait in others)
 
@@ -71,7 +71,7 @@ class Deliver:
     def __call__(self, request_id: str, outcome: str | None = None) -> float | None:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
 
-        With the `outcome` of an attempt that was made, only that is written, unless it was before.
+        With the `outcome` of an attempt made before, only writes that outcome, unless it is written already.
         Raises `persistence.errors.Unavailable`.
         """
         try:
@@ -87,11 +87,11 @@ class Deliver:
         return None
 
     def first(self, request: Request) -> None:
-        """Make the first attempt to deliver a request that has just ended, here and now if the schedule says so.
+        """Make the first attempt to deliver a request that has just ended, at once if the schedule allows it.
 
-        What may be large is left to a job of its own: it takes longer than the reconciler takes an attempt without one
-        to take, and would be delivered by two at the same time. So is what would have more of the worker's threads
-        deliver than jobs of the delivery queue may have, as a receiver may hang; and an outcome that cannot be written.
+        The queue gets the attempt in three cases. A result that may be large takes longer to deliver than the
+        reconciler waits for an attempt without a job, so that two workers would deliver it. The fairness group of
+        deliveries may have no worker thread left, as receivers may hang. The write of the outcome may fail.
         """
         step = deliver_step(request)
         try:
@@ -116,14 +116,14 @@ class Deliver:
         if clock_set_back_since(request.updated_at, now):
             return 0.0
         if request.delivery.attempts == 0 and request.ended_at:
-            # Of its jobs, one may have ended before the clock was set back.
+            # A job may have ended before the clock was set back, so that `ended_at` is still to come.
             ended_at = min(request.ended_at, request.updated_at)
             first = from_text(ended_at) + timedelta(seconds=self._schedule[0])
             return max(0.0, (first - now).total_seconds())
         return seconds_until(request.delivery.next_attempt_at, now)
 
     def _attempt(self, request: Request) -> Outcome:
-        """Post the result, and judge what came of it."""
+        """Post the result, and judge the response."""
         try:
             body = orjson.dumps(result_document(request, self._requests.load_results(request)))
         except ResultLost as error:
@@ -148,8 +148,8 @@ class Deliver:
             return Outcome.of(request, error=said)
         if reply.status in _REFUSED:
             log.error(
-                "%s: the receiver refuses the result as it is: %s; look at what it takes (Result in aggregator.yaml), "
-                "or update it: the result is posted again until the schedule is over",
+                "%s: the receiver refuses the result as it is: %s; look at the schema that it accepts (Result in "
+                "aggregator.yaml), or update it: the result is posted again until the schedule ends",
                 request.request_id,
                 said,
             )
@@ -166,15 +166,15 @@ class Deliver:
         return Outcome.of(request, error=error, next_attempt_at=to_text(self._clock() + timedelta(seconds=delay)))
 
     def _record(self, request: Request, outcome: Outcome) -> None:
-        """Write the outcome down, until it is written: the receiver is not called again for that."""
+        """Write the outcome, until the write succeeds; the receiver is not called again."""
         kept = len(outcome.error or "")
         with suppress(RepeatedConflict):
-            # It may have been written before. Whatever was: an attempt on the queue that is not due does nothing.
+            # The first write may have succeeded. In any case, an attempt on the queue that is not due does nothing.
             self._writes.until_done(request.request_id, lambda: self._mark(request, outcome), kept=kept)
         self._follow(request, outcome)
 
     def _record_made(self, request: Request, outcome: Outcome) -> None:
-        """Write down the outcome of an attempt that `first` has made, unless it was written although that failed."""
+        """Write the outcome of an attempt that `first` made, unless its write succeeded although it seemed to fail."""
         if outcome.is_next_of(request):
             self._record(request, outcome)
         elif request.ended and request.delivery.status is DeliveryStatus.PENDING:
@@ -188,7 +188,7 @@ class Deliver:
             self._deliveries.attempt_failed(request, outcome.error, at)
 
     def _follow(self, request: Request, outcome: Outcome) -> None:
-        """Say what has been written, and put the next attempt on the queue if there is to be one."""
+        """Log the written outcome, and enqueue the next attempt if there is one."""
         made = outcome.attempts + 1
         if outcome.error is None:
             log.info("%s: %s, delivered", request.request_id, request.status)
@@ -206,7 +206,7 @@ class Deliver:
 
 
 def _said(reply: Reply) -> str:
-    """What a receiver has said; of a problem document (RFC 9457) only the detail, for there is little room."""
+    """The response as a short text; of a problem document (RFC 9457) only the detail."""
     try:
         detail = orjson.loads(reply.answer.body)["detail"]
     except (orjson.JSONDecodeError, LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""Delivery outcomes: what came of one attempt to deliver, in a form that a job can be given to write down."""
+"""Delivery outcomes: the outcome of one attempt to deliver, as text for a job that writes it later."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,9 +9,9 @@ from persistence.records.request import DeliveryStatus, Request
 
 @dataclass(frozen=True)
 class Outcome:
-    """Acknowledged when there is no `error`; else to be made again at a time, or given up when there is none.
+    """The receiver acknowledged the result if `error` is None; `next_attempt_at` is None if no attempt follows.
 
-    `round` and `attempts` are those of the delivery when the attempt was made.
+    `round` and `attempts` are those of the delivery before the attempt.
     """
 
     round: int
@@ -21,20 +21,20 @@ class Outcome:
 
     @classmethod
     def of(cls, request: Request, *, error: str | None = None, next_attempt_at: str | None = None) -> Self:
-        """The outcome of the attempt that was next for the request."""
+        """The outcome of the attempt that is next for the request."""
         return cls(request.delivery.round, request.delivery.attempts, error, next_attempt_at)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """What `to_text` returned."""
+        """Parse a text that `to_text` returned."""
         return cls(**json.loads(text))
 
     def to_text(self) -> str:
-        """All of it as JSON."""
+        """The outcome as JSON."""
         return json.dumps(asdict(self))
 
     def is_next_of(self, request: Request) -> bool:
-        """Whether the outcome is still to be written. An acknowledgement is, even if another attempt has failed."""
+        """Whether the outcome must still be written. An acknowledgement must, even after another attempt has failed."""
         delivery = request.delivery
         if self.round != delivery.round:
             return False

@@ -1,4 +1,4 @@
-"""The JSON documents that the specs declare, made of records. A result goes in as the very text that was kept."""
+"""JSON documents: builds those that the specs declare from records. A result is the very text that was stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from persistence.records.retrieval import Retrieval, Submission
 
 Document = dict[str, Any]
 
-# Characters of an `ErrorText` of both specs. A longer one would have its receiver refuse the whole document.
+# Characters that both specs allow in an `ErrorText`. A receiver would refuse a document with a longer one.
 _LONGEST_ERROR = 1000
 Results = Mapping[str, bytes]
 
@@ -45,7 +45,7 @@ def record_document(request: Request, results: Results) -> Document:
 
 
 def result_document(request: Request, results: Results) -> Document:
-    """`Result` of both specs: what is posted to the callback URL of an ended request."""
+    """`Result` of both specs: the body that is posted to the callback URL of an ended request."""
     return {
         "requestId": request.request_id,
         "status": request.status,
@@ -60,7 +60,7 @@ def result_document(request: Request, results: Results) -> Document:
 def retrieval_document(
     retrieval: Retrieval, callback_url: str, results: Results, live_jobs: list[Document] | None = None
 ) -> Document:
-    """`ClientRequest` of the client's spec; `live_jobs` is what the aggregator says while the request is open."""
+    """`ClientRequest` of the client's spec; `live_jobs` are the aggregator's while the request is open."""
     return {
         "requestId": retrieval.request_id,
         "status": retrieval.status,
@@ -106,7 +106,7 @@ def _retrieval_jobs(retrieval: Retrieval, results: Results, live_jobs: list[Docu
 
 
 def _received_job(job: Document, results: Results) -> Document:
-    # DynamoDB keeps a map's members in no order; people expect one.
+    # DynamoDB does not keep the order of a map's members; people expect one.
     names = ("provider", "url", "status", "attempts", "lastError", "endedAt")
     return {name: job[name] for name in names if name in job} | _result(job["provider"], results)
 

@@ -1,4 +1,4 @@
-"""Fetch: one attempt at one provider. A result ends the job; anything else is written down and tried again."""
+"""Fetch: makes one attempt at one provider. A result completes the job; a failure schedules the next attempt."""
 
 import logging
 import random
@@ -23,9 +23,9 @@ from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 log = logging.getLogger(__name__)
 
-# How long what a job was told of the record is taken for true, so that the attempt reads nothing. What ends a request
-# takes its attempts off the queue; those that stay there because Redis was away ask a provider once in vain, and each
-# write is conditional all the same.
+# A job's copy of the record is trusted for this long, so that the attempt reads nothing. The end of a request removes
+# its attempts from the queue. Those that stay there, because Redis was away, call a provider once in vain; they change
+# no record, as each write is conditional.
 _TRUSTED = timedelta(minutes=10)
 
 Written = TypeVar("Written")
@@ -58,9 +58,10 @@ class Fetch:
         self._writes = writes or WriteRepetition(rng)
 
     def __call__(self, attempt: Attempt, known_at: datetime) -> bool | None:
-        """Make the attempt if it is due; `known_at` is when the record was as it says.
+        """Make the attempt if it is due; `known_at` is the time at which the record agreed with it.
 
-        Returns whether the provider answered, None if it was not asked. Raises `persistence.errors.Unavailable`.
+        Returns whether the provider gave a success response (2xx); None if it was not called.
+        Raises `persistence.errors.Unavailable`.
         """
         now = self._clock()
         try:
@@ -79,10 +80,10 @@ class Fetch:
             return None
 
     def _put_next(self, attempt: Attempt, *, repeated: bool) -> None:
-        """Put on the queue what follows from the attempt, as the record says.
+        """Enqueue the next attempt of this job, as the record says.
 
-        The worker that counted this one may have died since; or it was this very worker, whose write was done although
-        its response was lost, so that it was repeated in vain: by boto3, or by this job itself (`repeated`).
+        Another worker may have recorded this attempt and died then. Or this worker recorded it and lost the response to
+        its write, so that boto3 or this job (`repeated`) repeated the write in vain.
         """
         try:
             request = self._requests.get(attempt.request_id)
@@ -94,7 +95,7 @@ class Fetch:
         self._queue.put_missing([step for step in steps if step.provider == attempt.provider])
 
     def _look(self, attempt: Attempt, now: datetime) -> Attempt | None:
-        """The attempt that is due now, as the record says. Raises NotFound."""
+        """The attempt that is due now, as the record says, or None. Raises NotFound."""
         request = self._requests.get(attempt.request_id)
         self._put_lost_delivery(request)
         job = request.job(attempt.provider)
@@ -108,13 +109,13 @@ class Fetch:
 
     def _put_lost_delivery(self, request: Request) -> None:
         if request.ended and request.delivery.status is DeliveryStatus.PENDING:
-            # The worker that ended it may have died before the delivery was on the queue.
+            # The worker that ended the request may have died before it enqueued the delivery.
             self._queue.put_missing([deliver_step(request)])
 
     def _attempt(self, attempt: Attempt) -> bool | None:
         provider = self._providers.get(attempt.provider)
         if provider is None:
-            # A worker with an old file must not end what another could still fetch.
+            # A worker with an old file must not fail a job that another worker can still fetch.
             self._try_again(attempt, RetryPolicy(), "the provider is not in the providers' file", answered=False)
             return None
         try:
@@ -143,7 +144,7 @@ class Fetch:
         return True
 
     def _write(self, attempt: Attempt, write: Callable[[], Written], kept: int, *, answered: bool) -> Written:
-        """Write what came of an attempt, until it is written: the provider is not asked again for that."""
+        """Write the outcome of an attempt, until the write succeeds; the provider is not called again."""
         about = f"{attempt.request_id} {attempt.provider}"
         return self._writes.until_done(about, write, kept=kept, answered=answered)
 
@@ -165,7 +166,7 @@ class Fetch:
         remaining = (from_text(attempt.deadline) - now).total_seconds()
         delay = policy.delay(failures, floor=floor, remaining=remaining, rng=self._rng)
         if delay is None:
-            # Whoever asks why it ended so early is to know that no attempt was allowed any more.
+            # The error explains why the job ended before its deadline.
             error += "; its Retry-After is past the deadline" if floor >= remaining else ""
             return self._fail(attempt, error, answered=answered)
         next_attempt_at = _whole_milliseconds(now + timedelta(seconds=delay))
@@ -196,11 +197,11 @@ class Fetch:
         return request
 
     def _hand_over(self, request: Request, answered: bool | None) -> None:
-        """Deliver what has ended right now; the provider is done with."""
+        """Release the provider's permit, and deliver the request that has just ended."""
         give_back_place(answered)
         self._deliver.first(request)
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:
-    """Rounded up to what a record can say, so that a job on time never finds itself early."""
+    """Round up to the precision of a record, so that a job that runs on time is never too early."""
     return moment + timedelta(microseconds=-moment.microsecond % 1000)

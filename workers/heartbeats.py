@@ -1,4 +1,4 @@
-"""Heartbeats: how long ago workers and reconcilers have last given a sign of life, as Redis knows it."""
+"""Heartbeats: tells from Redis which workers and reconcilers are alive."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -12,9 +12,9 @@ _RECONCILER = "datahog:reconciler"
 
 
 class Heartbeats:
-    """Every method raises redis.RedisError.
+    """Writes and reads heartbeats. Every method raises redis.RedisError.
 
-    `reconciler_silence` is the seconds after which a silent reconciler counts as gone, `worker_silence` a worker.
+    A reconciler counts as dead after `reconciler_silence` seconds without a heartbeat, a worker after `worker_silence`.
     """
 
     def __init__(
@@ -33,16 +33,16 @@ class Heartbeats:
         self._clock = clock
 
     def reconciler_lives(self) -> None:
-        """A reconciler has looked at what is due."""
-        # That it expires is all there is to it, so that no two clocks are compared.
+        """Write the heartbeat of a reconciler."""
+        # The key expires by the clock of Redis, so that no two clocks are compared.
         self._connection.set(_RECONCILER, "", px=int(self._reconciler_silence * 1000))
 
     def is_reconciler_there(self) -> bool:
-        """Whether one has looked of late."""
+        """Whether a reconciler has written a heartbeat recently."""
         return bool(self._connection.exists(_RECONCILER))
 
     def deserted_queues(self) -> list[str]:
-        """The queues that no living worker listens to."""
+        """The queues to which no live worker listens."""
         served = {name for queues in self._living() for name in queues}
         return [name for name in self._queues if name not in served]
 
@@ -56,5 +56,5 @@ class Heartbeats:
                 yield queues.decode().split(",")
 
     def _age(self, heartbeat: str) -> float:
-        """Seconds since a time as RQ writes it."""
+        """Seconds since a time in RQ's format."""
         return (self._clock() - datetime.fromisoformat(heartbeat).astimezone(UTC)).total_seconds()

@@ -1,4 +1,4 @@
-"""The queue: which RQ jobs stand for which steps, put there in one round trip. It is a hint; DynamoDB is the truth."""
+"""The queue: turns steps into RQ jobs, and enqueues many in one round trip. It is a hint; DynamoDB is the truth."""
 
 import json
 import logging
@@ -22,21 +22,21 @@ from workers.rq_worker.scripts import DROP, PUT, SWEEP
 
 log = logging.getLogger(__name__)
 
-# In the order in which a worker takes from them: what ends a request comes before what begins one.
+# In the order in which a worker claims from them: steps that end a request come before those that begin one.
 QUEUES = ("datahog-deliver", "datahog-submit", "datahog-fetch")
 _DELIVER, _SUBMIT, _FETCH = QUEUES
 
-# RQ's own limit for a job, seconds: no provider's total timeout can be longer than an hour.
+# Seconds: RQ's limit for a job. No provider's total timeout is longer than an hour.
 _JOB_TIMEOUT = 4000
-# Jobs that one script puts: Redis does nothing else meanwhile, so that many more would make others wait.
+# Jobs that one script enqueues. Redis does nothing else meanwhile, so that many more would make other calls wait.
 _BATCH = 500
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step that is due at a moment (None: now). Its id names the very attempt, so that putting it twice is once.
+    """One step that is due at a time (None: now). Its id names the attempt: enqueueing it twice enqueues it once.
 
-    `provider` is whose limit it is under; `description` is for people who look at the queue.
+    The concurrency limit of `provider` applies to it; `description` is for people who look at the queue.
     """
 
     queue: str
@@ -49,7 +49,7 @@ class Step:
 
 
 def fetch_step(attempt: Attempt, known_at: datetime, at: datetime | None = None) -> Step:
-    """The attempt to fetch from a provider; `known_at` is when the record was as it says."""
+    """The attempt to fetch from a provider; `known_at` is the time at which the record agreed with it."""
     args = (*astuple(attempt), known_at.timestamp())
     description = f"fetch {attempt.provider} for {attempt.request_id}, attempt {attempt.made + 1}"
     return Step(_FETCH, "fetch", args, fetch_job_id(attempt), at, attempt.provider, description)
@@ -58,8 +58,8 @@ def fetch_step(attempt: Attempt, known_at: datetime, at: datetime | None = None)
 def fetch_job_id(attempt: Attempt) -> str:
     """The id of the job that makes the attempt.
 
-    RQ allows letters, digits, `_` and `-` in an id, all of which a request's id may have, too. So the request's id is
-    the one part that is not a number, and two attempts that differ never have the same id.
+    RQ allows letters, digits, `_` and `-` in an id, and a request's id may contain them all. The request's id is
+    therefore the only part that is not a number, so that two different attempts never have the same id.
     """
     return f"fetch-{attempt.request_id}-{attempt.index}-{attempt.revision}-{attempt.made}"
 
@@ -71,7 +71,7 @@ def fetch_steps(request: Request, known_at: datetime) -> list[Step]:
 
 
 def needless_job_ids(request: Request) -> list[str]:
-    """The jobs of attempts that may still wait on the queue although the request was closed."""
+    """The ids of the jobs that may still be on the queue although the request was closed."""
     return [fetch_job_id(request.attempt(job)) for job in request.jobs if not job.result]
 
 
@@ -80,7 +80,7 @@ def deliver_step(
 ) -> Step:
     """The next attempt to deliver a result, after `attempts` made so far in this round.
 
-    With an `outcome` (see `workers.delivery_outcome`) that attempt has been made, and is to be written down.
+    With an `outcome` (see `workers.delivery_outcome`) the attempt is made already, and the step only writes that.
     """
     delivery = request.delivery
     made = delivery.attempts if attempts is None else attempts
@@ -90,7 +90,7 @@ def deliver_step(
 
 
 def submit_step(retrieval: Retrieval) -> Step:
-    """The next attempt to bring the aggregator in line with what the client wrote down, or to learn what it has."""
+    """The next attempt to submit a retrieval to the aggregator, to cancel it there, or to check it there."""
     kind = retrieval.next_step
     made = retrieval.checks if kind is NextStep.CHECK else retrieval.submission.attempts
     job_id = f"{kind}-{retrieval.request_id}-{made}"
@@ -98,10 +98,11 @@ def submit_step(retrieval: Retrieval) -> Step:
 
 
 class Queue:
-    """Puts steps on RQ's queues. `functions` is the module in which RQ finds a step's function by name.
+    """Enqueues steps on RQ's queues. `functions` is the module in which RQ finds a step's function by name.
 
-    `provider_of` tells the limits of a provider by its name. `wake` is called after each put, so that a worker in the
-    same process looks at once. `breaker` is the process's own. `docs/queue.md` says what holds of the queue.
+    `provider_of` returns the provider of a name, for its limits. `wake` is called after each put, so that a worker in
+    the same process polls at once. `breaker` is the circuit breaker of the process. `docs/queue.md` states the
+    invariants of the queue.
     """
 
     def __init__(
@@ -124,9 +125,9 @@ class Queue:
         self.wake: Callable[[], None] = lambda: None
 
     def put(self, *steps: Step) -> None:
-        """Put the steps on the queue, at their times. Without Redis they are left to the reconciler.
+        """Enqueue the steps, each at its time. Without Redis, they are left to the reconciler.
 
-        A step that a worker is at is not touched, and runs once more after it has ended.
+        A step that a worker runs is not touched, and runs once more after it has completed.
         """
         if not steps:
             return
@@ -135,17 +136,18 @@ class Queue:
                 self._put(steps, only_missing=False)
 
     def put_missing(self, steps: Iterable[Step]) -> int:
-        """Put those of the steps that are not on the queue, waiting or running, and return how many they were.
+        """Enqueue those steps that are neither waiting nor running; returns how many there were.
 
-        One script looks and puts, so that any number of processes may do this at once. Raises redis.RedisError.
+        One script checks and enqueues, so that any number of processes may do this at once. Raises redis.RedisError.
         """
         with self._breaker.observed():
             return self._put(list(steps), only_missing=True)
 
     def sweep(self) -> int:
-        """Take permits back from those that have no right to them, for all providers; returns how many it mended.
+        """Repair all permits; returns how many permits it took back, plus how many jobs it put back.
 
-        Nothing of Datahog's leaves such a permit behind; deleting jobs in Redis by hand, or by RQ's tools, does.
+        It takes permits from jobs without a right to them, which Datahog itself never leaves behind; deleting jobs in
+        Redis by hand, or by RQ's tools, does.
         Raises redis.RedisError.
         """
         keys: Any = self._connection.smembers("rq:rl-keys")
@@ -158,7 +160,7 @@ class Queue:
         return mended
 
     def drop(self, *job_ids: str) -> None:
-        """Take those of the jobs off the queue that nobody has begun. Without Redis they find nothing to do."""
+        """Remove those jobs from the queue that no worker has claimed. Without Redis, they find nothing to do later."""
         if not job_ids:
             return
         with self._breaker.tolerated("needless jobs stay on the queue") as may_ask:

@@ -1,4 +1,4 @@
-"""The fail-open circuit breaker of Redis: one for a process. While it is open, callers go on without Redis at once."""
+"""The fail-open circuit breaker for Redis, one in a process: while it is open, callers go on without Redis at once."""
 
 import logging
 import threading
@@ -10,33 +10,33 @@ import redis
 
 log = logging.getLogger(__name__)
 
-# Seconds. While the breaker is open, one call in so many probes; on a server that hangs it waits for two of them.
+# Seconds between two probes while the breaker is open. A probe of a server that hangs blocks for its timeout of 2 s.
 PAUSE = 5.0
-# Seconds. A call has waited for so long without a response to any: the server may hang, and no other call joins it.
+# Seconds without a response to any call, after which the server may hang: no other call joins those that wait.
 SUSPICIOUS = 1.0
 
 
 class RedisBreaker:
-    """Knows whether Redis answers, by the calls of a whole process. Safe for many threads.
+    """Knows from the calls of a whole process whether Redis responds. Safe for many threads.
 
-    It opens when a call gets no response, and closes when one does: a response that refuses something is one, too.
+    It opens when a call gets no response, and closes when a call gets one, even one that refuses something.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._probe_at: float | None = None
-        """When the next call may probe; None while the breaker is closed."""
+        """The time of the next probe; None while the breaker is closed."""
         self._under_way: dict[object, float] = {}
-        """When each call that has no response yet began, the oldest first."""
+        """The start of each call that has no response yet, the oldest first."""
         self._answered_at = float("-inf")
         self._told: set[str] = set()
 
     @contextmanager
     def tolerated(self, consequence: str) -> Iterator[bool]:
-        """Around a call of Redis that can be done without: yields whether to make it, and goes on if it fails.
+        """Guard a call of Redis that its caller can do without: yields whether to make it, and ignores its failure.
 
-        `consequence` is what comes of it when it is not made, for the log, which says so once.
+        `consequence` is the effect of a call that is not made; the log states it once.
         """
         call = self._admitted()
         if call is None:
@@ -55,9 +55,9 @@ class RedisBreaker:
 
     @contextmanager
     def observed(self) -> Iterator[None]:
-        """Around calls of Redis that are made even while the breaker is open: they close it as soon as Redis answers.
+        """Observe calls of Redis that are made even while the breaker is open: they close it as soon as Redis responds.
 
-        Raises what they do.
+        Raises the errors of these calls.
         """
         call = object()
         with self._lock:
@@ -66,7 +66,7 @@ class RedisBreaker:
             yield
 
     def _admitted(self) -> object | None:
-        """A call that may be made, now under way; None if it may not."""
+        """Register a call as under way, and return it; None if it may not be made."""
         now, call = self._clock(), object()
         with self._lock:
             if self._probe_at is not None:
@@ -80,7 +80,7 @@ class RedisBreaker:
 
     @contextmanager
     def _observed(self, call: object) -> Iterator[None]:
-        """Learn from the end of a call that is under way."""
+        """Learn from the end of a registered call whether Redis responds."""
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError):
@@ -90,7 +90,7 @@ class RedisBreaker:
             self._end(call, open_=False)
             raise
         except BaseException:
-            # Given up by its caller: nothing is known.
+            # The caller gave up, which says nothing about Redis.
             self._end(call, open_=None)
             raise
         self._end(call, open_=False)

@@ -1,4 +1,4 @@
-"""Submit: one attempt to bring client and aggregator in line: a request is there, or its end, and its result here."""
+"""Submit: makes one attempt to submit a request to the aggregator, to cancel it there, or to check it there."""
 
 import logging
 import math
@@ -21,16 +21,16 @@ from workers.write_repetition import WriteRepetition, Written
 
 log = logging.getLogger(__name__)
 
-# The aggregator is ours and one hop away: look often, and spread out.
+# The aggregator is our own service, one hop away: attempts are frequent and spread out.
 _POLICY = RetryPolicy(initial_delay=0.5, maximum_delay=30, jitter=0.5)
-# Seconds. A check that is due later than this is for the reconciler to put on the queue.
+# Seconds. The reconciler enqueues a check that is due later than this.
 _SOON = 60
-# Refusals that no repetition changes; others (408, 429, 5xx) may pass.
+# Statuses of refusals that no repetition changes; others (408, 429, 5xx) may pass.
 _FINAL = frozenset({400, 409, 413, 415, 422})
 
 
 class Submit:
-    """Submits to the aggregator. `client` gives the callback URL, `aggregator` is called."""
+    """Submits requests. `client` is the API that receives callbacks, `aggregator` the API that is called."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Submit:
     def __call__(self, request_id: str) -> float | None:
         """Make the attempt that is due, if one is; returns the seconds to wait when it is too early.
 
-        Its result is taken from the aggregator when its callback has not come by its time.
+        Reads the result from the aggregator when the callback is overdue.
         Raises `persistence.errors.Unavailable`.
         """
         try:
@@ -67,14 +67,14 @@ class Submit:
         now = self._clock()
         wait = seconds_until(retrieval.next_step_at, now)
         if wait and not clock_set_back_since(retrieval.updated_at, now):
-            # The queue need not remember for days what the index does.
+            # The index remembers a check that is days away; the queue need not.
             return None if retrieval.next_step is NextStep.CHECK and wait > _SOON else wait
         try:
             return self._attempt(retrieval)
         except NotFound:
             return None
         except Conflict:
-            # Somebody changed the record under way: what is to be done now is in there.
+            # Another process changed the record meanwhile; the record says which step is next.
             changed = self._retrievals.get(request_id)
             if not changed.ended and changed.next_step is not NextStep.CHECK:
                 self._queue.put(submit_step(changed))
@@ -117,7 +117,7 @@ class Submit:
             log.info("%s: accepted by the aggregator", retrieval.request_id)
         except Conflict:
             if self._retrievals.get(retrieval.request_id).cancelled_at:
-                # The cancellation was faster, when there was nothing to cancel yet.
+                # The cancellation came first, when the aggregator had nothing to cancel yet.
                 self._call_cancel(retrieval)
             raise
 
@@ -133,11 +133,11 @@ class Submit:
             self._try_again(retrieval, str(reply))
 
     def _call_cancel(self, retrieval: Retrieval) -> Reply:
-        # The answer has the results that are there, of which nobody here needs the values.
+        # The response contains the results so far, whose values are not needed here.
         return self._aggregator.call("cancelRequest", {"requestId": retrieval.request_id}, read=lambda b: cut_out(b)[0])
 
     def _refuse(self, retrieval: Retrieval, error: str) -> None:
-        """End it, unless an attempt whose answer was lost has arrived: then it ends with what the aggregator has."""
+        """End the request, unless an attempt whose response was lost has arrived: then the aggregator ends it."""
         if self._is_there(retrieval.request_id):
             self._accepted(retrieval)
             return
@@ -148,7 +148,7 @@ class Submit:
         try:
             return self._aggregator.call("getRequest", {"requestId": request_id, "results": False}).ok
         except HttpError:
-            # At the deadline nobody waits for an aggregator that is away.
+            # The deadline does not wait for an aggregator that is away.
             return False
 
     def _try_again(self, retrieval: Retrieval, error: str) -> None:
@@ -157,7 +157,7 @@ class Submit:
         remaining = (from_text(retrieval.deadline) - now).total_seconds()
         delay = _POLICY.delay(failures, remaining=math.inf, rng=self._rng) or _POLICY.maximum_delay
         if not retrieval.cancel_requested_at:
-            # The deadline's own answer is given by the attempt after it.
+            # The attempt after the deadline ends the request.
             delay = min(delay, max(0.0, remaining) + 0.5)
         due = now + timedelta(seconds=delay)
         self._write(retrieval, lambda record: self._retrievals.submission_failed(record, error, due))
@@ -165,5 +165,5 @@ class Submit:
         self._queue.put(submit_step(self._retrievals.get(retrieval.request_id)))
 
     def _write(self, retrieval: Retrieval, write: Callable[[Retrieval], Written]) -> Written:
-        """Write what the aggregator said, until it is written: it is not called again for that."""
+        """Write the aggregator's response, until the write succeeds; the aggregator is not called again."""
         return self._writes.until_done(retrieval.request_id, lambda: write(retrieval))

@@ -1,4 +1,4 @@
-"""Write repetition: while DynamoDB refuses a write, what it says is kept and the write is made again, nothing else."""
+"""Write repetition: while DynamoDB refuses a write, keeps its data in memory and repeats the write alone."""
 
 import logging
 import random
@@ -12,25 +12,25 @@ from workers.rq_worker.running_job import count_in_share, give_back_place, is_st
 
 log = logging.getLogger(__name__)
 
-# Seconds between two writes: the first pause, and the longest.
-_FIRST, _LONGEST = 0.2, 10.0
-# Seconds. So soon does a job notice that its worker is to stop, or that its own time is over.
+# Seconds between two writes: the first pause and the longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+# Seconds within which a job that waits notices that its worker stops, or that its timeout is over.
 _NOTICE = 0.5
-# Bytes that the jobs of a process which have given their permits back may keep so. Any more keep their permits, so that
-# their providers are asked for nothing that could not be written down either.
+# Bytes that jobs without a permit may keep in a process. Other jobs keep their permits, so that their providers are not
+# called for data that could not be written either.
 _MOST_KEPT = 64 * 1024 * 1024
-# Jobs that wait for a write are counted in this share of their worker. No queue and no provider has such a name.
+# The fairness group of jobs that wait for a write. No queue and no provider has such a name.
 _WRITING = "datahog:write"
 
 Written = TypeVar("Written")
 
 
 class RepeatedConflict(Conflict):
-    """A repeated write conflicts, perhaps with an earlier one of its own whose response was lost."""
+    """A repeated write conflicts, perhaps with an earlier try of its own whose response was lost."""
 
 
 class WriteRepetition:
-    """Makes writes until they are done, for all jobs of a process; `most_kept` is in bytes. Safe for many threads."""
+    """Repeats writes until they succeed, for all jobs of a process; `most_kept` is in bytes. Safe for many threads."""
 
     def __init__(
         self,
@@ -48,14 +48,13 @@ class WriteRepetition:
     def until_done(
         self, about: str, write: Callable[[], Written], *, kept: int = 0, answered: bool | None = None
     ) -> Written:
-        """Write, and return what the write does. Blocks this thread's job for as long as DynamoDB is unavailable.
+        """Write, and return what the write returns. Blocks this thread's job while DynamoDB is unavailable.
 
-        `about` is for the log, `kept` how many bytes the write holds, `answered` what the job would return: what it
-        asked is done with, so its permit is given back as soon as the write has to be repeated, unless too much is
-        kept already.
+        `about` names the write in the log, `kept` is the bytes that it holds, `answered` is what the job would return.
+        The job's call is over, so that the first repetition releases its permit, unless too much is kept already.
 
-        Raises what the write does: RepeatedConflict in the place of Conflict once it was repeated, and Unavailable only
-        when the worker is to stop, or is not Datahog's own.
+        Raises what the write raises: RepeatedConflict instead of Conflict once it was repeated, and Unavailable only
+        when the worker stops or is not Datahog's own.
         """
         try:
             return write()
@@ -63,7 +62,7 @@ class WriteRepetition:
             if is_stopping():
                 raise
             refused = error
-        given_back, pause = False, _FIRST
+        given_back, pause = False, _FIRST_PAUSE
         try:
             while True:
                 given_back = given_back or self._give_back(kept, answered)
@@ -78,13 +77,13 @@ class WriteRepetition:
                     refused = error
                 except Conflict as error:
                     raise RepeatedConflict(str(error)) from error
-                pause = min(2 * pause, _LONGEST)
+                pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             if given_back:
                 self._keep(-kept)
 
     def _give_back(self, kept: int, answered: bool | None) -> bool:
-        """Give the permit back if so much may be kept besides what is kept already; returns whether it may."""
+        """Release the permit if the process may keep this many more bytes; returns whether it may."""
         if not self._keep(kept):
             return False
         if not count_in_share(_WRITING):
@@ -101,7 +100,7 @@ class WriteRepetition:
             return True
 
     def _wait(self, seconds: float) -> None:
-        """Wait in short steps: what ends a job comes between two of them."""
+        """Wait in short steps: a job can be interrupted only between two of them."""
         while seconds > 0 and not is_stopping():
             self._sleep(min(seconds, _NOTICE))
             seconds -= _NOTICE

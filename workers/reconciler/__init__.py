@@ -1,1 +1,1 @@
-"""The reconciler: puts back onto the queue what is open, due and not there."""
+"""The reconciler: puts back on the queue every step that is due and missing."""

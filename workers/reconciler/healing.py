@@ -1,4 +1,4 @@
-"""Healing: a batch of what is due is read, ended at its deadline, put back on the queue, and due again later."""
+"""Healing: reads a batch of due records, ends requests at their deadlines, and enqueues the steps that are missing."""
 
 import logging
 import time
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 Record = TypeVar("Record", bound=Versioned)
 
-# What BatchGetItem takes.
+# Records in a batch: the most that BatchGetItem reads.
 _BATCH = 100
-# How many queries or whole batches in a row DynamoDB may refuse before it counts as away.
+# Queries or whole batches in a row that DynamoDB may refuse before it counts as away.
 _REFUSALS = 2
-# What could neither be read nor deferred is left alone for so many seconds, but for so many records at most.
+# A record that can be neither read nor deferred is skipped for this many seconds, and this many records at most are.
 _SKIPPED_SECONDS, _SKIPPED_RECORDS = 10.0, 10_000
 
 
 @dataclass
 class Walk:
-    """The way through what is due in one shard of an index. `shards` are all of that index."""
+    """The walk through the due entries of one shard of an index. `shards` are all shards of that index."""
 
     index: DueIndex
     shards: Sequence[str]
@@ -46,22 +46,22 @@ class Walk:
 
 @dataclass
 class Look:
-    """How far a look is, and what went wrong in it."""
+    """The progress of one scan, and its failures."""
 
     put: int = 0
     queue_away: redis.RedisError | None = None
     refused: list[Unavailable] = field(default_factory=list)
-    """The refusals since DynamoDB has last answered."""
+    """The refusals since the last response of DynamoDB."""
 
     def refuse(self, error: Unavailable) -> None:
-        """DynamoDB has not answered. Raises that when it counts as away."""
+        """Record that DynamoDB did not respond. Raises the error when DynamoDB counts as away."""
         self.refused.append(error)
         if len(self.refused) >= _REFUSALS:
             raise error
 
 
 class Healing:
-    """Heals batches. One record that cannot be read or written keeps no other from being healed."""
+    """Heals batches. A record that cannot be read or written does not keep others from being healed."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Healing:
         self._skipped: dict[tuple[str, Due], float] = {}
 
     def heal(self, walk: Walk, look: Look) -> bool:
-        """Take the next batch on the way; returns whether there may be more.
+        """Heal the next batch of the walk; returns whether there may be more.
 
         Raises Unavailable when DynamoDB counts as away.
         """
         try:
             entries = list(islice(walk.entries, _BATCH))
         except Unavailable as error:
-            log.warning("%s: %s is left out: %s", walk.index.name, walk.shard, error)
+            log.warning("%s: %s is skipped: %s", walk.index.name, walk.shard, error)
             look.refuse(error)
             return False
         wanted = [entry for entry in entries if not self._is_skipped(walk.index, entry)]
@@ -109,7 +109,7 @@ class Healing:
                 self._heal_retrievals(index, those, look)
             else:
                 for entry in those:
-                    self._defer(index, entry, LookupError(f"nothing here deals with what is kept under {kind}"))
+                    self._defer(index, entry, LookupError(f"no records of the kind {kind} are known"))
 
     def _heal_requests(self, index: DueIndex, entries: Sequence[Due], look: Look) -> None:
         now = self._clock()
@@ -126,7 +126,7 @@ class Healing:
             elif ended is None:
                 plans[entry] = request, self._planner.request(request, now)
             elif not isinstance(ended, Conflict):
-                # In a conflict, somebody else has ended it.
+                # In a conflict, another process has ended the request.
                 self._defer(index, entry, ended)
         if needless and look.queue_away is None:
             self._queue.drop(*needless)
@@ -153,12 +153,12 @@ class Healing:
         entries: Sequence[Due],
         look: Look,
     ) -> dict[Due, Record]:
-        """The records that can be read; the others are deferred."""
+        """Read the records; those that cannot be read are deferred."""
         try:
             found = get_due(entries, self._clock())
         except Unavailable as error:
             if len(entries) == 1:
-                # It may be the only one that is throttled.
+                # Perhaps only this record is throttled.
                 self._defer(index, entries[0], error)
                 return {}
             for entry in entries:
@@ -186,7 +186,7 @@ class Healing:
 
         def move(entry: Due) -> None:
             record, plan = plans[entry]
-            # What is not on the queue stays due.
+            # A record whose steps are not on the queue stays due.
             if plan.look_at is None or (plan.steps and look.queue_away):
                 return
             try:
@@ -198,13 +198,13 @@ class Healing:
         self._crew.each(move, list(plans))
 
     def _defer(self, index: DueIndex, entry: Due, error: Exception) -> None:
-        """Let the entry be due again later. Those that are due for longest come first, and must not fill each look."""
+        """Make the entry due again later. The longest due come first, and broken ones would fill each scan."""
         wait = LATEST
         if isinstance(error, Unavailable):
-            log.warning("%s: left out: %s", entry.record_id, error)
+            log.warning("%s: deferred: %s", entry.record_id, error)
             wait = SOONEST
         elif not isinstance(error, NotFound):
-            # What has expired may stay for two days until DynamoDB deletes it.
+            # DynamoDB may take two days to delete an expired record.
             log.error("%s: cannot be reconciled", entry.record_id, exc_info=error)
         try:
             index.defer(entry, self._clock() + wait)

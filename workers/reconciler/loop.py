@@ -1,4 +1,4 @@
-"""Reconcile: looks at what is open and due, and puts on the queue what should be there and is not."""
+"""The reconciler's loop: scans the records that are due, and enqueues the steps that are missing on the queue."""
 
 import logging
 import time
@@ -25,25 +25,25 @@ from workers.reconciler.thread_crew import Crew
 
 log = logging.getLogger(__name__)
 
-# Seconds between two signs of life, in a long look and in a long pause.
+# Seconds between two heartbeats in a long scan and in a long pause.
 _BEAT = 1.0
-# Seconds between two looks for results that no record needs, each of which is due for a day or more.
+# Seconds between two scans for results that no record needs. None is urgent: each is kept for a day or more.
 _COLLECT_PERIOD = 60.0
 
 
 class Collector(Protocol):
-    """Deletes what nothing refers to any more, as `persistence.results.expired` does."""
+    """Deletes results to which no record refers any more, as `persistence.results.expired` does."""
 
     def look(self) -> int:
-        """Look at what is due, up to a number; returns how many that were. Raises Unavailable."""
+        """Scan the due results, up to a number; returns how many there were. Raises Unavailable."""
 
 
 class Reconciler:
-    """The loop. Any number may run at once: each takes its share of the shards, and every write is conditional.
+    """The loop. Any number may run at once: each has its share of the shards, and every write is conditional.
 
-    `period` is the seconds between two looks, `heal_after` those that a step may be late before it counts as lost, and
-    `delivery_timeout` those that a callback has to answer. `collectors` delete the results that no record needs, once a
-    minute at most.
+    `period` is the seconds between two scans, `heal_after` the seconds that a step may be late before it counts as
+    lost, and `delivery_timeout` the seconds that a receiver has to respond. `collectors` delete the results that no
+    record needs, once a minute at most.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Reconciler:
         self._collectors = collectors
         self._collect_at = time.monotonic()
         self._beaten_at = time.monotonic()
-        # Unlike an Event, its put is safe in a signal handler.
+        # A signal handler may call its put, unlike the set of an Event.
         self._stop: SimpleQueue[None] = SimpleQueue()
 
     def run(self) -> None:
-        """Look, again and again, until `stop` is called."""
+        """Scan again and again, until `stop` is called."""
         while True:
             try:
                 found = self.look()
@@ -93,14 +93,14 @@ class Reconciler:
                 return
 
     def stop(self) -> None:
-        """End `run` after what is under way; may be called by a signal handler."""
+        """End `run` after the batch under way; a signal handler may call this."""
         self._stop.put(None)
 
     def look(self) -> int:
-        """Look once at the permits and at all that is due in this reconciler's shards; returns how many it mended.
+        """Scan the permits and all that is due in this reconciler's shards once; returns how many of them it repaired.
 
-        Leaves out what cannot be read now. Raises Unavailable when DynamoDB as a whole is away, and at the end
-        redis.RedisError when something could not be put on the queue; what is due stays due.
+        Skips records that cannot be read now. Raises Unavailable when DynamoDB as a whole is away, and at the end
+        redis.RedisError when a step could not be enqueued; its record stays due.
         """
         look = Look()
         walks = deque(self._walks())
@@ -121,7 +121,7 @@ class Reconciler:
         try:
             return self._queue.sweep()
         except redis.RedisError as error:
-            log.info("permits are swept once Redis answers: %s", error)
+            log.info("permits are not swept until Redis responds: %s", error)
             return 0
 
     def _collect(self) -> None:
@@ -130,10 +130,10 @@ class Reconciler:
         self._collect_at = time.monotonic() + _COLLECT_PERIOD
         for collector in self._collectors:
             if deleted := collector.look():
-                log.info("looked at %d results that may not be needed any more", deleted)
+                log.info("scanned %d results that may not be needed any more", deleted)
 
     def _walks(self) -> Iterator[Walk]:
-        """One for each shard that is its own; each time another comes first, in case one cannot be read."""
+        """One walk for each shard held. Each scan begins with another shard, in case one cannot be read."""
         now = self._clock()
         walks = []
         for index in self._indexes:
@@ -152,7 +152,7 @@ class Reconciler:
                 self._heartbeats.reconciler_lives()
 
     def _is_stopped_within(self, seconds: float) -> bool:
-        """Whether it is told to stop before so many seconds are over; its share stays its own meanwhile."""
+        """Wait for so many seconds or until `stop` is called; returns whether it was. The shards stay held."""
         until = time.monotonic() + seconds
         while True:
             with suppress(Empty):

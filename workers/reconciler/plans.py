@@ -1,4 +1,4 @@
-"""Plans: what a record that is due needs on the queue, and when to look at it next. Decided without any engine."""
+"""Plans: decides, without any engine, which steps of a due record must be on the queue, and when its next check is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from persistence.records.retrieval import Retrieval
 from persistence.records.timestamps import from_text
 from workers.queue import Step, deliver_step, fetch_steps, submit_step
 
-# How long after a look the next one at the same record is taken, if nothing else is due before: a share of its age,
-# so that what has been waiting for days costs little, within these bounds.
+# Bounds of the time until the next check of a record, if nothing is due before. That time is half the record's age, so
+# that a record that waits for days costs little.
 SOONEST, LATEST = timedelta(seconds=30), timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps that should be on the queue by now, and when to look again; None if nothing more is due."""
+    """The steps that must be on the queue by now, and the time of the next check; None if nothing more is due."""
 
     steps: Sequence[Step] = ()
     look_at: datetime | None = None
@@ -26,14 +26,14 @@ class Plan:
 class Planner:
     """Makes plans.
 
-    `heal_after` is how late a step may be before it counts as lost, `delivery_timeout` what a callback has to answer.
+    `heal_after` is how late a step may be before it counts as lost, `delivery_timeout` how long a receiver may take.
     """
 
     heal_after: timedelta
     delivery_timeout: timedelta
 
     def request(self, request: Request, now: datetime, *, just_closed: bool = False) -> Plan:
-        """The plan for a request whose deadline is still to come, or that has ended; by this reconciler if so."""
+        """The plan for a request that has ended or is before its deadline; `just_closed` if this process ended it."""
         if not request.ended:
             steps = fetch_steps(request, now)
         elif request.delivery.status is DeliveryStatus.PENDING:
@@ -53,7 +53,7 @@ class Planner:
         return Plan([step], _next_look(retrieval.created_at, now))
 
     def _first_delivery_over(self, request: Request, now: datetime) -> datetime | None:
-        """When the first delivery is over, if it may not be yet: who ends a request makes it without a step."""
+        """When the first delivery is over, None if it is. The worker that ends a request makes it without a step."""
         over = from_text(min(request.ended_at or "", request.updated_at)) + self.delivery_timeout
         return over if request.delivery.attempts == 0 and over > now else None
 

@@ -1,4 +1,4 @@
-"""ShardLeases: which shards of an index are this reconciler's, as long as others live that take theirs."""
+"""Shard leases: divides the shards of an index among the reconcilers that are alive."""
 
 import logging
 import time
@@ -11,42 +11,42 @@ import redis
 
 log = logging.getLogger(__name__)
 
-# How often a living reconciler says so within a lease.
+# How often a live reconciler renews its lease within the duration of one.
 _BEATS = 4
 
 
 class ShardLeases(Protocol):
-    """Tells which shards are this reconciler's."""
+    """Tells which shards this reconciler holds."""
 
     def held(self, index: str, shards: Sequence[str]) -> Sequence[str]:
-        """Those of all `shards` of the index that are its own now."""
+        """Those of all `shards` of the index that it holds now."""
 
     def beat(self) -> None:
-        """Say that it lives, if that is due. The share of one that does not say so for a lease goes to others."""
+        """Renew the lease if that is due. A reconciler whose lease ends loses its shards to others."""
 
     def leave(self) -> None:
-        """Let the others have all of it."""
+        """Give all shards up."""
 
 
 class AllShards:
-    """The share of one who is alone, or does not mind others."""
+    """All shards, for a reconciler that runs alone or ignores others."""
 
     def held(self, index: str, shards: Sequence[str]) -> Sequence[str]:
-        """All of them."""
+        """All of `shards`."""
         return shards
 
     def beat(self) -> None:
-        """Nobody listens."""
+        """Do nothing: no other reconciler listens."""
 
     def leave(self) -> None:
-        """Nobody comes after."""
+        """Do nothing: no other reconciler follows."""
 
 
 class LeasedShards:
-    """A fair share, under a lease in Redis of `lease` seconds. No two hold the same shard while Redis answers them.
+    """A fair share, under a lease in Redis of `lease` seconds. No two hold the same shard while Redis responds.
 
-    While it does not, each goes on with what it has held, or with all if it has never held any: each write of a
-    reconciler is conditional, so that two who read the same only do so in vain.
+    Without Redis, each keeps the shards that it has held, or takes all if it has never held any. Each write of a
+    reconciler is conditional, so that two that scan the same shard only waste reads.
     """
 
     def __init__(self, connection: "redis.Redis", *, lease: float) -> None:
@@ -55,11 +55,11 @@ class LeasedShards:
         self._id = uuid.uuid4().hex
         self._divide = connection.register_script(files("workers.rq_worker.scripts").joinpath("divide.lua").read_text())
         self._held: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
-        """Of each index, all shards, and those held."""
+        """For each index, all its shards and those held."""
         self._said_at: dict[str, float] = {}
 
     def held(self, index: str, shards: Sequence[str]) -> Sequence[str]:
-        """As the lease says, renewed if that is due."""
+        """The shards held under the lease, which is renewed if that is due."""
         known = self._held.get(index)
         if known is None or known[0] != shards or self._is_due(index):
             self._renew(index, shards)
@@ -72,26 +72,26 @@ class LeasedShards:
                 self._renew(index, shards)
 
     def leave(self) -> None:
-        """Let the others have it at once."""
+        """Give the lease up, so that the other reconcilers get the shards at once."""
         try:
             for index in self._held:
                 self._connection.zrem(f"datahog:reconcilers:{index}", self._id)
         except redis.RedisError as error:
-            log.info("queue away, the others wait for the end of the lease: %s", error)
+            log.info("queue away, the other reconcilers wait for the end of the lease: %s", error)
 
     def _is_due(self, index: str) -> bool:
         return time.monotonic() - self._said_at[index] > self._lease / _BEATS
 
     def _renew(self, index: str, shards: Sequence[str]) -> None:
-        # From before the call, as the lease may begin at any time during it.
+        # The time before the call counts, as the lease may begin at any time during it.
         self._said_at[index] = time.monotonic()
         held = self._held[index][1] if index in self._held else []
         arguments: list[str | int] = [index, self._id, int(self._lease * 1000), len(shards), *shards, *held]
         try:
             held = [shard.decode() for shard in self._divide(keys=[], args=arguments)]
         except redis.RedisError as error:
-            log.warning("queue away, going on with the shards held so far: %s", error)
+            log.warning("queue away, keeping the shards held so far: %s", error)
             held = held if index in self._held else shards
-            # It may have taken long to fail.
+            # The call may have taken long to fail.
             self._said_at[index] = time.monotonic()
         self._held[index] = (shards, held)

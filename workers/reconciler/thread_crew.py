@@ -1,4 +1,4 @@
-"""A crew: does the same to several things at once, on a few threads."""
+"""Thread crew: does the same to several things at once, on a few threads."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +10,13 @@ Outcome = TypeVar("Outcome")
 
 
 class Crew:
-    """At most so many threads, started when first needed; with one, all is done by the caller's own."""
+    """At most `threads` threads, started when first needed; if that is 1, the caller's thread does everything."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
     def each(self, do: Callable[[Thing], Outcome], things: Sequence[Thing]) -> list[Outcome | Exception]:
-        """What is returned for each thing, or the exception raised."""
+        """Return what `do` returns for each thing, or the exception that it raises."""
 
         def attempt(thing: Thing) -> Outcome | Exception:
             try:

@@ -1,16 +1,16 @@
-"""Shares: how many of a worker's threads each owner has, and how many more it may get."""
+"""Fairness: how many of a worker's threads each fairness group has, and how many more it may get."""
 
 import threading
 from collections import Counter
 
-# However many jobs of one provider there are, or of one queue before the last, they get no more of a worker's threads
-# than this many times those that stay free: thresholds that move with what is free, after Choudhury and Hahne, "Dynamic
-# queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
+# A fairness group, which is the jobs of one provider or of one queue before the last, gets at most this many times the
+# threads that stay free. The threshold moves with the free threads, after Choudhury and Hahne, "Dynamic queue length
+# thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6 (2), 1998.
 _SHARE = 4
 
 
 class Shares:
-    """The shares of `size` threads. A job is a member of one share at a time. Safe for many threads."""
+    """The fairness groups of `size` threads. A job is in one group at a time. Safe for many threads."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -24,22 +24,22 @@ class Shares:
         return self.size - len(self._share_of)
 
     def join(self, member: str, share: str) -> None:
-        """Count a job in a share."""
+        """Count a job in a group."""
         with self._lock:
             self._share_of[member] = share
             self._counts[share] += 1
 
     def leave(self, member: str) -> None:
-        """Count a job no more."""
+        """Stop counting a job."""
         with self._lock:
             share = self._share_of.pop(member, None)
             if share is not None:
                 self._subtract(share)
 
     def move(self, member: str, share: str) -> bool:
-        """Count a job in another share from now on if that has room, by the threshold that holds for new jobs.
+        """Move a job to another group if that has room by the threshold for new jobs.
 
-        Returns whether the job is counted there. One job of each share always has room.
+        Returns whether the job is in that group now. A group without jobs always has room for one.
         """
         with self._lock:
             current = self._share_of.get(member)
@@ -55,11 +55,11 @@ class Shares:
             return True
 
     def most(self) -> int:
-        """How many new jobs a share may get, so that they are then no more than _SHARE times the threads left free."""
+        """How many new jobs a group may get, so that they are at most _SHARE times the threads that stay free."""
         return max(1, _SHARE * self.free // (1 + _SHARE))
 
     def rooms(self) -> dict[str, int]:
-        """The same for each share that already has so many jobs that it may get fewer."""
+        """The same for each group that already has so many jobs that it may get fewer."""
         with self._lock:
             free = self.free
             return {

@@ -1,4 +1,4 @@
-"""Runs one job: calls the function that it names, and leaves to RQ's own code whatever is more than that."""
+"""Job runner: calls the function that a job names, and leaves everything beyond that to RQ's own code."""
 
 import asyncio
 import json
@@ -27,6 +27,7 @@ from workers.rq_worker.run_again import Later
 
 log = logging.getLogger(__name__)
 
+# Seconds until a job that found an engine away runs again.
 _RETRY_UNAVAILABLE = 2.0
 _Settle = Callable[[RQJob, Queue, Execution], None]
 
@@ -34,7 +35,7 @@ _import = lru_cache(maxsize=1024)(import_attribute)
 
 
 class Runner:
-    """Runs jobs for a worker, from which RQ's code takes what it writes down. Safe for many threads."""
+    """Runs jobs for a worker, whose methods RQ's code uses to record outcomes. Safe for many threads."""
 
     def __init__(self, worker: BaseWorker, batches: Batches, stopping: Callable[[], bool]) -> None:
         self._worker = worker
@@ -42,7 +43,7 @@ class Runner:
         self._batches = batches
 
     def run(self, job: Taken) -> Ended:
-        """Run a job to its end, whatever it is."""
+        """Run a job of any kind to its end."""
         try:
             if not job.plain:
                 return self._settle(job, self._perform)
@@ -55,18 +56,18 @@ class Runner:
         except JobTimeoutException as error:
             return self.fail_overdue(job, error.__traceback__)
         except BaseException as error:
-            # SystemExit too: a thread that ends would hold its job for ever.
+            # SystemExit is included: a thread that exits would hold its job for ever.
             return self._fail(job, error)
 
     def fail_overdue(self, job: Taken, at: TracebackType | None = None) -> Ended:
-        """Write down that a job has not ended within its timeout."""
+        """Record that a job has not ended within its timeout."""
         error = JobTimeoutException()
-        # RQ's callbacks have the constructor say what their own timeout was.
+        # RQ's callbacks replace the constructor of the class by one that states their own timeout.
         error.args = (f"Task exceeded maximum timeout value ({job.timeout:g} seconds)",)
         return self._fail(job, error.with_traceback(at))
 
     def _end(self, job: Taken, returned: Any) -> Ended:
-        """What a plain job has returned decides whether it runs again."""
+        """Decide by what a plain job has returned whether it runs again."""
         match returned:
             case None:
                 return Ended(job)
@@ -82,7 +83,7 @@ class Runner:
                 return Ended(job)
 
     def _fail(self, job: Taken, error: BaseException) -> Ended:
-        """Write down that a job has failed: it is tried again if it says so, or kept with the reason."""
+        """Record that a job has failed: RQ tries it again if the job says so, or keeps it with the reason."""
         log.error("%s: failed: %r", job.job_id, error, exc_info=error)
 
         def settle(rq_job: RQJob, queue: Queue, execution: Execution) -> None:
@@ -102,7 +103,7 @@ class Runner:
             self._worker._finalize_success(rq_job, queue, execution, returned)
 
     def _settle(self, job: Taken, settle: _Settle) -> Ended:
-        """Have RQ write the job's end down, if it is still this worker's, as soon as Redis answers."""
+        """Have RQ record the job's end as soon as Redis responds, if this worker still holds the job."""
         connection = self._worker.connection
         while True:
             try:
@@ -120,9 +121,9 @@ class Runner:
                 time.sleep(1)
 
     def _fetch(self, job: Taken) -> RQJob | None:
-        """The job as RQ knows it."""
+        """The job as RQ knows it, or None if it cannot be read."""
         try:
             return RQJob.fetch(job.job_id, connection=self._worker.connection, serializer=JSONSerializer)
         except (NoSuchJobError, ValueError) as unreadable:
-            log.error("%s: is gone or broken, nothing is kept of it: %s", job.job_id, unreadable)
+            log.error("%s: is gone or broken, its outcome is not kept: %s", job.job_id, unreadable)
             return None

@@ -1,4 +1,4 @@
-"""What a worker does to RQ's keys: takes and ends jobs in batches, keeps their leases, takes back those of the dead."""
+"""Leases: claims and completes jobs in batches, renews their leases, and recovers the jobs of dead workers."""
 
 import json
 import time
@@ -11,15 +11,15 @@ from rq.utils import now, utcformat
 
 from workers.rq_worker.scripts import END, RECOVER, TAKE, WAIT_NO_MORE
 
-# What END takes for a job that has only given its place back.
+# The argument of END for a job that still runs and only releases its permit.
 _GOES_ON = "goes on"
-# RQ's own, for a job that names none that can be read, seconds.
+# Seconds: RQ's default, for a job whose timeout cannot be read.
 _DEFAULT_TIMEOUT = 180.0
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A job this worker holds; `key` is that of its rate limit, if it has one, `timeout` is in seconds."""
+    """A job that this worker has claimed; `key` is that of its rate limit, or "", `timeout` is in seconds."""
 
     job_id: str
     origin: str
@@ -28,28 +28,28 @@ class Taken:
     key: str
     timeout: float
     plain: bool
-    """Whether nothing is left of it once it has run: no result, callback, dependent or repetition."""
+    """Whether nothing is left of the job once it has run: no result, callback, dependent or repetition."""
 
     begun_before: bool
-    """Whether a worker had it that did not end it."""
+    """Whether a worker has claimed the job before and not completed it."""
 
     @property
     def member(self) -> str:
-        """Its entry in RQ's started registry."""
+        """The job's entry in RQ's started registry."""
         return f"{self.job_id}:{self.execution}"
 
     @property
     def share(self) -> str:
-        """Whose share of a worker it is in: that of its key, or of its queue."""
+        """The job's fairness group: that of its key, or else that of its queue."""
         return self.key or self.origin
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that has run: gone, or to come again after `wait` seconds, or written down by RQ's own code (`settled`).
+    """A job that has run: it is gone, runs again after `wait` seconds, or was recorded by RQ's own code (`settled`).
 
-    With `goes_on` it is still running, and gives its place back. `answered` is whether what its key names has answered;
-    None when it was not asked.
+    With `goes_on` the job is still running, and releases its permit. `answered` is whether the provider that its key
+    names has responded; None when it was not called.
     """
 
     job: Taken
@@ -60,7 +60,7 @@ class Ended:
 
 
 class Batches:
-    """The jobs of some queues, for one worker. `lease` is the seconds a job stays with a worker that is silent.
+    """The jobs of some queues, for one worker. `lease` is the seconds that a job stays with a silent worker.
 
     Every method raises redis.RedisError; each may be repeated then.
     """
@@ -85,9 +85,9 @@ class Batches:
         self._wait_no_more = connection.register_script(WAIT_NO_MORE)
 
     def take(self, wanted: int, *, most: int | None = None, rooms: Mapping[str, int] | None = None) -> list[Taken]:
-        """At most `wanted` jobs that are due, and at most `most` of one share, or what `rooms` says for it.
+        """Claim at most `wanted` jobs that are due, and of one fairness group at most `most`, or what `rooms` says.
 
-        The jobs of the last queue that have no key are not bounded so: there is nobody behind them.
+        Jobs of the last queue without a key have no such limit: no queue waits behind them.
         """
         moment = self._clock()
         execution = uuid.uuid4().hex
@@ -106,7 +106,7 @@ class Batches:
         return [_taken(execution, *row) for row in rows]
 
     def end(self, batch: Sequence[Ended]) -> None:
-        """Write down that jobs have run."""
+        """Complete jobs that have run, or have them run again."""
         moment = self._clock()
         rows = [
             (
@@ -124,11 +124,11 @@ class Batches:
             self._end(keys=[], args=[moment, self._worker, json.dumps(rows)])
 
     def holds(self, job: Taken) -> bool:
-        """Whether the job is still this worker's."""
+        """Whether this worker still holds the job."""
         return self._connection.zscore(_started(job.origin), job.member) is not None
 
     def renew(self, jobs: Iterable[Taken]) -> None:
-        """Begin the leases of these jobs anew."""
+        """Renew the leases of these jobs."""
         lease_ends = self._clock() + self._lease
         with self._connection.pipeline(transaction=False) as pipeline:
             for job in jobs:
@@ -136,12 +136,12 @@ class Batches:
             pipeline.execute()
 
     def recover(self) -> int:
-        """Put the jobs whose leases have ended back on their queues, and return how many they were."""
+        """Put the jobs whose leases have ended back on their queues; returns how many there were."""
         recovered: int = self._recover(keys=[], args=[self._clock(), *self._queues])
         return recovered
 
     def wait_no_more(self) -> None:
-        """After the clock was set back: have all that waits be due, and no lease last longer than a new one."""
+        """Make all waiting jobs due, and no lease longer than a new one, after the clock was set back."""
         moment = self._clock()
         self._wait_no_more(keys=[], args=[moment, moment + self._lease, *self._queues])
 
@@ -159,7 +159,7 @@ def _taken(
         execution,
         data,
         key.decode(),
-        # RQ's sign for no end is -1.
+        # RQ writes -1 for a job without a timeout.
         seconds if seconds >= 0 else float("inf"),
         plain=plain == 1,
         begun_before=begun == 1,

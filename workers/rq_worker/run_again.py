@@ -1,4 +1,4 @@
-"""What a job returns that is to run again."""
+"""Run again: the value by which a job asks to be run again."""
 
 import math
 
@@ -6,7 +6,7 @@ from rq import Retry
 
 
 class Later(Retry):
-    """Run the job again after `wait` seconds. RQ's stock worker takes it as its own `Retry`."""
+    """Run the job again after `wait` seconds. RQ's stock worker treats this as its own `Retry`."""
 
     def __init__(self, wait: float) -> None:
         super().__init__(max=1_000_000, interval=math.ceil(wait))

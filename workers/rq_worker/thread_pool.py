@@ -1,4 +1,4 @@
-"""The threads that a worker's jobs run on: as many as are needed, up to a bound; freed of jobs that take too long."""
+"""Thread pool: runs a worker's jobs on as many threads as they need, up to a bound, and interrupts overdue jobs."""
 
 import ctypes
 import logging
@@ -17,12 +17,12 @@ from workers.rq_worker.running_job import running
 
 log = logging.getLogger(__name__)
 
-# Seconds that a job which was interrupted gets to notice; what waits for the system does not.
+# Seconds that an interrupted job gets to notice. A job that waits in a system call does not notice.
 _NOTICE = 1.0
 
 
 class _Task:
-    """A job on its way through a thread."""
+    """A submitted job, and how far its thread is with it."""
 
     def __init__(self, job: Taken) -> None:
         self.job = job
@@ -35,11 +35,10 @@ class _Task:
 
 
 class Pool:
-    """Runs jobs, up to `size` at once; `run` is called on a thread for each and raises nothing.
+    """Runs jobs, up to `size` at once; `run` is called on a thread for each job, and raises nothing.
 
-    `fail_overdue` is called, on a thread too, for one that does not end within its timeout.
-    `wake` is set when a job ends. `stopping` tells whether the worker is to stop. All methods are for one thread, the
-    worker's own.
+    `fail_overdue` is called, on a thread too, for a job that does not end within its timeout. `wake` is set when a job
+    ends. `stopping` tells whether the worker stops. Only the worker's own thread may call the methods.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Pool:
     ) -> None:
         self.size = size
         self.shares = Shares(size)
-        """Whose jobs run; one is counted under its provider, or its queue, until it counts itself elsewhere."""
+        """The fairness groups. A job is in that of its provider, or else of its queue, until it moves to another."""
         self._run = run
         self._fail_overdue = fail_overdue
         self._wake = wake
@@ -79,7 +78,7 @@ class Pool:
         return len(self._tasks) - self._ended.qsize()
 
     def submit(self, job: Taken) -> None:
-        """Run a job."""
+        """Run a job on a thread."""
         task = self._tasks[job.member] = _Task(job)
         self.shares.join(job.member, job.share)
         self._todo.put(task)
@@ -88,27 +87,27 @@ class Pool:
             threading.Thread(target=self._work, name=f"job-{self._threads}", daemon=True).start()
 
     def ended(self, most: int) -> list[Ended]:
-        """Jobs that have run, or given back their places, each told once unless it is put back."""
+        """At most `most` jobs that have run or released their permits; each is returned once, unless it is put back."""
         told = [self._going_on.get() for _ in range(min(self._going_on.qsize(), most))]
         return told + [self._ended.get() for _ in range(min(self._ended.qsize(), most - len(told)))]
 
     def put_back(self, batch: Sequence[Ended]) -> None:
-        """Tell of these again: their end could not be written down."""
+        """Have `ended` return these again: they could not be recorded."""
         for ended in batch:
             (self._going_on if ended.goes_on else self._ended).put(ended)
 
     def confirm(self, batch: Sequence[Ended]) -> None:
-        """The ends of these are written down."""
+        """Forget those of these jobs that have run: their ends are recorded."""
         for ended in batch:
             if not ended.goes_on and self._tasks.pop(ended.job.member, None) is not None:
                 self.shares.leave(ended.job.member)
 
     def give_up(self) -> None:
-        """Tell of all jobs as if they were to come again at once; of two ends of one job the first counts."""
+        """Mark all running jobs as to be run again at once; the first end of a job counts."""
         self.put_back([Ended(job, wait=0) for job in self.jobs])
 
     def end_overdue(self) -> None:
-        """Interrupt the jobs whose timeout is over; do without the threads of those that do not notice."""
+        """Interrupt the jobs whose timeout is over; abandon the threads of those that do not notice."""
         now = time.monotonic()
         for task in self._tasks.values():
             late = now - task.began - task.job.timeout if task.began else 0.0
@@ -116,7 +115,7 @@ class Pool:
                 task.interrupted = True
                 _interrupt(task)
             elif late > _NOTICE and not task.abandoned:
-                log.error("%s: goes on after its timeout of %g s, alone", task.job.job_id, task.job.timeout)
+                log.error("%s: ignores its timeout of %g s, its thread is abandoned", task.job.job_id, task.job.timeout)
                 task.abandoned = True
                 self._threads -= 1
                 threading.Thread(target=self._abandon, args=(task.job,), daemon=True).start()
@@ -140,7 +139,7 @@ class Pool:
                 with task.lock:
                     task.thread = None
             except JobTimeoutException:
-                # The interruption came when the job had just run: it will be found to be late all the same.
+                # The interruption came just after the job had run: `end_overdue` fails the job all the same.
                 continue
             if task.abandoned:
                 return
@@ -159,7 +158,7 @@ class Pool:
 
 
 def _interrupt(task: _Task) -> None:
-    """Raise JobTimeoutException in the task's thread once it runs Python again, as RQ does to its threads."""
+    """Raise JobTimeoutException in the task's thread once it runs Python again, as RQ does in its threads."""
     with task.lock:
         if task.thread is not None:
             thread, exception = ctypes.c_ulong(task.thread), ctypes.py_object(JobTimeoutException)

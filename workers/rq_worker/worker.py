@@ -1,4 +1,4 @@
-"""The RQ worker: runs many jobs at once on threads, taking and ending them in batches, until it is told to stop."""
+"""The RQ worker: claims jobs in batches, runs many at once on threads and completes them, until it is told to stop."""
 
 import logging
 import math
@@ -27,32 +27,36 @@ from workers.rq_worker.thread_pool import Pool
 
 log = logging.getLogger(__name__)
 
-# Seconds. An idle worker looks this often, and so is a delayed job late by no more than this.
+# Seconds between two polls of an idle worker; a delayed job is late by no more than this.
 IDLE_POLL = 0.02
-# Seconds for each job that runs: so long a busy worker waits for more to end before it goes to Redis, up to the second
-# number. The fewer trips, with more in each, the more it does.
+# Seconds for each running job, and at most, that a busy worker waits for more jobs to end before it calls Redis. Fewer
+# calls, with more in each, leave more time for jobs.
 _GATHER, _GATHER_MOST = 0.000_1, 0.01
+# Seconds of that wait when no thread is free.
 _GATHER_FULL = 0.001
+# Jobs that one call claims or completes.
 _BATCH = 200
 _BEATS_IN_A_LEASE = 5
+# Seconds between two searches for jobs past their timeout.
 _OVERDUE_PERIOD = 0.5
+# Seconds until the next heartbeat after a full Redis refused one.
 _FULL_PAUSE = 1.0
-# Seconds. What sets a clock right without a step goes back by less from one beat to the next.
+# Seconds. A clock that loses more between two heartbeats was set back; a gradual correction loses less.
 _SET_BACK = 2.0
 
 
 class ConcurrentWorker(BaseWorker):
     """Runs up to `concurrency` jobs at once. A job that returns `Later` is run again.
 
-    `grace` is the seconds that running jobs get to finish once the worker was told to stop; those that have not
-    by then are put back on the queue. A job whose worker has been silent for `lease` seconds goes to another.
+    `grace` is the seconds that running jobs get to finish once the worker is told to stop; jobs that have not finished
+    by then are put back on the queue. A job whose worker is silent for `lease` seconds goes to another worker.
 
-    Of jobs with the same RQ rate limit no more run than it says, over all workers, and a part of the places of each
-    worker is kept for others, as it is for the queues behind. A job with a limit may return whether what it asked has
-    answered: see `workers.rq_worker.scripts`.
+    An RQ rate limit bounds how many of its jobs run over all workers. Each worker keeps a part of its slots for other
+    fairness groups and for the queues behind. A job with a limit may return whether its provider responded: see
+    `workers.rq_worker.scripts`.
     """
 
-    # RQ's callbacks of jobs run on threads, where signals do not come.
+    # RQ's callbacks of jobs run on threads, which receive no signals.
     death_penalty_class = TimerDeathPenalty
 
     def __init__(
@@ -65,7 +69,7 @@ class ConcurrentWorker(BaseWorker):
         lease: float = 20,
         breaker: RedisBreaker | None = None,
     ) -> None:
-        """Waits until Redis answers. `breaker` is that of the process."""
+        """Wait until Redis responds. `breaker` is the circuit breaker of the process."""
         self._stopping = False
         self._breaker = breaker or RedisBreaker()
         self._until_redis_answers(connection.ping)
@@ -85,11 +89,11 @@ class ConcurrentWorker(BaseWorker):
         self._pool = Pool(concurrency, runner.run, runner.fail_overdue, self._wake, lambda: self._stopping)
 
     def wake(self) -> None:
-        """Look at the queue now: there is something on it."""
+        """Poll the queue now: there is something on it."""
         self._wake.set()
 
     def run(self) -> None:
-        """Work until SIGTERM, SIGINT or RQ's shutdown command; returns when all is finished or given back."""
+        """Work until SIGTERM, SIGINT or RQ's shutdown command; returns when each job is finished or put back."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._until_redis_answers(self.subscribe)
@@ -109,7 +113,7 @@ class ConcurrentWorker(BaseWorker):
         self._finish()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        # Nothing but this: a lock or a log line may be held by the very code that the signal interrupts.
+        # It does nothing else: the code that the signal interrupts may hold a lock, even that of the log.
         self._stopping = True
 
     def _until_redis_answers(self, call: Callable[[], object]) -> None:
@@ -127,14 +131,14 @@ class ConcurrentWorker(BaseWorker):
             if self._pool.free:
                 time.sleep(min(_GATHER * executing, _GATHER_MOST))
             elif executing > self._pool.size // 2:
-                # There may be more to take as soon as one job has ended.
+                # The next job to end makes room for another.
                 time.sleep(_GATHER_FULL)
         self._wake.clear()
 
-    # What RQ's tools see of this worker, and say to it.
+    # RQ's tools see and command this worker through these methods.
 
     def _sign_on(self) -> None:
-        """Say all there is to say: Redis may have lost what was said before."""
+        """Register the worker with all its fields: Redis may have lost them."""
         with self.connection.pipeline() as pipeline:
             pipeline.hset(self.key, mapping=self.serialize() | {"state": WorkerStatus.BUSY.value})
             worker_registration.register(self, pipeline)
@@ -142,11 +146,11 @@ class ConcurrentWorker(BaseWorker):
             pipeline.execute()
 
     def _set_connection(self, connection: "redis.Redis") -> "redis.Redis":
-        """As it is: RQ would let its sockets wait for the longest of its blocking reads, and this worker has none."""
+        """Return the connection as it is: RQ would set a long timeout for blocking reads, which are not used here."""
         return connection
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread) -> None:
-        """Listen on: RQ would stop for ever when Redis hangs."""
+        """Keep listening: RQ would stop for ever when Redis hangs."""
         if not isinstance(exc, redis.RedisError):
             raise exc
         time.sleep(1)
@@ -159,14 +163,14 @@ class ConcurrentWorker(BaseWorker):
         exc_string: str = "",
         execution: Execution | None = None,
     ) -> None:
-        """Keep the reason, whatever is in it: RQ would keep nothing of one that UTF-8 cannot say."""
+        """Keep every reason: RQ would lose one that UTF-8 cannot encode."""
         sayable = exc_string.encode(errors="backslashreplace").decode()
         super().handle_job_failure(job, queue, started_job_registry, sayable, execution)
 
-    # Each raises redis.RedisError.
+    # Each of these methods raises redis.RedisError.
 
     def _beat(self) -> None:
-        """When it is time to: say that this worker lives, keep its jobs, and take back those of workers that do not."""
+        """If it is time, write the heartbeat, renew this worker's leases, and recover the jobs of dead workers."""
         moment = time.monotonic()
         if moment - self._overdue_looked >= _OVERDUE_PERIOD:
             self._overdue_looked = moment
@@ -178,25 +182,25 @@ class ConcurrentWorker(BaseWorker):
             self._sign_on()
             self._batches.renew(self._pool.jobs)
         except redis.exceptions.OutOfMemoryError as error:
-            # Ending jobs and taking them makes room, and needs none.
-            log.warning("Redis is full, jobs are only taken off the queue until there is room: %s", error)
+            # Claiming and completing jobs frees memory, and needs none.
+            log.warning("Redis is full, jobs are only claimed and completed until there is room: %s", error)
             self._beat_due = moment + _FULL_PAUSE
             return
-        # When Redis was away the leases of the living have ended, too: they get a beat's time to renew them.
+        # While Redis was away, the leases of live workers ended, too: they get a heartbeat's time to renew them.
         if moment - self._beaten < 2 * self._beat_period and (recovered := self._batches.recover()):
-            log.warning("took back %d jobs of workers that are gone", recovered)
+            log.warning("took back %d jobs of dead workers", recovered)
         self._beaten, self._beat_due = moment, moment + self._beat_period
 
     def _mind_the_clock(self) -> None:
-        """Notice when the wall clock is set back: what is on the queue would wait for so much longer."""
+        """Detect that the wall clock was set back: jobs on the queue would wait for so much longer."""
         ahead = _wall_clock_ahead()
         if ahead < self._wall_clock_ahead - _SET_BACK:
-            log.warning("the clock was set back by %.0f s: all that waits is due", self._wall_clock_ahead - ahead)
+            log.warning("the clock was set back by %.0f s: all waiting jobs are due", self._wall_clock_ahead - ahead)
             self._batches.wait_no_more()
         self._wall_clock_ahead = ahead
 
     def _take_batch(self) -> bool:
-        """Take what there is and can run; whether that was all."""
+        """Claim the jobs that can run; returns whether the worker can rest, as there are no more."""
         free = self._pool.free
         if free <= 0:
             return True
@@ -212,14 +216,14 @@ class ConcurrentWorker(BaseWorker):
         try:
             self._batches.end(batch)
         except redis.RedisError:
-            # None may be dropped: ending a job twice is harmless.
+            # No end may be lost; to complete a job twice is harmless.
             self._pool.put_back(batch)
             raise
         self._pool.confirm(batch)
 
     def _finish(self) -> None:
-        """Let running jobs finish within the grace period, give the rest back, and sign off."""
-        log.info("worker %s: told to stop, taking no more jobs", self.name[:8])
+        """Let running jobs finish within the grace period, put the others back, and sign off."""
+        log.info("worker %s: told to stop, claims no more jobs", self.name[:8])
         ends = time.monotonic() + self._grace
         while self._pool.executing and time.monotonic() < ends:
             try:
@@ -235,11 +239,11 @@ class ConcurrentWorker(BaseWorker):
                 self._end_batch()
             self.unsubscribe()  # type: ignore[no-untyped-call]
             self.register_death()  # type: ignore[no-untyped-call]
-            log.info("worker %s: stopped, %d jobs given back", self.name[:8], given_back)
+            log.info("worker %s: stopped, %d jobs put back", self.name[:8], given_back)
         except redis.RedisError as error:
             log.warning("queue away, %d jobs left to the reconciler: %s", len(self._pool.jobs), error)
 
 
 def _wall_clock_ahead() -> float:
-    """How far the clock that can be set is ahead of the one that cannot, seconds."""
+    """Seconds by which the wall clock, which can be set, is ahead of the monotonic clock."""
     return time.time() - time.monotonic()

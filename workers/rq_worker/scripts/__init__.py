@@ -1,7 +1,7 @@
-"""The Lua scripts over RQ's own keys: jobs put, taken, ended and taken back, many in one atomic step.
+"""The Lua scripts on RQ's own keys: each enqueues, claims, completes or recovers many jobs in one atomic step.
 
-Each is in a file beside this one, which begins with what it does, what it is given and what it returns. `docs/queue.md`
-has the keys, the states of a job, and what holds between any two scripts.
+Each is in a file beside this one, whose first lines state its purpose, its arguments and its return value.
+`docs/queue.md` describes the keys, the states of a job, and the invariants between any two scripts.
 """
 
 from importlib.resources import files

@@ -1,5 +1,5 @@
--- Divides the shards of an index among the reconcilers that live: each holds its share, and no two the same shard.
--- Times are those of this server. One that lies further ahead than a lease was written before the clock was set back.
+-- Divides the shards of an index among the live reconcilers: each holds its share, and no two hold the same shard.
+-- Times are those of this server, in ms. A time more than a lease ahead was written before the clock was set back.
 -- ARGV: index name, own id, lease in ms, number of shards, the shards, those that the caller has held so far
 -- Returns the shards that the caller holds now.
 
@@ -12,15 +12,15 @@ redis.call('ZREMRANGEBYSCORE', members, '-inf', now)
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', members, now + lease, '+inf')) do
     redis.call('ZADD', members, now + lease, member)
 end
--- After a while without any, others may live and work, who have not been able to say so. They come within half a lease,
--- until when each keeps to what it has held.
+-- If no reconciler is registered, others may be alive that could not renew their leases. They renew them within half a
+-- lease; until then, each reconciler takes only shards that it has held.
 local settling = members .. ':settling'
 if redis.call('EXISTS', members) == 0 then redis.call('SET', settling, now + lease / 2, 'PX', lease) end
 local settled = tonumber(redis.call('GET', settling) or now)
 local is_settled = settled <= now or settled > now + lease
 redis.call('ZADD', members, now + lease, me)
 
--- The share of each is told by its place in the order of their names, so that the shares add up to all shards.
+-- The rank of a reconciler's id decides which shares are one shard larger, so that the shares add up to all shards.
 local ids = redis.call('ZRANGE', members, 0, -1)
 table.sort(ids)
 local share = math.floor(count / #ids)

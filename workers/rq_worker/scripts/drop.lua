@@ -1,4 +1,4 @@
--- Forgets jobs that no worker holds; what is left of them on a queue is passed over. One that is held runs no more.
+-- Deletes jobs that no worker holds; TAKE skips their ids on a queue. A job that is held does not run again.
 -- ARGV: job ids...
 
 for _, id in ipairs(ARGV) do

@@ -1,8 +1,8 @@
--- Ends jobs, or has them come again, and frees their permits; counts the responses of what they asked.
--- A job that somebody else has started or queued meanwhile is left to them: only the own entry goes.
--- ARGV: now, worker name, JSON rows of [queue name, job id, execution id, key or "",
--- time to come again, or "" for never, or "goes on" when it has not ended and returns its permit,
--- 1 when what the key names answered, 0 when it did not, "" when it was not asked]
+-- Completes jobs, or schedules them again, and releases their permits; counts the responses for the circuit breakers.
+-- A job that another worker has claimed, or that is queued again, stays as it is: only this worker's entry is removed.
+-- ARGV: now in seconds, worker name, JSON rows of [queue name, job id, execution id, key or "",
+-- time to run again, or "" for never, or "goes on" when the job still runs and only releases its permit,
+-- 1 when the provider of the key responded, 0 when it did not, "" when it was not called]
 
 local now, worker, finished = tonumber(ARGV[1]), ARGV[2], 0
 
@@ -23,7 +23,7 @@ local function count(key, answered)
     redis.call('EXPIRE', state, 172800)
 end
 
--- Which leases there are still; they end.
+-- Ends the leases, and remembers those that were still there.
 local rows, members, leased = cjson.decode(ARGV[3]), {}, {}
 for _, row in ipairs(rows) do
     local name, id, execution, _, again = unpack(row)
@@ -46,7 +46,7 @@ local function free(key, id)
     table.insert(freed[key], id)
 end
 
--- Ends a job of this worker, or has it come again: when its worker says so, or because it was put while it ran.
+-- Completes a job of this worker, or schedules it again: as its worker says, or because it was put while it ran.
 local function complete(name, id, again)
     if again == '' then
         gone[#gone + 1], gone[#gone + 2] = 'rq:job:' .. id, 'rq:results:' .. id

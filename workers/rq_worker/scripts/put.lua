@@ -1,7 +1,7 @@
 -- Puts jobs, due now or later. A job that a worker holds is not touched: it runs once more after it has completed.
--- ARGV: now, now as RQ writes it, timeout, 1 to put only the jobs that are missing or 0,
+-- ARGV: now in seconds, now in RQ's format, timeout in seconds, 1 to put only jobs that are missing or 0 to put all,
 -- JSON of {key: [concurrency, fields of `datahog:policy:<key>`]},
--- then for each job: queue name, job id, data, description, time it is due or "" for now, key or ""
+-- then for each job: queue name, job id, data, description, time when it is due or "" for now, key or ""
 -- Returns how many jobs it put.
 
 local now, text, timeout, only_missing = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1'
@@ -20,7 +20,7 @@ local function is_there(id, name, status, key, turn)
     return status == 'queued' and is_queued(id, name, turn)
 end
 
--- A job that is there anew keeps nothing of before but a permit, if it is due.
+-- Removes what is left of a job's earlier state. Only a job that is due at once keeps its permit.
 local function forget_whereabouts(id, name, status, key, old_key, due)
     redis.call('HDEL', 'rq:job:' .. id, 'execution', 'again')
     if status == 'started' then redis.call('HSET', 'rq:job:' .. id, 'begun_before', 1) end
@@ -52,7 +52,7 @@ for i = 6, #ARGV, 6 do
             redis.call('ZADD', 'rq:scheduled:' .. name, due, id)
         end
     elseif not only_missing then
-        -- It is about to run: with what is known of it now.
+        -- The job is about to run, and gets the newest data.
         redis.call('HSET', 'rq:job:' .. id, 'data', data)
     end
 end

@@ -1,6 +1,6 @@
--- Puts jobs whose lease is over back at the front of their queues, each with its permit, if it has not returned it.
--- ARGV: now, queue names...
--- Returns how many.
+-- Puts jobs whose lease is over back at the front of their queues. A job that has released its permit waits for one.
+-- ARGV: now in seconds, queue names...
+-- Returns how many jobs it put back.
 
 local recovered = 0
 for i = 2, #ARGV do

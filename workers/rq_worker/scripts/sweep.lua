@@ -1,11 +1,11 @@
--- Takes the permits of one provider from those that have no right to them, and lets waiting jobs have what is free.
+-- Takes the permits of one provider from jobs that have no right to them, and gives the free ones to waiting jobs.
 -- A job that holds a permit, and is neither on its queue nor with a worker, goes back to the front of its queue.
 -- ARGV: key, queue names...
 -- Returns how many permits it took, and how many jobs it put back.
 
 local key, taken, put_back, holders = ARGV[1], 0, 0, nil
 
--- A job that was deleted or cancelled by RQ's tools may still run, which only the leases tell.
+-- A job that was deleted or cancelled by RQ's tools may still run. Only the leases show it.
 local function runs(id)
     if not holders then
         holders = {}

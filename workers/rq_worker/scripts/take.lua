@@ -1,10 +1,10 @@
--- Moves what is due from the scheduled registries to the queues; takes of the keys that are held what they may have,
--- then from the queues in their order. A job that was put there twice is taken once.
--- ARGV: how many, now, now as RQ writes it, end of the lease, execution id, worker name,
--- how many of one share, JSON of how many of those shares of which it is fewer, queue names...
--- A share is a key, or of jobs without one their queue.
--- Returns rows of {job id, queue name, data, key or "", timeout or "", 1 when nothing but its end is left of it or 0,
--- 1 when it was begun before or 0}.
+-- Moves due jobs from the scheduled registries to the queues. Then claims jobs: of held keys, as many as each may have,
+-- and from the queues in their order. A job that is on a queue twice is claimed once.
+-- ARGV: most jobs, now in seconds, now in RQ's format, end of the lease in seconds, execution id, worker name,
+-- most jobs of one fairness group, JSON of the groups with a lower limit and that limit, queue names...
+-- The fairness group of a job is its key, or else its queue.
+-- Returns rows of {job id, queue name, data, key or "", timeout in seconds or "",
+-- 1 when nothing is left of the job once it has run or 0, 1 when a worker has claimed it before or 0}.
 
 if redis.call('EXISTS', 'rq:suspended') == 1 then return {} end
 local wanted, now, text, lease, execution, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), unpack(ARGV, 3, 6)
@@ -13,13 +13,13 @@ local taken, started, dependents = {}, {}, {}
 
 local function room(key) return rooms[key] or most end
 
--- How many jobs the breaker of a key lets through, and when to look again.
+-- How many jobs the circuit breaker of a key lets through, and the time of the next check.
 local function breaker(key)
     if not breakers[key] then
         local state = redis.call('HMGET', 'datahog:breaker:' .. key, 'openUntil', 'probeUntil')
         local open, probe = tonumber(state[1] or 0), tonumber(state[2] or 0)
         local policy = state[1] and redis.call('HMGET', 'datahog:policy:' .. key, 'openSeconds', 'probeSeconds') or {}
-        -- What is later than it can be was written before the clock was set back.
+        -- A time too far ahead was written before the clock was set back.
         if open > now + tonumber(policy[1] or 86400) + 1 then open = now end
         if probe > now + tonumber(policy[2] or 60) + 1 then probe = now end
         if not state[1] then breakers[key] = {math.huge, now}
@@ -30,7 +30,7 @@ local function breaker(key)
     return unpack(breakers[key])
 end
 
--- A job of these states is in one other place than the one where it was found.
+-- A job in one of these states has its place elsewhere, not in the registry where it was found.
 local placed = {queued = true, rate_limited = true, started = true}
 
 local function look(id)
@@ -62,7 +62,7 @@ local function start(id, job)
     end
 end
 
--- RQ writes a limit down when a job is queued, and forgets it when none is queued, started or waiting.
+-- RQ writes a limit when a job is queued, and deletes it when no job is queued, started or waiting.
 local function know(key, places)
     if redis.call('HSETNX', 'rq:rl:' .. key, 'concurrency', places) == 1 then
         redis.call('SADD', 'rq:rl-keys', key)
@@ -102,14 +102,14 @@ for _, key in ipairs(held) do
             start(popped[j], job)
         end
     end
-    -- Taken out first: a full Redis lets a script write only what follows something that needs no memory.
+    -- ZREM comes first: a full Redis lets a script write only after a command that needs no memory.
     redis.call('ZREM', 'datahog:held', key)
     if redis.call('ZCARD', waiting_of(key)) > 0 then redis.call('ZADD', 'datahog:held', again, key) end
 end
 
 for i = 9, #ARGV do
     local looked = 0
-    -- Jobs without a key leave some of the worker to the queues behind theirs.
+    -- Jobs without a key leave some of the worker's slots to the queues behind theirs.
     local function more() return math.min(wanted - #taken, i < #ARGV and room(ARGV[i]) or wanted) end
     while more() > 0 and looked < 1000 do
         local ids = redis.call('LPOP', 'rq:queue:' .. ARGV[i], more())
@@ -117,7 +117,7 @@ for i = 9, #ARGV do
         looked = looked + #ids
         for _, id in ipairs(ids) do
             local job = look(id)
-            -- Here its lease is looked for, wherever it was made for.
+            -- RECOVER looks for the lease under the queue where the job was found, whatever its origin.
             job[3] = ARGV[i]
             if job[1] and (job[2] == 'queued' or not job[2]) then
                 local key, let, again = job[4], 1, now

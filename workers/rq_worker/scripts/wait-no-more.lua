@@ -1,5 +1,5 @@
--- Has what waits for a time that was told by a clock since set back wait no more. To do it twice is to do it once.
--- ARGV: now, end of the lease, queue names...
+-- Makes all waiting jobs due and shortens the leases, after the clock was set back. Running it twice changes no more.
+-- ARGV: now in seconds, end of a new lease in seconds, queue names...
 
 local now, lease = ARGV[1], ARGV[2]
 for i = 3, #ARGV do
