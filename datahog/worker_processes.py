@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(processes: int, work: Callable[[], None], *, grace: float) -> int:
     """Runs `work` in `processes` processes until SIGTERM or SIGINT.
 
-    Each process then has `grace` seconds to stop. Returns the highest of their exit codes: 0 if all stopped in time.
+    Each process then has `grace` seconds to stop. Returns the highest of their exit codes, 0 if all stopped well.
     """
     # Unlike an Event, its put is safe in a signal handler.
     stop: SimpleQueue[int] = SimpleQueue()
