@@ -1,1 +1,1 @@
-"""Datahog's programs: settings, the composition root, the command line, and the stack on one machine."""
+"""Datahog's programs: the settings, the command line, the composition root and the stack on one machine."""

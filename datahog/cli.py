@@ -1,6 +1,6 @@
 """The command line: one command for each process, and `run` and `demo` for all of them together.
 
-A command imports what it needs when it is chosen: all of it together takes seconds.
+Each command imports its modules only when it is chosen: all modules together take seconds to import.
 """
 
 import logging
@@ -18,11 +18,11 @@ log = logging.getLogger("datahog")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments (those of the process, if not given) name; returns the exit code."""
+    """Runs the command that the arguments name, by default those of the process; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = ArgumentParser(
         prog="python -m datahog",
-        description="Collects data from slow and flaky HTTP providers and answers once, reliably.",
+        description="Collects data from slow and flaky HTTP providers and delivers one result per request.",
         epilog="settings, from the environment:\n" + settings.describe(),
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -48,21 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _client(settings: Settings, _: Namespace) -> None:
-    """the API that people ask (port 3100)"""
+    """serves the client API, which people and programs call (port 3100)"""
     from datahog import jobs
 
     _serve(jobs.wiring().client_app(), settings, "client_port")
 
 
 def _aggregator(settings: Settings, _: Namespace) -> None:
-    """the aggregation service (port 3200)"""
+    """serves the aggregator API (port 3200)"""
     from datahog import jobs
 
     _serve(jobs.wiring().aggregator_app(), settings, "aggregator_port")
 
 
 def _worker(settings: Settings, arguments: Namespace) -> int:
-    """runs the jobs: fetch, deliver, submit"""
+    """runs the queued steps: fetch, deliver, submit"""
     from datahog import jobs, worker_processes
     from datahog.bootstrap import machine
     from datahog.bootstrap.wiring import Wiring
@@ -72,13 +72,13 @@ def _worker(settings: Settings, arguments: Namespace) -> int:
     processes = arguments.processes or settings.worker_processes or machine.cpus()
 
     def work() -> None:
-        # Until the worker runs, and takes signals by itself: it may have to wait for Redis.
+        # The worker handles signals itself once it runs; before that it may have to wait for Redis.
         _end_on_sigterm()
         jobs.wiring().worker(concurrency).run()
 
     machine.allow_jobs(concurrency)
     if processes > 1:
-        # What is wrong is told here, once; each process has parts of its own.
+        # A wrong setting is reported here, once; each child process builds its own parts.
         Wiring(settings, os.environ).check_jobs()
         return worker_processes.run(processes, work, grace=stack.grace(settings))
     jobs.wiring().check_jobs()
@@ -87,7 +87,7 @@ def _worker(settings: Settings, arguments: Namespace) -> int:
 
 
 def _reconciler(_settings: Settings, _: Namespace) -> None:
-    """puts back on the queue what was lost"""
+    """puts due steps that are missing back on the queue"""
     from datahog import jobs
 
     reconciler = jobs.wiring().reconciler()
@@ -108,14 +108,14 @@ def _tables(settings: Settings, _: Namespace) -> None:
         client = dynamodb_client(settings, os.environ)
         created = create_tables(client, settings.table_prefix, shards=settings.index_shards)
     except (BotoCoreError, ClientError, TimeoutError, Unavailable) as error:
-        # What is no DynamoDB may answer with a whole page.
+        # A server that is not DynamoDB may send a whole page.
         reason = " ".join(str(error).split())[:300]
         raise SettingsError(f"DynamoDB at {settings.dynamodb_endpoint_url or 'AWS'}: {reason}") from None
-    log.info("created %s", ", ".join(created)) if created else log.info("all tables are there")
+    log.info("created %s", ", ".join(created)) if created else log.info("all tables exist")
 
 
 def _simulator(settings: Settings, _: Namespace) -> None:
-    """flaky providers to try it on (port 3000)"""
+    """serves flaky providers to try Datahog with (port 3000)"""
     import simulator.app
 
     app = simulator.app.create_app(
@@ -128,7 +128,7 @@ def _simulator(settings: Settings, _: Namespace) -> None:
 
 
 def _viewer(settings: Settings, _: Namespace) -> None:
-    """both OpenAPI documents in Swagger UI (port 8080)"""
+    """serves both OpenAPI documents in Swagger UI (port 8080)"""
     import specs
     from datahog import viewer
     from datahog.local import stack
@@ -143,21 +143,21 @@ def _viewer(settings: Settings, _: Namespace) -> None:
 
 
 def _run(settings: Settings, _: Namespace) -> int:
-    """everything on this machine's fixed ports, until Ctrl-C"""
+    """runs all processes on this machine, on fixed ports, until Ctrl-C"""
     from datahog.local import run
 
     return run.run(settings)
 
 
 def _demo(settings: Settings, _: Namespace) -> int:
-    """everything on free ports, one request, and an end"""
+    """runs all processes on free ports for one request, then stops them"""
     from datahog.local import demo
 
     return demo.demo(settings)
 
 
 def _keys(_settings: Settings, arguments: Namespace) -> int:
-    """makes, lists and revokes the API keys of those who may call"""
+    """creates, lists and revokes API keys"""
     from datahog import jobs
     from datahog.commands import keys
 
@@ -172,7 +172,7 @@ def _call(settings: Settings, arguments: Namespace) -> int:
 
 
 def _add_arguments(name: str, parser: ArgumentParser) -> None:
-    """Most commands take none."""
+    """Adds the command's own arguments; most commands have none."""
     match name:
         case "keys":
             from datahog.commands import keys
@@ -212,7 +212,7 @@ def _serve(app: Any, settings: Settings, port_setting: str) -> None:
 
 
 def _check_port(settings: Settings, name: str) -> int:
-    """The port of the setting, if it is free. Raises SettingsError."""
+    """Returns the port of the setting if it is free. Raises SettingsError."""
     from datahog.local import free_ports
 
     port: int = getattr(settings, name)
@@ -229,6 +229,6 @@ def _end_on_sigterm() -> None:
 
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-    # Every refused request and every connection would be a line of theirs.
+    # At a lower level these libraries log a line for each refused request and each connection.
     for noisy in ("connexion", "uvicorn", "botocore", "urllib3", "rq.worker", "waitress.queue"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""Failpoints: the places between two writes where a test can have a process die, as if it were killed right there.
+"""Failpoints: points between two writes at which a test can kill a process.
 
-A failpoint lies before or after a call of one of Datahog's own methods, and is laid around it from outside: the code
+A failpoint is before or after a call of one of Datahog's own methods. It wraps the method from outside, so the code
 that runs in production has no line for it.
 """
 
@@ -16,18 +16,18 @@ from typing import Any, Literal
 
 from datahog.settings import SettingsError
 
-# Names of failpoints, or @ and the path of a file that is read for them at each one that is reached.
+# Comma-separated failpoints, or @ and the path of a file that lists them; each failpoint reads that file when reached.
 VARIABLE = "DATAHOG_FAILPOINTS"
-# Nothing but tests sets this.
+# Only tests set this variable, to 1.
 TESTING = "DATAHOG_TESTING"
 
 
 @dataclass(frozen=True)
 class Failpoint:
-    """Where the program, one of the command line's, dies: `when` the method is called, or has returned.
+    """A point at which `program` (a command of the command line) dies: before or after a call of `method`.
 
-    `method` is `module:Class.method`, `about` what its first argument must be, or have in it, if it is called for
-    several things.
+    `method` is written `module:Class.method`. `about` limits the failpoint to calls with that subject, such as an
+    operationId; None stands for all calls.
     """
 
     name: str
@@ -50,14 +50,14 @@ _END = "workers.rq_worker.leases:Batches.end"
 _LOOK_AGAIN = "persistence.items:Items.look_again"
 
 FAILPOINTS = (
-    # A person asks the client, or cancels; the aggregator calls it back.
+    # The client creates or cancels a request, and receives the aggregator's callback.
     Failpoint("client.create.counted", "client", "after", _COUNT),
     Failpoint("client.create.written", "client", "after", "persistence.retrievals:Retrievals.create"),
     Failpoint("client.create.enqueued", "client", "after", _PUT),
     Failpoint("client.cancel.written", "client", "after", "persistence.retrievals:Retrievals.request_cancel"),
     Failpoint("client.callback.stored", "client", "after", _STORE),
     Failpoint("client.callback.received", "client", "after", "persistence.retrievals:Retrievals.receive"),
-    # A worker submits to the aggregator what the client wrote down.
+    # A worker submits the client's request to the aggregator.
     Failpoint("submit.sending", "worker", "before", _CALL, "createRequest"),
     Failpoint("submit.sent", "worker", "after", _CALL, "createRequest"),
     Failpoint("submit.accepted", "worker", "after", "persistence.retrievals:Retrievals.accepted"),
@@ -68,7 +68,7 @@ FAILPOINTS = (
     Failpoint("submit.cancel.late", "worker", "after", "persistence.retrievals:Retrievals.cancel_came_late"),
     Failpoint("submit.checked", "worker", "after", "persistence.retrievals:Retrievals.check_again"),
     Failpoint("submit.received", "worker", "after", "persistence.retrievals:Retrievals.receive"),
-    # The aggregator is asked for a request, or told what to do with it.
+    # The aggregator creates, cancels, retries, redelivers or updates a request.
     Failpoint("aggregator.create.claimed", "aggregator", "after", "persistence.idempotency_keys:IdempotencyKeys.claim"),
     Failpoint(
         "aggregator.create.refused", "aggregator", "before", "persistence.idempotency_keys:IdempotencyKeys.release"
@@ -87,7 +87,7 @@ FAILPOINTS = (
     Failpoint("aggregator.update.stored", "aggregator", "after", _STORE),
     Failpoint("aggregator.update.written", "aggregator", "after", _FINISH),
     Failpoint("aggregator.update.dropped", "aggregator", "after", _DROP),
-    # A worker fetches from a provider.
+    # A worker fetches a provider.
     Failpoint("fetch.taken", "worker", "before", "workers.rq_worker.thread_pool:Pool.submit"),
     Failpoint("fetch.got", "worker", "after", "outbound.http_client:Http.send", "GET"),
     Failpoint("fetch.stored", "worker", "after", _STORE),
@@ -98,7 +98,7 @@ FAILPOINTS = (
     Failpoint("fetch.requeued", "worker", "after", _PUT, "fetch"),
     Failpoint("fetch.closed", "worker", "after", _CLOSE),
     Failpoint("fetch.dropped", "worker", "after", _DROP),
-    Failpoint("fetch.place-given-back", "worker", "before", _END, "place"),
+    Failpoint("fetch.place-given-back", "worker", "before", _END, "permit"),
     Failpoint("fetch.finished", "worker", "before", _END, "Ended"),
     # A worker delivers a result.
     Failpoint("deliver.posting", "worker", "before", _CALL, "deliverResult"),
@@ -106,7 +106,7 @@ FAILPOINTS = (
     Failpoint("deliver.marked", "worker", "after", "persistence.deliveries:Deliveries.succeeded"),
     Failpoint("deliver.failed", "worker", "after", "persistence.deliveries:Deliveries.attempt_failed"),
     Failpoint("deliver.requeued", "worker", "after", _PUT, "deliver"),
-    # The reconciler heals.
+    # The reconciler puts a missing step back.
     Failpoint("reconcile.closed", "reconciler", "after", _CLOSE),
     Failpoint("reconcile.dropped", "reconciler", "after", _DROP),
     Failpoint("reconcile.request.put", "reconciler", "after", _PUT_MISSING, "fetch"),
@@ -118,16 +118,16 @@ _NAMES = tuple(failpoint.name for failpoint in FAILPOINTS)
 
 
 def lay(program: str, environment: Mapping[str, str]) -> None:
-    """Lay the program's failpoints around their methods if the environment names any. Raises SettingsError."""
+    """Installs the program's failpoints if the environment names any. Raises SettingsError."""
     for name in environment:
-        # Who has mistyped it would take a run in which nothing died for a good one.
+        # With a mistyped variable nothing dies, and the test run looks good.
         if name != VARIABLE and get_close_matches(name, [VARIABLE], cutoff=0.9):
             raise SettingsError(f"{name}: no such setting; {VARIABLE} is one")
     value = environment.get(VARIABLE)
     if not value:
         return
     if environment.get(TESTING) != "1":
-        raise SettingsError(f"{VARIABLE}: kills processes, and is for tests only; unset it")
+        raise SettingsError(f"{VARIABLE}: it kills processes and is for tests only; unset it")
     _named(value)
     for failpoint in FAILPOINTS:
         if failpoint.program == program:
@@ -139,7 +139,7 @@ def _named(value: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in _NAMES:
-            raise SettingsError(f"{VARIABLE}: there is no {name[:80]!r}; there are {', '.join(_NAMES)}")
+            raise SettingsError(f"{VARIABLE}: there is no {name[:80]!r}; the failpoints are {', '.join(_NAMES)}")
     return names
 
 
@@ -163,15 +163,15 @@ def _surround(failpoint: Failpoint, is_named: Callable[[str], bool]) -> None:
 
 
 def _subjects(arguments: Iterable[Any]) -> Iterator[str]:
-    """What a call is about: an operationId or an HTTP method itself, a step's function; of anything else its class."""
+    """Yields the subjects of a call: an operationId, an HTTP method, the function of a step, else the class's name."""
     for argument in arguments:
         if isinstance(argument, list):
             yield from _subjects(argument)
         elif isinstance(argument, str):
             yield argument
         elif getattr(argument, "goes_on", False):
-            # Not an end: a job that only gives its place back.
-            yield "place"
+            # The job is not complete: it only releases its permit.
+            yield "permit"
         else:
             yield getattr(argument, "function", type(argument).__name__)
 

@@ -1,4 +1,4 @@
-"""Settings: every `DATAHOG_*` environment variable, its default, and what a wrong value is told."""
+"""Settings: each `DATAHOG_*` environment variable with its default, its check and its error."""
 
 import base64
 import ipaddress
@@ -18,9 +18,9 @@ from persistence import api_keys
 PREFIX = "DATAHOG_"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-# No request may take longer than the 30 days that a deadline may be away.
+# Seconds. The documents allow deadlines of up to 30 days.
 Deadline = Annotated[float, Field(gt=0, le=2_592_000)]
-# At most ten years, which a time can still be added to.
+# At most ten years, so that adding it to a time does not overflow.
 Seconds = Annotated[float, Field(gt=0, le=315_360_000)]
 
 
@@ -32,12 +32,12 @@ def _ports(text: str) -> str:
 ApiKey = Annotated[str, Field(pattern=api_keys.PATTERN)]
 
 _SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+)={0,2}")
-# What a wrong value of these is must not be told: there may be a password in it.
+# An error must not show the value of these settings: it may contain a password.
 _HIDDEN = ("webhook_secrets", "redis_url", "api_key", "aggregator_key", "local_key")
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one line a person can act on."""
+    """A setting is missing or wrong; the message is one line that says what to do."""
 
 
 class Settings(BaseModel):
@@ -46,17 +46,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dynamodb_endpoint_url: HttpUrl | None = Field(
-        None, description="DynamoDB's endpoint; unset means AWS itself, with its usual credentials and region"
+        None, description="URL of DynamoDB; unset means AWS, with its usual credentials and region"
     )
     table_prefix: str = Field(
-        "datahog", pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="first part of the tables' names"
+        "datahog", pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="first part of the names of the tables"
     )
     index_shards: int = Field(
-        128, ge=1, le=1000, description="partitions over which what is open is spread in each table's index"
+        128, ge=1, le=1000, description="partitions over which each table's index spreads the open records"
     )
-    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", repr=False, description="any Redis >= 7 or Valkey")
+    redis_url: RedisUrl = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="URL of Redis (7 or newer) or Valkey"
+    )
 
-    host: str = Field("127.0.0.1", min_length=1, description="address the HTTP servers bind to")
+    host: str = Field("127.0.0.1", min_length=1, description="address that the HTTP servers bind to")
     client_port: Port = Field(3100, description="port of the client API")
     aggregator_port: Port = Field(3200, description="port of the aggregator API")
     simulator_port: Port = Field(3000, description="port of the provider simulator")
@@ -65,76 +67,84 @@ class Settings(BaseModel):
     redis_port: Port = Field(3400, description="port of the embedded Redis-compatible server (`run` only)")
 
     client_url: HttpUrl = Field(
-        "http://127.0.0.1:3100", description="where the aggregator's workers reach the client (callback URLs)"
+        "http://127.0.0.1:3100", description="URL at which the aggregator's workers reach the client (callbacks)"
     )
     aggregator_url: HttpUrl = Field(
-        "http://127.0.0.1:3200", description="where the client and its workers reach the aggregator"
+        "http://127.0.0.1:3200", description="URL at which the client and its workers reach the aggregator"
     )
     viewer_origin: Origin | None = Field(
-        None, description="browser origin allowed to call both APIs (CORS); unset allows none"
+        None, description="browser origin that may call both APIs (CORS); unset allows none"
     )
 
-    providers_file: Path = Field(Path("providers.yaml"), description="the providers: URLs, timeouts, retry policies")
+    providers_file: Path = Field(
+        Path("providers.yaml"), description="file of the providers: URLs, timeouts, retry policies"
+    )
     webhook_secrets: tuple[str, ...] = Field(
-        (), repr=False, description="comma-separated `whsec_...` secrets; callbacks are signed with all, any verifies"
+        (),
+        repr=False,
+        description="comma-separated `whsec_...` secrets; each signs callbacks, and any one verifies them",
     )
 
-    api_key: ApiKey | None = Field(None, repr=False, description="the API key that `call` uses")
+    api_key: ApiKey | None = Field(None, repr=False, description="API key that `call` uses")
     aggregator_key: ApiKey | None = Field(
-        None, repr=False, description="the API key with which the client and its workers call the aggregator"
+        None, repr=False, description="API key with which the client and its workers call the aggregator"
     )
     local_key: ApiKey | None = Field(
-        None, repr=False, description="an API key with all scopes, for this machine only; `run` and `demo` make one"
+        None, repr=False, description="API key with all scopes, for this machine only; `run` and `demo` create one"
     )
 
     rate_limit: int = Field(
-        100, ge=1, le=1_000_000, description="calls a second that one API key may make to each API, over ten seconds"
+        100, ge=1, le=1_000_000, description="calls per second of one API key to each API, averaged over ten seconds"
     )
     open_requests: int = Field(
-        10_000, ge=1, le=1_000_000, description="requests that one tenant may have open at once, at each API"
+        10_000, ge=1, le=1_000_000, description="open requests that one tenant may have at each API"
     )
 
-    request_deadline: Deadline = Field(259_200, description="seconds a request may take when it names no deadline")
-    retention: Seconds = Field(604_800, description="seconds an ended request is kept")
+    request_deadline: Deadline = Field(259_200, description="seconds until the deadline of a request that names none")
+    retention: Seconds = Field(604_800, description="seconds for which an ended request is kept")
     result_limit: int = Field(
-        5_242_880, ge=1, le=5_242_880, description="largest result of one provider, bytes; a bigger one fails its job"
+        5_242_880, ge=1, le=5_242_880, description="largest result of one provider in bytes; a larger one fails its job"
     )
     delivery_schedule: tuple[float, ...] = Field(
         (0, 5, 300, 1800, 7200, 18000, 36000, 36000),
         description="seconds before each attempt to deliver a result, comma-separated",
     )
     delivery_timeout: Seconds = Field(
-        15, description="seconds a callback has to answer, and one more for each megabyte of the result"
+        15, description="seconds in which a receiver must respond, plus one for each megabyte of the result"
     )
     outbound_networks: tuple[egress_policy.Network, ...] = Field(
         (),
-        description="comma-separated networks where providers and callbacks may be besides the public internet",
+        description="comma-separated networks, besides the public internet, that providers and callbacks may be in",
     )
     outbound_ports: Annotated[str, AfterValidator(_ports)] = Field(
-        egress_policy.PORTS, description="ports that providers and callbacks may have"
+        egress_policy.PORTS, description="ports that providers and callbacks may use"
     )
 
     worker_concurrency: int = Field(500, ge=1, le=10_000, description="jobs that one worker process runs at once")
     worker_processes: int | None = Field(
-        None, ge=1, le=1000, description="processes that `worker` runs; unset is one for each CPU it may use"
+        None, ge=1, le=1000, description="processes that `worker` runs; unset means one for each CPU that it may use"
     )
-    worker_grace: Seconds = Field(20, description="seconds running jobs get to finish when a worker is told to stop")
+    worker_grace: Seconds = Field(20, description="seconds that running jobs have to finish when a worker stops")
     worker_lease: Annotated[float, Field(ge=1, le=3600)] = Field(
-        20, description="seconds without a sign of life after which a worker's jobs go to others"
+        20, description="seconds without a heartbeat after which the jobs of a worker go to others"
     )
-    reconciler_period: Seconds = Field(5, description="seconds between two looks for what is due")
+    reconciler_period: Seconds = Field(5, description="seconds between two scans of the reconciler")
     heal_after: Seconds = Field(10, description="seconds that a step may be late before it counts as lost")
 
-    simulator_failure_rate: float = Field(0.5, ge=0, le=1, description="share of simulated answers that fail")
-    simulator_latency: float = Field(0.2, ge=0, le=3600, description="seconds a simulated answer takes")
-    simulator_seed: int | None = Field(None, description="seed of the simulated failures; unset is random")
+    simulator_failure_rate: float = Field(0.5, ge=0, le=1, description="share of simulated responses that fail, 0 to 1")
+    simulator_latency: float = Field(0.2, ge=0, le=3600, description="seconds that a simulated response takes")
+    simulator_seed: int | None = Field(None, description="seed of the simulated failures; unset means random")
 
-    data_dir: Path = Field(Path(".datahog"), description="where `run` keeps its data")
-    log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+    data_dir: Path = Field(Path(".datahog"), description="directory in which `run` keeps its data")
+    log_level: str = Field(
+        "INFO",
+        pattern=r"^(DEBUG|INFO|WARNING|ERROR)$",
+        description="lowest level that is logged: DEBUG, INFO, WARNING or ERROR",
+    )
 
     @property
     def is_local(self) -> bool:
-        """Whether what binds to `host` can be reached from this machine only."""
+        """Whether only this machine can reach a server that binds to `host`."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -142,7 +152,7 @@ class Settings(BaseModel):
 
     @property
     def api_urls(self) -> Mapping[str, str]:
-        """Where each API is reached, by the name of its document."""
+        """The URL of each API, by the name of its document."""
         return {specs.CLIENT: self.client_url, specs.AGGREGATOR: self.aggregator_url}
 
     @field_validator("webhook_secrets", mode="before")
@@ -150,7 +160,7 @@ class Settings(BaseModel):
     def _split_secrets(cls, value: Any) -> Any:
         secrets = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
         if not all(24 <= _key_length(secret) <= 64 for secret in secrets):
-            raise ValueError("each secret is whsec_ and the base64 of 24 to 64 random bytes")
+            raise ValueError("each secret must be whsec_ followed by the base64 of 24 to 64 random bytes")
         return secrets
 
     @field_validator("outbound_networks", mode="before")
@@ -161,7 +171,9 @@ class Settings(BaseModel):
         try:
             return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
         except ValueError as error:
-            raise ValueError(f"each network is an address and the length of its prefix, 10.0.0.0/8: {error}") from None
+            raise ValueError(
+                f"each network must be an address and a prefix length, such as 10.0.0.0/8: {error}"
+            ) from None
 
     @field_validator("delivery_schedule", mode="before")
     @classmethod
@@ -171,23 +183,23 @@ class Settings(BaseModel):
     @field_validator("delivery_schedule")
     @classmethod
     def _check_schedule(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        # Results are kept for as long as the schedule may take, so it must not take for ever.
+        # Results are kept for as long as the schedule takes, so it must be finite.
         if not value or min(value) < 0 or not sum(value) <= 604_800:
-            raise ValueError("one or more numbers of seconds, none below 0, together at most 604800")
+            raise ValueError("must be one or more numbers of seconds, none below 0, with a sum of at most 604800")
         return value
 
 
 def load(environment: Mapping[str, str]) -> Settings:
-    """The settings that the environment asks for; an empty variable counts as unset.
+    """Returns the settings of the environment; an empty variable counts as unset.
 
-    Raises SettingsError, in one line, for a wrong value.
+    Raises SettingsError for a wrong value; the message is one line.
     """
     values = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environment.items()
         if name.startswith(PREFIX) and value != ""
     }
-    # providers.yaml may refer to variables of its own choosing, so only near misses of ours are refused.
+    # providers.yaml may refer to any variable, so only names that nearly match a setting are refused.
     for name in sorted(values.keys() - Settings.model_fields.keys()):
         if meant := get_close_matches(name, Settings.model_fields, n=1, cutoff=0.9):
             raise SettingsError(f"{PREFIX}{name.upper()}: no such setting; {PREFIX}{meant[0].upper()} is one")
@@ -198,14 +210,14 @@ def load(environment: Mapping[str, str]) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         text = str(first["input"])
-        # Before the first is a user, behind the others a query or a fragment: passwords and keys.
+        # Passwords and keys stand before an @ and after a ? or #.
         hidden = name in _HIDDEN or any(sign in text for sign in "@?#")
         shown = "" if hidden else f" (got {text[:80]!r})"
         raise SettingsError(f"{PREFIX}{name.upper()}: {first['msg'].removeprefix('Value error, ')}{shown}") from None
 
 
 def describe() -> str:
-    """All settings with default and meaning, one to a line, for `--help`."""
+    """Returns a line for each setting with its description and default, for `--help`."""
     lines = []
     for name, field in Settings.model_fields.items():
         default = field.default
@@ -217,7 +229,7 @@ def describe() -> str:
 
 
 def _key_length(secret: str) -> int:
-    """The bytes of a `whsec_...` secret, 0 when it is none."""
+    """Returns the number of bytes in a `whsec_...` secret; 0 for any other text."""
     match = _SECRET.fullmatch(secret)
     try:
         return len(base64.b64decode(match[1] + "==")) if match else 0

@@ -1,4 +1,4 @@
-"""The URLs among the settings: refused in words that say what to do, and written as those they are for write them."""
+"""Checks the URLs among the settings, and writes origins as browsers write them."""
 
 import re
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from specs.schemas import url_fault
 
-# Characters. With a path of ours behind it, it is still a URL that the documents take.
+# Characters. The documents still accept the URL after one of Datahog's paths is appended.
 _LONGEST_BASE = 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -17,8 +17,8 @@ def _with_good_port(url: str) -> str:
     try:
         _ = urlsplit(url).port
     except ValueError:
-        # The reason given would show what stands where the port should: often a password.
-        raise ValueError("not a URL with a host and, if any, a port from 0 to 65535") from None
+        # The library's reason shows the text in place of the port, which is often a password.
+        raise ValueError("must be a URL with a host and optionally a port from 0 to 65535") from None
     return url
 
 
@@ -30,18 +30,18 @@ def _without_fault(url: str) -> str:
 
 def _base(url: str) -> str:
     if "?" in url or len(url) > _LONGEST_BASE:
-        raise ValueError(f"a URL of at most {_LONGEST_BASE} characters without a query: paths are put behind it")
+        raise ValueError(f"must be at most {_LONGEST_BASE} characters, without a query: paths are appended to it")
     return url
 
 
 def _origin(url: str) -> str:
-    """A base URL as browsers write it in `Origin` (RFC 6454): lower case, no default port, no slash at the end.
+    """Returns the URL as browsers write it in `Origin` (RFC 6454): lower case, no default port, no final slash.
 
-    Raises ValueError for one with a path.
+    Raises ValueError for a URL with a path.
     """
     parts = urlsplit(url)
     if parts.path not in ("", "/"):
-        raise ValueError("an origin is a scheme, a host and, if any, a port, such as http://localhost:8080: no path")
+        raise ValueError("must be a scheme, a host and optionally a port, such as http://localhost:8080: no path")
     host = re.sub(r":[0-9]*$", "", parts.netloc.lower())
     shown = parts.port not in (None, _DEFAULT_PORTS[parts.scheme])
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if shown else "")

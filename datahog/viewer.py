@@ -1,4 +1,4 @@
-"""The spec viewer: Swagger UI over both OpenAPI documents on one page, for people."""
+"""The spec viewer: shows both OpenAPI documents in Swagger UI, on one page."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +15,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def create_app(specs: Mapping[str, Path], servers: Mapping[str, str], origin: str) -> Flask:
-    """Shows the OpenAPI documents in `specs`; "Try it out" calls the URL in `servers` of the same name.
+    """Returns the app that shows the OpenAPI documents in `specs`, by name.
 
-    `origin` is the one that the APIs let call them from a browser.
+    "Try it out" calls the URL of the same name in `servers`. `origin` is the browser origin that both APIs allow.
     """
     app = Flask(__name__, static_folder=None)
     page_headers = swagger_ui.page_headers(_origin(url) for url in servers.values())
@@ -26,8 +26,8 @@ def create_app(specs: Mapping[str, Path], servers: Mapping[str, str], origin: st
 
     @app.before_request
     def use_one_origin() -> ResponseReturnValue | None:
-        # The same page under another of this machine's names, such as the `localhost` that people type, would have
-        # all its calls refused.
+        # Both APIs refuse calls from this page under another name of this machine, such as `localhost` instead of
+        # 127.0.0.1.
         url, own = urlsplit(request.url), urlsplit(origin).hostname
         if url.hostname == own or url.hostname not in _LOOPBACK or own not in _LOOPBACK:
             return None
@@ -57,7 +57,7 @@ def create_app(specs: Mapping[str, Path], servers: Mapping[str, str], origin: st
 
 
 def serve(app: Flask, host: str, port: int) -> None:
-    """Serve the app until the process is told to end."""
+    """Serves the app until a signal ends the process."""
     waitress.serve(app, host=host, port=port)
 
 

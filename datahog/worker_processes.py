@@ -1,4 +1,4 @@
-"""`worker`: runs as many worker processes as told, starts anew those that die, and stops them all together."""
+"""`worker`: runs several worker processes, restarts those that die, and stops all of them together."""
 
 import argparse
 import ctypes
@@ -16,27 +16,30 @@ from types import FrameType
 
 log = logging.getLogger(__name__)
 
-# Seconds before a worker that died is started anew: the longer, the more of them have died without one that lasted.
-_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
-_LASTED = 60.0
-_LOOK = 0.2
-# Linux's name for the wish to get a signal when the parent dies.
+# The backoff before a dead worker is restarted, by the number of deaths in a row.
+_PAUSE_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+# A worker that has run for longer resets that number.
+_STABLE_SECONDS = 60.0
+# How often the processes are checked.
+_CHECK_SECONDS = 0.2
+# prctl(2): the kernel sends the process a signal when its parent dies.
 _PR_SET_PDEATHSIG = 1
-# This process has no threads, so that a fork of it is whole; what was loaded is shared by all.
+# This process has no threads, so a fork is safe; the children share the memory of the loaded modules.
 _fork = multiprocessing.get_context("fork")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.add_argument("--concurrency", type=_positive, metavar="N", help="jobs that each process runs at once")
-    parser.add_argument("--processes", type=_positive, metavar="N", help="processes; unset is one for each CPU")
+    parser.add_argument(
+        "--processes", type=_positive, metavar="N", help="worker processes; unset means one for each CPU"
+    )
 
 
 def run(processes: int, work: Callable[[], None], *, grace: float) -> int:
-    """Run `work` in so many processes until SIGTERM or SIGINT.
+    """Runs `work` in `processes` processes until SIGTERM or SIGINT.
 
-    Returns the highest of their exit codes, 0 when all have stopped by themselves. `grace` is the seconds that each
-    gets for that.
+    Each process then has `grace` seconds to stop. Returns the highest of their exit codes, 0 if all stopped well.
     """
     # Unlike an Event, its put is safe in a signal handler.
     stop: SimpleQueue[int] = SimpleQueue()
@@ -46,21 +49,21 @@ def run(processes: int, work: Callable[[], None], *, grace: float) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    places = [_Place(work) for _ in range(processes)]
+    slots = [_Slot(work) for _ in range(processes)]
     log.info("%d worker processes", processes)
     while stop.empty():
-        for place in places:
-            place.fill()
+        for slot in slots:
+            slot.fill()
         with suppress(Empty):
-            stop.put(stop.get(timeout=_LOOK))
-    for place in places:
-        place.tell_to_stop()
+            stop.put(stop.get(timeout=_CHECK_SECONDS))
+    for slot in slots:
+        slot.tell_to_stop()
     ends = time.monotonic() + grace
-    return max(place.wait(ends) for place in places)
+    return max(slot.wait(ends) for slot in slots)
 
 
-class _Place:
-    """The place of one process, filled again when it dies."""
+class _Slot:
+    """Holds one process, and starts another one when it dies."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
@@ -69,11 +72,11 @@ class _Place:
         self._process: ForkProcess | None = None
 
     def fill(self) -> None:
-        """Start a process if there is none and it is time to."""
+        """Starts a process if there is none and the backoff is over."""
         now = time.monotonic()
         if self._process and self._process.exitcode is not None:
-            self._deaths = 0 if now - self._started > _LASTED else self._deaths + 1
-            pause = _PAUSES[min(self._deaths, len(_PAUSES)) - 1] if self._deaths else 0.0
+            self._deaths = 0 if now - self._started > _STABLE_SECONDS else self._deaths + 1
+            pause = _PAUSE_SECONDS[min(self._deaths, len(_PAUSE_SECONDS)) - 1] if self._deaths else 0.0
             log.error("worker %d ended with %d, the next in %g s", self._process.pid, self._process.exitcode, pause)
             self._process, self._due = None, now + pause
         if self._process is None and now >= self._due:
@@ -82,17 +85,20 @@ class _Place:
             self._process.start()
 
     def tell_to_stop(self) -> None:
-        """Send the process SIGTERM."""
+        """Sends the process SIGTERM."""
         if self._process:
             self._process.terminate()
 
     def wait(self, ends: float) -> int:
-        """Its exit code, 1 for a signal, once it has ended, which it is made to at that time of `time.monotonic`."""
+        """Waits until `ends` (`time.monotonic`) for the process to end, then kills it.
+
+        Returns its exit code, 1 if a signal ended it.
+        """
         if self._process is None:
             return 0
         self._process.join(max(0.0, ends - time.monotonic()))
         if self._process.exitcode is None:
-            log.error("worker %d does not stop and is killed", self._process.pid)
+            log.error("worker %d did not stop in time and is killed", self._process.pid)
             self._process.kill()
             self._process.join()
         code = self._process.exitcode
@@ -103,7 +109,7 @@ def _child(parent: int, work: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":
-        # However the parent ends, the child does so too, and gives back what it has.
+        # The child stops in an orderly way when the parent ends in any way.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
         if os.getppid() != parent:
             return
@@ -113,5 +119,5 @@ def _child(parent: int, work: Callable[[], None]) -> None:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError("1 or more")
+        raise argparse.ArgumentTypeError("must be 1 or more")
     return number

@@ -1,1 +1,1 @@
-"""Outgoing HTTP: one client, where it may go, calls by operationId, and signatures."""
+"""Outgoing HTTP: the client, the egress policy, calls by operationId and callback signatures."""

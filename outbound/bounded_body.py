@@ -1,4 +1,4 @@
-"""An adapter for `requests` that ends on time and on size: its own timeouts begin anew with every byte that comes."""
+"""An adapter for `requests` with a deadline and size limits, since the timeouts of `requests` restart at each byte."""
 
 import io
 import re
@@ -19,36 +19,37 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from outbound.connections import connect
 from outbound.egress_policy import Outbound
 
-# Bytes of an answer's status line and headers, and of all interim answers (1xx) before it, give or take a buffer.
-_HEAD = 65_536
-_INTERIM = 10
-# Seconds of processor time that reading an answer may take, and bytes that may take one more: a hundred times what they
-# need. It ends what comes fast and amounts to nothing, such as empty chunks, and would occupy the whole process.
-_PROCESSING, _PROCESSED = 0.5, 10_000_000
-# Whoever is in between may have put several into one line; they must then be the same, which urllib3 looks after.
+# The maximum size of a response's status line and headers, interim responses (1xx) included, plus one buffer.
+_HEAD_BYTES = 65_536
+# The maximum number of interim responses.
+_MAX_INTERIM = 10
+# The CPU time that reading a response may take: a fixed part, and a part in proportion to its size; a hundred times
+# the usual. The limit ends responses that arrive fast and carry nothing, such as empty chunks, and keep a CPU busy.
+_CPU_SECONDS, _BYTES_PER_CPU_SECOND = 0.5, 10_000_000
+# A proxy may have joined several Content-Length headers into one; urllib3 checks that they are equal.
 _LENGTHS = re.compile(r"[0-9]{1,18}(?:\s*,\s*[0-9]{1,18})*\s*", re.ASCII)
-# Bytes sent at a time. TLS sends in records of this size, and would take the timeout anew for each.
-_PIECE = 16_384
+# The size of one `send`. TLS has records of this size, and a larger `send` would restart the timeout for each record.
+_SEND_BYTES = 16_384
 
-# An exchange is made by one thread from its start to its end, so that is where its end is known.
+# The deadline and size of the current exchange; one thread makes an exchange from start to end.
 _exchange = threading.local()
 
 
 class Excess(HTTPException):
-    """More came than an answer may have; the message says of what."""
+    """A response exceeds a limit on size or CPU time; the message names the limit."""
 
 
 class NoLength(HTTPException):
-    """The answer gives a length that is none: http.client would read on to the end of the connection."""
+    """A response has an invalid Content-Length, with which http.client would read to the end of the connection."""
 
 
 @contextmanager
 def within(seconds: float, size: int) -> Iterator[None]:
-    """Whatever this thread sends and reads by a BoundedAdapter in this block ends after so many seconds.
+    """Limits the exchanges that this thread makes by a BoundedAdapter in this block to `seconds` in total.
 
-    What takes longer raises what the timeouts of `requests` raise. Of the body of each answer `size` bytes are read off
-    the wire, compressed and framed as they come: more raises Excess, as does too large a head, or an answer that takes
-    too much processor time to read.
+    An exchange that takes longer raises the timeout errors of `requests`. Each response body may have at most `size`
+    bytes on the wire, compressed and framed; a larger body raises Excess, and so does a head that is too large or a
+    response that takes too much CPU time to read.
     """
     _exchange.ends = time.monotonic() + seconds
     _exchange.size = size
@@ -66,19 +67,19 @@ def _seconds_left(at_most: float | None) -> float:
 
 
 class _Reader(io.RawIOBase):
-    """Reads from a socket, each time for no longer than the exchange has left, and no more than allowed."""
+    """Reads from a socket within the exchange's deadline and size limits."""
 
     def __init__(self, connection: socket.socket, raw: io.RawIOBase) -> None:
         self._connection = connection
         self._raw = raw
         self._timeout = connection.gettimeout()
-        # Counted from here: sending a large body takes its time, too.
-        self._processing = _PROCESSING + _exchange.size / _PROCESSED
+        # The CPU time is measured from here, without that of sending the request.
+        self._processing = _CPU_SECONDS + _exchange.size / _BYTES_PER_CPU_SECOND
         self._processing_ends = time.thread_time() + self._processing
-        self.allow("head", _HEAD)
+        self.allow("head", _HEAD_BYTES)
 
     def allow(self, part: str, size: int) -> None:
-        """From now on read at most so many bytes, which are of that part of the answer."""
+        """Allows `size` more bytes; `part` names that part of the response in an error."""
         self._part, self._size, self._left = part, size, size
 
     def readable(self) -> bool:
@@ -113,18 +114,18 @@ class _Response(HTTPResponse):
         self._reader.allow("body", _exchange.size)
 
     def _read_status(self) -> tuple[str, int, str]:
-        # http.client skips 100 only, without end, and takes other interim answers for the answer: what came next on
-        # the connection would be the answer to another request.
-        for _ in range(1 + _INTERIM):
+        # http.client skips any number of 100s, and takes another interim response for the final one: it would then
+        # read the final one as the response to the next request.
+        for _ in range(1 + _MAX_INTERIM):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not version.startswith("HTTP/1."):
                 raise UnknownProtocol(version)
             if status >= 200:
                 return version, status, reason
-            if status == 101:  # what follows is of another protocol
+            if status == 101:  # the next bytes belong to another protocol
                 raise UnknownProtocol("switching protocols, which was not asked for")
             parse_headers(self.fp)
-        raise Excess(f"more than {_INTERIM} interim answers (1xx)")
+        raise Excess(f"more than {_MAX_INTERIM} interim answers (1xx)")
 
 
 class _Connection(HTTPConnection):
@@ -140,10 +141,10 @@ class _Connection(HTTPConnection):
 
     def send(self, data: Any) -> None:
         view = memoryview(data)
-        for start in range(0, len(view), _PIECE):
+        for start in range(0, len(view), _SEND_BYTES):
             if self.sock is not None:
                 self.sock.settimeout(_seconds_left(self.timeout))
-            super().send(view[start : start + _PIECE])
+            super().send(view[start : start + _SEND_BYTES])
 
     def _new_conn(self) -> socket.socket:
         try:
@@ -167,7 +168,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
         try:
             super().connect()
         except TimeoutError as error:
-            # urllib3 would take a handshake that does not end for a slow answer.
+            # urllib3 would report an unfinished handshake as a read timeout.
             raise ConnectTimeoutError(self, "no handshake in time") from error
 
 
@@ -180,16 +181,16 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Sends what is sent `within` a time, and where `outbound` allows; without, anywhere."""
+    """Sends requests inside a `within` block; `outbound` is the egress policy, None allows all destinations."""
 
     def __init__(self, *, outbound: Outbound | None, **options: Any) -> None:
         self._outbound = outbound
         super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Called by `requests`."""
+        """Called by `requests`. Installs the pools of bounded connections."""
         super().init_poolmanager(*args, **kwargs)
-        # What a pool does not know is for its connections.
+        # A pool passes options that it does not know to its connections.
         self.poolmanager.pool_classes_by_scheme = {
             "http": partial(_Pool, outbound=self._outbound),
             "https": partial(_TlsPool, outbound=self._outbound),

@@ -1,4 +1,4 @@
-"""Connects to a host by an address that was looked at first, and to no other, in the time that there is."""
+"""Connects to a host at an address that the egress policy has checked, within a time limit."""
 
 import socket
 import threading
@@ -10,8 +10,8 @@ from typing import Any
 
 from outbound.egress_policy import Outbound
 
-# Of a name with many addresses so many are tried.
-_TRIED = 4
+# The maximum number of addresses of one name that are tried.
+_MAX_ADDRESSES = 4
 
 SocketOptions = Sequence[tuple[int, int, int | bytes]]
 
@@ -19,27 +19,27 @@ SocketOptions = Sequence[tuple[int, int, int | bytes]]
 def connect(
     host: str, port: int, *, seconds: float, outbound: Outbound | None, options: SocketOptions
 ) -> socket.socket:
-    """A socket connected to one of the host's addresses, all of which `outbound` allows.
+    """Returns a socket that is connected to one of the host's addresses; `outbound` must allow all of them.
 
-    The name is looked up once and the very addresses that were checked are connected to, so that it cannot lead
-    elsewhere a moment later (DNS rebinding). All of that together takes at most so many seconds.
+    The name is resolved once, and the connection goes to a checked address, so that the name cannot point elsewhere
+    a moment later (DNS rebinding). Resolving and connecting take at most `seconds` together.
 
-    Raises NotAllowed, UnicodeError for a name that cannot be one, and OSError: TimeoutError, socket.gaierror ...
+    Raises NotAllowed, UnicodeError for an impossible name, and OSError: TimeoutError, socket.gaierror ...
     """
     ends = time.monotonic() + seconds
     found = _look_up(host, port, seconds)
     if outbound is not None:
         for *_, address in found:
             outbound.check_address(ip_address(address[0]), host if host == address[0] else f"the address of {host}")
-    return _first_to_answer(found[:_TRIED], ends, options)
+    return _first_to_answer(found[:_MAX_ADDRESSES], ends, options)
 
 
 def _look_up(host: str, port: int, seconds: float) -> list[Any]:
-    """What `getaddrinfo` finds. It cannot be told to end: a name is looked up by a thread that may be left."""
+    """Returns the result of `getaddrinfo`. It has no timeout, so a thread makes the call and may be abandoned."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        pass  # a name
+        pass  # the host is a name, not an address
     found: Future[list[Any]] = Future()
 
     def ask() -> None:
@@ -56,7 +56,7 @@ def _first_to_answer(found: Sequence[Any], ends: float, options: SocketOptions) 
     *others, last = found
     for one in others:
         try:
-            # Half of the time is left for the next.
+            # Half of the remaining time is left for the next address.
             return _connected(one, (ends - time.monotonic()) / 2, options)
         except OSError:
             continue
@@ -69,7 +69,7 @@ def _connected(found: Any, seconds: float, options: SocketOptions) -> socket.soc
     try:
         for option in options:
             made.setsockopt(*option)
-        made.settimeout(max(seconds, 0.001))  # 0 would mean not to wait at all, and to fail in another way
+        made.settimeout(max(seconds, 0.001))  # 0 would make the socket non-blocking
         made.connect(address)
     except BaseException:
         made.close()

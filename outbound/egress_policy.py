@@ -1,7 +1,7 @@
-"""Where Datahog goes on behalf of others: the URLs and addresses that a provider or a callback may have.
+"""The egress policy: the URLs and addresses that a provider or a callback may have.
 
-A guard against server-side request forgery. What can be seen from a URL is refused when the URL is given; what its
-host's name leads to is known at the time of connecting only, and looked at then (`outbound/bounded_body.py`).
+It prevents server-side request forgery. A URL is checked when a caller gives it; the addresses of its host are checked
+when a connection is made (`outbound/connections.py`), because only then are they known.
 """
 
 import re
@@ -11,24 +11,24 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# Ports below 1024 speak mail, shells, names ...; web servers have two of them, and what is above.
+# Of the ports below 1024 only two belong to the web; the others belong to mail, shells, DNS ...
 PORTS = "80,443,1024-65535"
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 _PORTS = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
-# After the host nothing but a port or the end of the authority (RFC 3986, 3.2), and no backslash, which some take for
-# a slash: all parsers see the same host here, so that the one checked is the one asked.
+# The host ends at a port or at the end of the authority (RFC 3986, 3.2). A backslash is refused because some parsers
+# take it for a slash: all parsers must see the same host, so that the checked host is the called host.
 _URL = re.compile(r"([^:/?#]*)://([^/?#\\]*)(?:[/?#][^\x00-\x20\x7f]*)?")
 _AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5})?)?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# An address, says the WHATWG's URL standard, is what ends in a number; inet_aton reads such in many ways.
+# The WHATWG's URL standard takes a host that ends in a number for an address; inet_aton accepts many notations of one.
 _ENDS_IN_A_NUMBER = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9A-Fa-f]*)\.?")
-# Characters: of a URL, and of what is repeated in a message.
+# Characters: the longest URL, and the longest text from a URL that a message repeats.
 _LONGEST, _SHOWN = 8192, 80
 
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
-# What `is_global` does not know, or not in every Python that Datahog runs on (IANA's special-purpose registries).
+# Networks that `is_global` misses, in all or some supported versions of Python (IANA's special-purpose registries).
 _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(network), kind)
     for network, kind in [
@@ -37,7 +37,7 @@ _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
         ("192.0.0.0/24", "is in a special network"),
         ("192.88.99.0/24", "is in a special network"),
         ("fd00:ec2::/32", "is a metadata address"),
-        # IPv4 in disguise: Teredo (in 2001::/23), 6to4, local NAT64, IPv4-compatible. No server needs them.
+        # Addresses that embed IPv4: Teredo (in 2001::/23), 6to4. No server needs them.
         ("2001::/23", "is in a special network"),
         ("2002::/16", "is in a special network"),
         ("3fff::/20", "is in a special network"),
@@ -46,13 +46,13 @@ _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
 
 
 class NotAllowed(Exception):
-    """Datahog does not go there; the message, of at most 200 characters, says why, and what can allow it."""
+    """The destination is forbidden; the message (at most 200 characters) gives the reason and the setting for it."""
 
 
 class Outbound:
-    """The policy: http and https, some ports, the public internet, and the networks that a setting adds.
+    """The policy: http and https, the given ports, the public internet and the given networks.
 
-    `ports` are numbers and ranges as in `PORTS`; raises ValueError for others.
+    `ports` are numbers and ranges as in `PORTS`; a wrong one raises ValueError.
     """
 
     def __init__(self, networks: Iterable[Network] = (), *, ports: str = PORTS) -> None:
@@ -60,7 +60,7 @@ class Outbound:
         self._ports = frozenset(port for first, last in port_ranges(ports) for port in range(first, last + 1))
 
     def check_url(self, url: str) -> None:
-        """Look at all that a URL alone shows. Raises NotAllowed; the message does not repeat the URL's secrets."""
+        """Checks a URL without resolving its host. Raises NotAllowed; the message repeats no secret of the URL."""
         if len(url) > _LONGEST:
             raise NotAllowed(f"not allowed: a URL of more than {_LONGEST} characters")
         match = _URL.fullmatch(url)
@@ -73,7 +73,7 @@ class Outbound:
             raise NotAllowed("not allowed: a URL with a user or a password in it")
         parts = _AUTHORITY.fullmatch(authority)
         if parts is None:
-            # Look-alikes are mapped to ASCII differently by different programs; xn--... is one name to all.
+            # Programs map other characters to ASCII in different ways; xn--... is the same name to all.
             raise NotAllowed("not allowed: a host is written in ASCII, an international one as xn--...")
         host = parts[1]
         port = int(parts[2]) if parts[2] else _DEFAULT_PORTS[scheme]
@@ -82,7 +82,7 @@ class Outbound:
         self._check_host(host)
 
     def check_address(self, address: Address, shown: str) -> None:
-        """Look at the address that will be connected to. Raises NotAllowed, which names it as `shown`."""
+        """Checks the address of a connection. Raises NotAllowed; the message calls the address `shown`."""
         meant = _meant(address)
         if any(meant in network for network in self._networks):
             return
@@ -97,7 +97,7 @@ class Outbound:
             try:
                 address = ip_address(host.strip("[]"))
             except ValueError:
-                # 127.1, 0x7f000001, 017700000001 and 2130706433 are all 127.0.0.1, to some.
+                # Some programs take 127.1, 0x7f000001, 017700000001 and 2130706433 for 127.0.0.1.
                 raise NotAllowed(
                     "not allowed: write an IPv4 address as four decimal numbers, an IPv6 one as RFC 4291 does"
                 ) from None
@@ -105,20 +105,20 @@ class Outbound:
 
 
 def port_ranges(text: str) -> list[tuple[int, int]]:
-    """The first and last ports of ranges such as `80,443,1024-65535`. Raises ValueError."""
+    """Returns the first and last port of each range in a text such as `80,443,1024-65535`. Raises ValueError."""
     if not _PORTS.fullmatch(text):
-        raise ValueError("ports are numbers and ranges, such as 80,443,1024-65535")
+        raise ValueError("ports must be numbers and ranges, such as 80,443,1024-65535")
     ranges = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         ranges.append((int(first), int(last or first)))
     if not all(1 <= first <= last <= 65_535 for first, last in ranges):
-        raise ValueError("a port is a number from 1 to 65535, and a range begins with the smaller one")
+        raise ValueError("a port must be a number from 1 to 65535, and a range must begin with the smaller one")
     return ranges
 
 
 def _meant(address: Address) -> Address:
-    """The address that packets come to: that in an IPv4-mapped one, or behind NAT64 (RFC 4291, 6052)."""
+    """Returns the IPv4 address in an IPv4-mapped or NAT64 address (RFC 4291, 6052), else the address itself."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -128,7 +128,7 @@ def _meant(address: Address) -> Address:
 
 
 def _wrong_with(address: Address) -> str | None:
-    """Why an address is not on the public internet; None when it is."""
+    """Returns the reason why an address is not on the public internet; None if it is."""
     for network, kind in _SPECIAL:
         if address in network:
             return kind

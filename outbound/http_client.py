@@ -1,4 +1,4 @@
-"""The outgoing HTTP session: every request bounded in time, size and redirects, every failure told in one line."""
+"""The HTTP client: bounds each request in time, size and redirects, and reports each failure in one line."""
 
 import time
 import zlib
@@ -16,48 +16,49 @@ from outbound.bounded_body import BoundedAdapter, Excess, NoLength, within
 from outbound.egress_policy import NotAllowed, Outbound
 
 USER_AGENT = "Datahog/1.0"
-# A text in a record or a log line; what another server sent is cut to this.
+# Bytes. A text from another server is cut to this size before it goes into a record or a log line.
 SHOWN = 200
 
-_CHUNK = 65_536
-_REDIRECTS = 5
-# Bytes of an answer that is no success.
-_START = 65_536
-# The one coding that is asked for, and taken apart here: urllib3 would take others too, and several on top of one
-# another, of which a few kilobytes can keep a processor busy for hours; and what it takes may break off.
+_CHUNK_BYTES = 65_536
+_MAX_REDIRECTS = 5
+# The part that is read of a response without a 2xx status.
+_START_BYTES = 65_536
+# The one content coding that Datahog requests and decodes. urllib3 would accept others too, and several on top of one
+# another, with which a few kilobytes keep a CPU busy for hours; and it would accept a truncated stream.
 _CODING = "gzip"
 _PACKED, _PLAIN = ("gzip", "x-gzip"), ("", "identity")
-_GZIP = 16 + zlib.MAX_WBITS
-# A body may come in so many pieces however small they are; those of more have so many bytes on average, or more.
-_PIECES, _PIECE = 1000, 16
-# What a redirect to another host gets to see; a provider's own headers may be secrets.
+# zlib's `wbits` for a stream with a gzip header.
+_GZIP_WBITS = 16 + zlib.MAX_WBITS
+# A body may come in this number of pieces of any size; a body of more pieces must have this many bytes per piece.
+_PIECES, _PIECE_BYTES = 1000, 16
+# A redirect to another host keeps only these headers; a provider's own headers may be secrets.
 _PUBLIC_HEADERS = ("Accept", "User-Agent")
 
 
 class HttpError(Exception):
-    """No complete answer came; the message says why in at most about 250 characters."""
+    """There is no complete response; the message gives the reason in at most about 250 characters."""
 
 
 class BodyTooLarge(HttpError):
-    """The answer's body is larger than allowed."""
+    """The response's body is larger than allowed."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds to connect, between two reads, and for the whole exchange."""
+    """Seconds for connecting, between two reads, and for the whole exchange."""
 
     connect: float
     read: float
     total: float
 
     def with_more(self, seconds: float) -> "Timeouts":
-        """The same, but for an answer that may take so much longer."""
+        """Returns a copy in which a read and the whole exchange may take `seconds` longer."""
         return replace(self, read=self.read + seconds, total=self.total + seconds)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete HTTP answer, its body decompressed."""
+    """A complete HTTP response with a decompressed body."""
 
     status: int
     headers: Mapping[str, str]
@@ -73,20 +74,20 @@ class Answer:
 
 
 class Http:
-    """Sends requests over kept connections; `pool_size` bounds those kept for one host. Safe for many threads.
+    """Sends requests over kept connections; `pool_size` limits those kept for one host. Safe for many threads.
 
-    It goes where `outbound` allows, redirects included; without, anywhere, which is for peers named by the settings.
-    `authorities` is a file of the certificates that vouch for servers, instead of those that `requests` brings along.
+    `outbound` is the egress policy for URLs and redirects; None allows all destinations, for peers that the settings
+    name. `authorities` is a file of trusted certificates that replaces those of `requests`.
 
-    What a `requests.Session` adds to its adapter is nothing that is wanted here: cookies of one answer must not travel
-    with the request of another job, the environment names no proxy, and the bodies of redirects are not read. Without
-    it a request takes little more than half of the CPU.
+    It uses the adapter without a `requests.Session`, whose features are unwanted here: cookies of one job must not
+    travel to another, the environment must not name a proxy, and the bodies of redirects are not read. A request
+    without a session takes little more than half of the CPU time.
     """
 
     def __init__(self, *, pool_size: int, outbound: Outbound | None = None, authorities: str | None = None) -> None:
         self._verify = authorities or True
         self._adapter = BoundedAdapter(outbound=outbound, pool_connections=64, pool_maxsize=pool_size, max_retries=0)
-        # The same providers are asked again and again.
+        # Jobs fetch the same providers again and again, so a check is made once for each URL.
         self._check = lru_cache(maxsize=1024)(outbound.check_url) if outbound else _anywhere
         self._redirects = requests.sessions.SessionRedirectMixin()
 
@@ -102,18 +103,18 @@ class Http:
         body: bytes | None = None,
         redirects: bool = False,
     ) -> Answer:
-        """Send a request and read the whole answer, of at most `limit` bytes; with `cut`, no more than its start.
+        """Sends a request and reads the whole response body, of at most `limit` bytes; with `cut` only its start.
 
-        Of an answer that is no success only the start is read in any case: people look at it, nobody else does.
-        Any answer may take half as much again as `limit` on the wire, for its framing, before it is broken off.
+        Of a response without a 2xx status only the start is read, because it only serves as an error text. On the wire
+        a body may have half as many bytes more than `limit`, for its framing. `redirects` follows redirects.
 
-        Raises HttpError.
+        Raises HttpError, and BodyTooLarge for a body over the limit.
         """
         sent = {"User-Agent": USER_AGENT, "Accept-Encoding": _CODING, **(headers or {})}
         ends = time.monotonic() + timeouts.total
         try:
-            with within(timeouts.total, limit + limit // 2 + _START):
-                for _ in range(1 + _REDIRECTS):
+            with within(timeouts.total, limit + limit // 2 + _START_BYTES):
+                for _ in range(1 + _MAX_REDIRECTS):
                     self._check(url)
                     request = _prepared(method, url, tuple(sent.items()), body)
                     timeout = (timeouts.connect, timeouts.read)
@@ -125,7 +126,7 @@ class Http:
                     if self._redirects.should_strip_auth(url, target):  # type: ignore[no-untyped-call]
                         sent = {name: value for name, value in sent.items() if name in _PUBLIC_HEADERS}
                     url = target
-                raise HttpError(f"more than {_REDIRECTS} redirects")
+                raise HttpError(f"more than {_MAX_REDIRECTS} redirects")
         except NotAllowed as refused:
             raise HttpError(str(refused)) from refused
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -140,20 +141,20 @@ def _without_body(method: str, url: str, headers: tuple[tuple[str, str], ...]) -
 def _prepared(
     method: str, url: str, headers: tuple[tuple[str, str], ...], body: bytes | None
 ) -> requests.PreparedRequest:
-    # A provider is asked the same again and again, and an adapter does not change what it sends.
+    # A provider gets the same request again and again, and an adapter does not change a request without body.
     if body is None:
         return _without_body(method, url, headers)
     return requests.Request(method, url, headers=dict(headers), data=body).prepare()
 
 
 def printable(data: bytes) -> str:
-    """The start of some bytes as text that is safe in a log line: one line, no control characters."""
+    """Returns the start of some bytes as text that is safe in a log: one line without control characters."""
     text = data[:SHOWN].decode("utf-8", "replace")
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def _anywhere(url: str) -> None:
-    """The check of a session that is not guarded."""
+    """Allows each URL; the check of a client without an egress policy."""
 
 
 def _read(response: requests.Response, limit: int, *, cut: bool) -> bytes:
@@ -161,9 +162,9 @@ def _read(response: requests.Response, limit: int, *, cut: bool) -> bytes:
     if coding not in _PACKED + _PLAIN:
         raise HttpError(f"the answer is encoded as {printable(coding.encode())[:50]}, which was not asked for")
     if not 200 <= response.status_code < 300:
-        limit, cut = min(limit, _START), True
+        limit, cut = min(limit, _START_BYTES), True
     content = bytearray()
-    chunks = response.raw.stream(_CHUNK, decode_content=False)
+    chunks = response.raw.stream(_CHUNK_BYTES, decode_content=False)
     for number, chunk in enumerate(_unpacked(chunks) if coding in _PACKED else chunks):
         content += chunk
         if len(content) > limit:
@@ -171,19 +172,19 @@ def _read(response: requests.Response, limit: int, *, cut: bool) -> bytes:
                 del content[limit:]
                 break
             raise BodyTooLarge(f"the body is larger than {limit} bytes")
-        if number > _PIECES + len(content) // _PIECE:
-            raise HttpError(f"the body comes in more than {_PIECES} pieces of less than {_PIECE} bytes")
+        if number > _PIECES + len(content) // _PIECE_BYTES:
+            raise HttpError(f"the body comes in more than {_PIECES} pieces of less than {_PIECE_BYTES} bytes")
     return bytes(content)
 
 
 def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """What gzip members say, one after another (RFC 1952, 2.2). Raises HttpError for what is none, or breaks off."""
+    """Yields the content of one or more gzip members (RFC 1952, 2.2). Raises HttpError for other or truncated data."""
     member = None
     for chunk in chunks:
         while chunk:
-            member = member or zlib.decompressobj(_GZIP)
+            member = member or zlib.decompressobj(_GZIP_WBITS)
             try:
-                yield member.decompress(chunk, _CHUNK)
+                yield member.decompress(chunk, _CHUNK_BYTES)
             except zlib.error as error:
                 raise HttpError(f"the answer cannot be decompressed: {error}") from error
             chunk = member.unconsumed_tail or member.unused_data
@@ -221,7 +222,7 @@ def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """The exception and those it was raised from; requests and urllib3 wrap one another several times."""
+    """Returns the exception and its causes, outermost first; requests and urllib3 wrap one another several times."""
     causes = []
     while isinstance(error, BaseException):
         causes.append(error)

@@ -1,4 +1,4 @@
-"""Calls an API by its OpenAPI document: an operationId and arguments go in, a checked answer comes out."""
+"""Calls an operation by its operationId, and checks the response against the OpenAPI document."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from outbound.http_client import Answer, Http, HttpError, Timeouts, printable
 from specs.operations import Operation, follow, operations, text
 from specs.schemas import validator
 
-# Fifty results of 5 MB each, and what surrounds them.
-_LIMIT = 300_000_000
-# Of an answer whose body the document leaves open only the start is read, bytes.
-_START = 65_536
+# A response may carry fifty results of 5 MB each, and some JSON around them.
+_LIMIT_BYTES = 300_000_000
+# The part that is read of a response whose body the document does not declare.
+_START_BYTES = 65_536
 _NUMBERS = {"integer": int, "number": float}
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class BadCall(Exception):
-    """The document has no such operation, or the operation no such argument; the message says what there is."""
+    """The document lacks the operation, or the operation lacks or needs an argument; the message lists the choices."""
 
 
 class ContractBroken(HttpError):
-    """The answer is not one that the document declares; the message says how."""
+    """The document does not declare this response; the message gives the difference."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A declared answer; `document` is its JSON body, None where none is declared."""
+    """A declared response; `document` is its JSON body, None where the document declares no body."""
 
     answer: Answer
     document: Any
@@ -43,7 +43,7 @@ class Reply:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The HTTP headers; their names know no case."""
+        """The HTTP headers; the case of their names does not matter."""
         return self.answer.headers
 
     @property
@@ -61,7 +61,7 @@ class Reply:
 class Operations:
     """The operations of the document `name`, served at `base_url` (scheme, host and port).
 
-    `credentials` are what callers prove themselves with, by security scheme; `timeouts` hold for each call.
+    `credentials` are the caller's own, by security scheme; `timeouts` apply to each call.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Operations:
         self._checks: dict[tuple[str, int], _Check] = {}
 
     def url(self, operation_id: str, arguments: Mapping[str, Any] = _NONE) -> str:
-        """The URL of an operation with its path and query parameters filled in. Raises BadCall."""
+        """Returns the URL of an operation with its path and query parameters filled in. Raises BadCall."""
         return self._base_url + _target(self._find(operation_id), arguments)
 
     def call(
@@ -96,18 +96,18 @@ class Operations:
         more_seconds: float = 0,
         read: Callable[[bytes], Any] = orjson.loads,
     ) -> Reply:
-        """Call an operation; arguments bear the parameters' names.
+        """Calls an operation; `arguments` are by the names of the parameters.
 
-        A body of bytes is sent as it is, any other as JSON. `to` is the URL of a callback. `credentials` are those of
-        this call only, and so are the `more_seconds` that the answer may take. `read` makes the value of the answer's
-        body, and raises ValueError for what is none.
+        A body of bytes is sent unchanged, any other value as JSON. `to` is the URL of a callback. `credentials` and
+        `more_seconds`, which extend the timeouts, apply to this call only. `read` parses the body of the response, and
+        raises ValueError for a wrong one.
 
-        Raises BadCall, HttpError when no answer came, and ContractBroken for one that the document does not declare.
+        Raises BadCall, HttpError without a response, and ContractBroken for a response that is not declared.
         """
         operation = self._find(operation_id)
         target = _target(operation, arguments)
         if operation.is_callback and to is None:
-            raise BadCall(f"{operation_id} is a callback: it is served by whoever asks for it, not at {self._base_url}")
+            raise BadCall(f"{operation_id} is a callback: its receiver serves it, not {self._base_url}")
         headers = {
             parameter["name"]: text(arguments[parameter["name"]])
             for parameter in operation.parameters
@@ -123,7 +123,7 @@ class Operations:
             headers=headers,
             body=body if body is None or isinstance(body, bytes) else orjson.dumps(body),
             timeouts=self._timeouts.with_more(more_seconds),
-            limit=_LIMIT if has_content else _START,
+            limit=_LIMIT_BYTES if has_content else _START_BYTES,
             cut=not has_content,
         )
         return Reply(answer, self._check(operation, answer, read))
@@ -134,7 +134,7 @@ class Operations:
         return self._operations[operation_id]
 
     def _proof(self, operation: Operation, credentials: Mapping[str, str]) -> dict[str, str]:
-        """The headers that the first alternative asks for whose credentials are all there; none if there is none."""
+        """Returns the headers of the first security alternative whose credentials are all given, else no header."""
         schemes = self._document["components"]["securitySchemes"]
         for needed in operation.security:
             if needed <= credentials.keys():
@@ -156,7 +156,7 @@ class Operations:
 
 
 class _Check:
-    """Checks answers against one declared response of a document."""
+    """Checks responses against one declared response of a document."""
 
     def __init__(self, document: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
         self._components = document["components"]
@@ -170,7 +170,7 @@ class _Check:
         }
 
     def __call__(self, answer: Answer, read: Callable[[bytes], Any]) -> Any:
-        """The JSON body, if one is declared. Raises ValueError, which says what is wrong with the answer."""
+        """Returns the JSON body, or None if no body is declared. Raises ValueError for a wrong response."""
         for name, (header, checked) in self._headers.items():
             if name in answer.headers:
                 _check_header(name, answer.headers[name], header["schema"], checked)
@@ -203,14 +203,14 @@ def _check_header(name: str, value: str, schema: Mapping[str, Any], checked: jso
 
 
 def _header(scheme: Mapping[str, Any], credential: str) -> tuple[str, str]:
-    """The header that carries a credential; the documents have no other schemes than these two."""
+    """Returns the header with the credential; the documents have only these two kinds of schemes."""
     if scheme["type"] == "http":
         return "Authorization", f"{scheme['scheme'].capitalize()} {credential}"
     return scheme["name"], credential
 
 
 def _target(operation: Operation, arguments: Mapping[str, Any]) -> str:
-    """The operation's path and query. Raises BadCall for arguments that it has not, or lacks."""
+    """Returns the operation's path and query. Raises BadCall for unknown and for missing arguments."""
     names = {parameter["name"]: parameter.get("required", False) for parameter in operation.parameters}
     if unknown := arguments.keys() - names.keys():
         known = ", ".join(names) or "none"

@@ -1,4 +1,4 @@
-"""Signing and verifying callbacks as Standard Webhooks has it, with several secrets at once for rotation."""
+"""Signs and verifies callbacks by Standard Webhooks, with several secrets at once for rotation."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,17 +10,17 @@ _HEADERS = ("webhook-id", "webhook-timestamp", SIGNATURE)
 
 
 class BadSignature(Exception):
-    """The callback is forged, stale or altered."""
+    """The signature of a callback is missing, forged or stale, or the callback was altered."""
 
 
 class Signer:
-    """Signs with every secret (`whsec_...`), so that a receiver may know the old one or the new; verifies with any."""
+    """Signs with each secret (`whsec_...`), so that a receiver needs only the old or the new one; verifies with any."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._webhooks = [Webhook(secret) for secret in secrets]
 
     def headers(self, webhook_id: str, moment: datetime, body: bytes) -> dict[str, str]:
-        """The three headers that go with a body; the body must be sent as it is, byte for byte."""
+        """Returns the three headers that sign the body, which must be UTF-8 and be sent unchanged."""
         text = body.decode()
         signatures = [webhook.sign(webhook_id, moment, text) for webhook in self._webhooks]
         return dict(zip(_HEADERS, (webhook_id, str(int(moment.timestamp())), " ".join(signatures)), strict=True))
@@ -32,7 +32,7 @@ class Signer:
             try:
                 webhook.verify(body, given, json_parse=False)
                 return
-            # The library lets a malformed signature or body through as ValueError.
+            # The library raises ValueError for a malformed signature or body.
             except (WebhookVerificationError, ValueError):
                 continue
         raise BadSignature("the signature is missing, wrong, or older than five minutes")

@@ -1,1 +1,1 @@
-"""The providers: how each is asked, and when it is asked again."""
+"""The providers: how each is fetched, and when it is retried."""

@@ -1,4 +1,4 @@
-"""The providers' file: YAML that names each provider, with references to environment variables."""
+"""Reads the providers' file: YAML with an entry for each provider and references to environment variables."""
 
 import re
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ _REFERENCE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class ProvidersError(Exception):
-    """The providers' file is missing or wrong; the message is one line a person can act on."""
+    """The providers' file is missing or wrong; the message is one line that says what to do."""
 
 
 class _Unset(Exception):
-    """A variable that the file refers to is not in the environment."""
+    """The environment lacks a variable that the file refers to."""
 
 
 class _File(Section):
@@ -25,7 +25,7 @@ class _File(Section):
 
 
 def load_providers(path: Path, environment: Mapping[str, str]) -> Providers:
-    """The providers of a file; `${NAME}` and `${NAME:-default}` in it stand for environment variables.
+    """Returns the providers of a file; `${NAME}` and `${NAME:-default}` in it stand for environment variables.
 
     Raises ProvidersError.
     """
@@ -38,7 +38,7 @@ def load_providers(path: Path, environment: Mapping[str, str]) -> Providers:
     except OSError as error:
         raise ProvidersError(f"{path}: {error.strerror} (DATAHOG_PROVIDERS_FILE names it)") from None
     except yaml.MarkedYAMLError as error:
-        # Its own text would show the lines around, which may hold a secret.
+        # The error's own text shows the surrounding lines, which may hold a secret.
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ProvidersError(f"{path}: {place}not YAML: {error.problem}") from None
@@ -52,7 +52,7 @@ def load_providers(path: Path, environment: Mapping[str, str]) -> Providers:
 
 
 def _resolve(value: object, environment: Mapping[str, str], place: tuple[str, ...] = ()) -> object:
-    """The YAML value with references to the environment replaced; done after parsing, so values cannot add YAML."""
+    """Returns the parsed YAML with its references replaced; a value cannot add YAML, because parsing came first."""
     if isinstance(value, dict):
         return {name: _resolve(item, environment, (*place, str(name))) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The model of a provider: its URL, timeouts, retry policy and limits."""
+"""The model of a provider: URL, timeouts, retry policy, limits, and the redaction of its secrets."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from specs.schemas import url_fault
 
 
 def _deliverable(url: str) -> str:
-    # It stands in every result: what the receiver's schema refuses would cost the results of a whole request.
+    # Each result contains the URL: a URL that the receiver's schema refuses would make it refuse the whole callback.
     if fault := url_fault(url):
         raise ValueError(fault)
     return url
@@ -21,30 +21,30 @@ def _deliverable(url: str) -> str:
 Url = Annotated[str, AfterValidator(_deliverable)]
 ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
-# No space around it (RFC 9110, 5.5): `requests` would refuse it, and its error shows the value.
+# A value has no space around it (RFC 9110, 5.5): `requests` refuses such a value with an error that shows it.
 HeaderValue = Annotated[str, Field(pattern=r"^([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?$")]
 Timeout = Annotated[float, Field(gt=0, le=3600)]
 
-# Characters: a shorter word is no secret, and stands in many texts.
-_SECRET = 8
+# Characters. A shorter word is not redacted: it is unlikely to be a secret, and common in texts.
+_SHORTEST = 8
 _BETWEEN_WORDS = re.compile(r"[\s,;=&]+")
 
 
 class Section(BaseModel):
-    """A mapping in the providers' file, which has no other members than its own."""
+    """A mapping in the providers' file; unknown members are errors."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
 
 class BreakerPolicy(Section):
-    """After that many failures in a row, over all workers, a provider is left alone for `open_seconds`."""
+    """The circuit breaker opens for `open_seconds` after `failures` failures in a row over all workers."""
 
     failures: int = Field(20, ge=1)
     open_seconds: float = Field(30, gt=0, le=86_400)
 
 
 class Provider(Section):
-    """How one provider is asked. Times are seconds; `concurrency` counts over all worker processes."""
+    """How one provider is fetched. Times are in seconds; `concurrency` is the number of permits over all workers."""
 
     url: Url = Field(repr=False)
     connect_timeout: Timeout = 3.05
@@ -57,16 +57,16 @@ class Provider(Section):
 
     @property
     def shown_url(self) -> str:
-        """Where it is, for those who ask: the query may hold a key."""
+        """The public URL: the URL without its query, which may hold a key."""
         return self.url.partition("?")[0]
 
     def without_secrets(self, text: bytes) -> bytes:
-        """A text without what this provider is told by headers and query, which it may send back.
+        """Returns the text with the values of this provider's headers and query redacted, which a response may repeat.
 
-        Of each of these the whole goes, and every word of it; what is short is no secret.
+        Replaces each header value, the query, and each word of them by `***`; words under 8 characters stay.
         """
-        told = [*self.headers.values(), self.url.partition("?")[2]]
-        words = {word for value in told for word in (value, *_BETWEEN_WORDS.split(value)) if len(word) >= _SECRET}
+        secrets = [*self.headers.values(), self.url.partition("?")[2]]
+        words = {word for value in secrets for word in (value, *_BETWEEN_WORDS.split(value)) if len(word) >= _SHORTEST}
         for word in sorted(words, key=len, reverse=True):
             text = text.replace(word.encode(), b"***")
         return text

@@ -1,1 +1,1 @@
-"""Slow and flaky providers to try Datahog on."""
+"""Slow and flaky providers to try Datahog with."""

@@ -1,4 +1,4 @@
-"""Stands in for real data providers: slow, and failing as often as told."""
+"""Simulates data providers with a given latency and failure rate."""
 
 import json
 import logging
@@ -12,13 +12,14 @@ from flask import Flask, Response
 
 from simulator.bills import BILLS, path_of
 
+# The number of calls that the server handles at once.
 _THREADS = 256
 
 logger = logging.getLogger(__name__)
 
 
 class _Dice:
-    """Decides which calls fail; with a seed each provider's sequence is the same in every run."""
+    """Decides which calls fail; a seed makes each provider's sequence the same in all runs."""
 
     def __init__(self, failure_rate: float, seed: int | None) -> None:
         self._failure_rate = failure_rate
@@ -35,9 +36,10 @@ class _Dice:
 
 
 def create_app(*, failure_rate: float, latency: float, seed: int | None) -> Flask:
-    """The providers as a Flask app.
+    """Returns the providers as a Flask app.
 
-    `failure_rate`: share of the calls that fail, 0 to 1; `latency`: seconds each call takes.
+    `failure_rate` is the share of calls that fail, 0 to 1; `latency` is the seconds that each call takes; `seed` makes
+    the failures repeatable, None makes them random.
     """
     app = Flask(__name__)
     dice = _Dice(failure_rate, seed)
@@ -48,7 +50,7 @@ def create_app(*, failure_rate: float, latency: float, seed: int | None) -> Flas
             answer = Response("no such provider", HTTPStatus.NOT_FOUND, mimetype="text/plain")
         else:
             time.sleep(latency)
-            # The original data provider fails with this status and this body.
+            # The original data provider fails with this status and body.
             failure = Response("#fail", HTTPStatus.INTERNAL_SERVER_ERROR, mimetype="text/plain")
             answer = failure if dice.fails(name) else Response(json.dumps(BILLS[name]), mimetype="application/json")
         logger.info("GET %s: %s", path_of(name), answer.status)
@@ -58,6 +60,6 @@ def create_app(*, failure_rate: float, latency: float, seed: int | None) -> Flas
 
 
 def serve(app: Flask, host: str, port: int) -> None:
-    """Serve the app until the process is told to end."""
-    # waitress gives each waiting call a thread and by default has four of them.
+    """Serves the app until a signal ends the process."""
+    # waitress needs a thread for each waiting call, and has four threads by default.
     waitress.serve(app, host=host, port=port, threads=_THREADS, connection_limit=2000, asyncore_use_poll=True)

@@ -1,4 +1,4 @@
-"""What the simulated providers send, and where."""
+"""The data that the simulated providers send, and their paths."""
 
 BILLS: dict[str, list[dict[str, str | float]]] = {
     "gas": [
@@ -26,5 +26,5 @@ PROVIDERS = tuple(BILLS)
 
 
 def path_of(name: str) -> str:
-    """The path at which a provider is asked."""
+    """Returns the path of a provider."""
     return f"/providers/{name}"

@@ -1,1 +1,1 @@
-"""Small programs for the people who work on Datahog."""
+"""Small programs for the developers of Datahog."""

@@ -10,7 +10,7 @@ _BEGIN, _END = "<!-- settings: begin -->", "<!-- settings: end -->"
 
 
 def shown_default(name: str) -> str:
-    """A setting's default as it would be written in the environment; `unset` when there is none."""
+    """Returns a setting's default as the environment would have it; `unset` if there is none."""
     default = Settings.model_fields[name].default
     if isinstance(default, tuple):
         default = ",".join(f"{item:g}" for item in default)
@@ -18,7 +18,7 @@ def shown_default(name: str) -> str:
 
 
 def table() -> str:
-    """The table of all settings, in Markdown."""
+    """Returns the table of all settings in Markdown."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = shown_default(name)
@@ -28,7 +28,7 @@ def table() -> str:
 
 
 def with_table(page: str) -> str:
-    """The page with the table as the settings model has it now. Raises ValueError when its marks are missing."""
+    """Returns the page with a new table between its marks. Raises ValueError if a mark is missing."""
     before, begin, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
@@ -37,7 +37,7 @@ def with_table(page: str) -> str:
 
 
 def main() -> int:
-    """Rewrite the page; returns the exit code."""
+    """Rewrites the page; returns the exit code."""
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 

@@ -1,4 +1,4 @@
-"""The two Connexion applications: a document, the object whose methods bear its operationIds, and the refusals."""
+"""Builds the Connexion application of an API from its document, its handlers and the table of error responses."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -47,11 +47,12 @@ def build_app(
     body_checks: Mapping[str, BodyCheck] | None = None,
     cors_origin: str | None = None,
 ) -> AsyncApp:
-    """The application that serves the document `name` by the methods of `handlers`.
+    """Returns the application that serves the document `name` with the methods of `handlers`.
 
-    `callers` are those who may call, `rate_limit` how often; `body_limits` and `body_checks` are those of
-    `handlers.middleware.validation`, by operationId, where there are any. The application does not start
-    (connexion.exceptions.ResolverError) when an operation of the document has no method.
+    A method has the name of its operationId in snake_case. `callers` authenticates, `rate_limit` limits the calls of
+    each caller. `body_limits` (bytes) and `body_checks` go to `handlers.middleware.validation`, by operationId.
+    `cors_origin` is the browser origin that may call the API. The application does not start
+    (connexion.exceptions.ResolverError) while an operation of the document has no method.
     """
 
     def method(operation_id: str) -> Callable[..., Any]:
@@ -85,7 +86,7 @@ def build_app(
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After", "Allow", "WWW-Authenticate"],
         )
-    for error, handler in _REFUSALS.items():
+    for error, handler in _ERROR_HANDLERS.items():
         app.add_error_handler(error, handler)
     app.add_api(str(specs.path(name)))
     app.add_url_rule(specs.base_path(name) + specs.DOCUMENT_PATH, "document", _serve(specs.read(name)))
@@ -93,12 +94,12 @@ def build_app(
 
 
 def _serve(document: Mapping[str, Any]) -> Callable[[Request], JSONResponse]:
-    # Connexion would serve it with its references replaced, and the parameters of a path once for each layer.
+    # Connexion replaces the references of the document that it serves, and repeats a path's parameters per middleware.
     return lambda _: JSONResponse(document)
 
 
 def _problem(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
-    assert isinstance(error, Problem)  # noqa: S101 -- narrows the type; the table below says so
+    assert isinstance(error, Problem)  # noqa: S101 -- narrows the type; the table below guarantees it
     return error.response
 
 
@@ -121,19 +122,19 @@ def _no_key(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
 
 def _refused_by_framework(request: ConnexionRequest, error: Exception) -> ConnexionResponse:
     status: int = getattr(error, "status_code", 500)
-    # The framework appends a dump of the schema to some messages; the first line says what is wrong.
+    # The framework appends a dump of the schema to some messages; the first line states the error.
     reason = (str(getattr(error, "detail", None) or "") or "refused").splitlines()[0]
     headers = getattr(error, "headers", None) or {}
     return problem_of_status(status, f"{request.method} {request.url.path[:100]}: {reason}", dict(headers)).response
 
 
 def _internal_error(_: ConnexionRequest, error: Exception) -> ConnexionResponse:
-    log.error("a fault of our own: %r", error, exc_info=error)
+    log.error("unexpected error: %r", error, exc_info=error)
     detail = "something went wrong that nobody has thought of; it is logged, and safe to send the request again"
     return Problem("internal-error", detail).response
 
 
-_REFUSALS: dict[type[Exception], Callable[[ConnexionRequest, Exception], ConnexionResponse]] = {
+_ERROR_HANDLERS: dict[type[Exception], Callable[[ConnexionRequest, Exception], ConnexionResponse]] = {
     Problem: _problem,
     NotFound: _not_found,
     ResultLost: _not_found,

@@ -1,4 +1,4 @@
-"""Connections to DynamoDB and Redis: how many a process may have, and how soon each is given up on."""
+"""Makes the clients of DynamoDB and Redis, with their limits on connections and their timeouts."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,30 +13,30 @@ from datahog.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from limits.aio.storage import RedisStorage
 
-# The most connections that one process opens to DynamoDB, and to Redis; who needs one more waits. An API has 40 threads
-# that may want one, a worker has hundreds, but none holds one for longer than a call takes.
-_CONNECTIONS = 50
-# How long Redis has to answer, an idle connection is trusted, and a caller that finds all connections in use waits for
-# one. The last is so short that nobody waits for a connection and for Redis, too: when it begins to hang, the first
-# connection is given back after two seconds. A pool's connections repeat nothing, whatever the client's defaults are.
+# The maximum number of connections of one process to DynamoDB, and to Redis; a thread that finds all in use waits. An
+# API has 40 threads and a worker has hundreds, but a thread holds a connection only for the time of one call.
+_MAX_CONNECTIONS = 50
+# Seconds. `timeout` is the wait for a free connection of the pool. It is shorter than `socket_timeout`: when Redis
+# hangs, the first connection comes back after 2 s, so a caller does not wait for a connection and then for Redis too.
+# A pool's connections retry nothing, whatever the client's defaults are.
 _REDIS_SECONDS = {"socket_connect_timeout": 2, "socket_timeout": 2, "health_check_interval": 15, "timeout": 1}
-# The event loop of an API keeps so many calls of Redis under way at once, besides.
-_COUNTING_CONNECTIONS = 10
+# The maximum number of Redis connections of an API's event loop; they come on top of the others.
+_MAX_COUNTER_CONNECTIONS = 10
 
 
 def dynamodb_client(settings: Settings, environment: Mapping[str, str]) -> Any:
-    """The boto3 client for the settings' endpoint, or AWS, for all threads. Raises SettingsError."""
+    """Returns the boto3 client for the settings' endpoint, or for AWS; threads share it. Raises SettingsError."""
     config = Config(
-        # Whoever waits for an API shall hear soon that it cannot be; a job is held and comes again.
+        # Seconds. A caller of an API learns soon that DynamoDB is away; a worker repeats its job later.
         connect_timeout=2,
         read_timeout=3,
         retries={"mode": "standard", "total_max_attempts": 2},
-        max_pool_connections=_CONNECTIONS,
-        # Otherwise boto3 composes a longer one for each request, at a cost.
+        max_pool_connections=_MAX_CONNECTIONS,
+        # Without a fixed text boto3 composes a longer one for each request, which costs CPU time.
         user_agent="Datahog/1.0",
         parameter_validation=False,
     )
-    # An endpoint of one's own takes any key, but boto3 wants one, and a region.
+    # A local endpoint accepts any key, but boto3 needs a key and a region.
     local = settings.dynamodb_endpoint_url is not None and "AWS_ACCESS_KEY_ID" not in environment
     key = "datahog" if local else None
     try:
@@ -54,10 +54,12 @@ def dynamodb_client(settings: Settings, environment: Mapping[str, str]) -> Any:
 
 
 def redis_client(settings: Settings) -> redis.Redis:
-    """The client for the settings' Redis, for all threads. Raises SettingsError."""
+    """Returns the client for the settings' Redis; threads share it. Raises SettingsError."""
     try:
-        pool = redis.BlockingConnectionPool.from_url(settings.redis_url, max_connections=_CONNECTIONS, **_REDIS_SECONDS)
-        # Options in the URL are looked at when a connection is made, which this does without connecting.
+        pool = redis.BlockingConnectionPool.from_url(
+            settings.redis_url, max_connections=_MAX_CONNECTIONS, **_REDIS_SECONDS
+        )
+        # Redis-py checks the URL's options when it makes a connection object, which does not connect yet.
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError) as error:
         # The URL may hold a password.
@@ -66,13 +68,16 @@ def redis_client(settings: Settings) -> redis.Redis:
 
 
 def redis_counters(settings: Settings) -> "RedisStorage":
-    """The same Redis, for what counts calls on the event loop: for so short a call, a thread would take six times as
-    long as the call.
+    """Returns the rate limiter's storage on the same Redis, for the event loop.
+
+    A thread for so short a call costs six times as much as the call itself.
     """
     from limits.aio.storage import RedisStorage
     from redis.asyncio import BlockingConnectionPool
 
-    pool = BlockingConnectionPool.from_url(settings.redis_url, max_connections=_COUNTING_CONNECTIONS, **_REDIS_SECONDS)
-    # The options' declared type knows of no pools; the class does.
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url, max_connections=_MAX_COUNTER_CONNECTIONS, **_REDIS_SECONDS
+    )
+    # The declared type of the options lacks the pool, which the class accepts.
     options: Any = {"connection_pool": pool}
     return RedisStorage("async+redis://", implementation="redispy", **options)

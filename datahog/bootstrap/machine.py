@@ -1,24 +1,25 @@
-"""What the machine has for a worker: processors, and the open files that its jobs need."""
+"""Finds out how many CPUs a worker may use, and allows it the open files that its jobs need."""
 
 import os
 import resource
 
 from datahog.settings import SettingsError
 
-# A job holds a connection to its provider, and there may be one more of it that is kept for the next.
+# A job holds one connection to its provider, and the pool may keep another one for the next job.
 _FILES_PER_JOB = 2
+# Open files that a worker needs besides those of its jobs.
 _OTHER_FILES = 200
 
 
 def cpus() -> int:
-    """How many processors this process may use."""
+    """Returns the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def allow_jobs(concurrency: int) -> None:
-    """Let this process, and those it starts, open the files that so many jobs at once need. Raises SettingsError."""
+    """Lets this process and its children open the files that `concurrency` jobs at once need. Raises SettingsError."""
     needed = concurrency * _FILES_PER_JOB + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:

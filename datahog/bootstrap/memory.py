@@ -1,18 +1,18 @@
-"""Has the C library give large blocks back when they are freed, which a process of many threads would else hoard."""
+"""Makes the C library return large freed blocks to the system, so that a process with many threads does not grow."""
 
 import ctypes
 
 _M_MMAP_THRESHOLD = -3  # malloc.h of glibc
-_LARGE = 1_048_576
+_LARGE_BYTES = 1_048_576
 
 
 def give_back_large_blocks() -> None:
-    """From now on each block of a megabyte or more is mapped by itself, and unmapped when it is freed.
+    """Makes malloc map each block of a megabyte or more by itself, and unmap it when it is freed.
 
-    Otherwise glibc, having seen such a block freed once, takes the next from the arena of the thread that asks (see
-    mallopt(3), M_MMAP_THRESHOLD), and there it stays: a worker whose threads read and parse answers of some megabytes
-    would grow for hours. Other C libraries have no such setting, and are left alone.
+    By default glibc raises its threshold when a mapped block is freed, and takes the next large block from the arena
+    of the calling thread, which keeps it (mallopt(3), M_MMAP_THRESHOLD). A worker whose threads parse responses of
+    some megabytes would then grow for hours. Other C libraries have no such setting; the function leaves them alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

@@ -1,4 +1,4 @@
-"""The composition root: builds every part from the settings, once for each process, and hands it what it needs."""
+"""The composition root: builds each part of a process once, from the settings, and passes it its dependencies."""
 
 import random
 from collections.abc import Mapping
@@ -54,29 +54,29 @@ if TYPE_CHECKING:
 
 JOB_FUNCTIONS = "datahog.jobs"
 
-# Calls between the client and the aggregator, seconds: for a worker that can wait, and for a person who does.
+# Calls between the client and the aggregator: by a worker, which can wait, and by an API whose caller waits.
 _SUBMIT_TIMEOUTS = Timeouts(connect=3, read=15, total=30)
 _READ_TIMEOUTS = Timeouts(connect=1, read=2, total=3)
 
-# Seconds. So late may an attempt to deliver be, because workers or engines were away, and find what it needs.
-_LATE = 7 * 86_400
+# Results are kept this much longer than the delivery schedule, for attempts that are late because engines were away.
+_LATE_DELIVERY_SECONDS = 7 * 86_400
 
-# Seconds after which a dead reconciler's shards go to others; less where tests have them look more often.
-_SHARD_LEASE = 8
+# The shards of a dead reconciler go to others after this time; sooner where tests set a short period.
+_SHARD_LEASE_SECONDS = 8
 
-# Calls of DynamoDB that a reconciler has under way at once.
+# A reconciler has at most this number of DynamoDB calls under way at once.
 _RECONCILER_THREADS = 8
 
-# A reconciler that has not looked for so many periods, and the seconds that a look may take, is gone.
-_LOOKS, _LOOK_SECONDS = 2, 10
+# A reconciler counts as gone when it has not scanned for this number of periods plus the longest time of one scan.
+_MISSED_SCANS, _LONGEST_SCAN_SECONDS = 2, 10
 
-# Bytes. Fifty results of 5 MiB each come back in one callback; one of them, and its frame, in `updateJob`.
-_CALLBACK_LIMIT = 300_000_000
-_UPDATE_LIMIT = 6_000_000
+# A callback carries up to fifty results of 5 MiB; the body of `updateJob` carries one. Both add some JSON around them.
+_CALLBACK_LIMIT_BYTES = 300_000_000
+_UPDATE_LIMIT_BYTES = 6_000_000
 
 
 class Wiring:
-    """AllShards that one process may need; each part is built when first asked for, and kept."""
+    """Builds each part that one process needs when it is first used, and keeps it."""
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self._settings = settings
@@ -87,17 +87,17 @@ class Wiring:
 
     @cached_property
     def dynamodb(self) -> Any:
-        """The boto3 client, shared by all threads."""
+        """The boto3 client; all threads share it. Raises SettingsError."""
         return dynamodb_client(self._settings, self._environment)
 
     @cached_property
     def redis(self) -> "Redis":
-        """The Redis client, shared by all threads. Raises SettingsError."""
+        """The Redis client; all threads share it. Raises SettingsError."""
         return redis_client(self._settings)
 
     @cached_property
     def redis_breaker(self) -> RedisBreaker:
-        """What all that can be done without Redis asks first."""
+        """The fail-open circuit breaker of Redis."""
         return RedisBreaker()
 
     # Persistence.
@@ -125,24 +125,24 @@ class Wiring:
 
     @cached_property
     def expired_request_results(self) -> ExpiredResults[Request]:
-        """What deletes the aggregator's large results."""
+        """Deletes the aggregator's expired large results."""
         table = self._aggregator_table
         return ExpiredResults(table, self._shards(table), "request", Request.from_item, needed_by_request)
 
     @cached_property
     def expired_retrieval_results(self) -> ExpiredResults[Retrieval]:
-        """What deletes the client's large results."""
+        """Deletes the client's expired large results."""
         table = self._client_table
         return ExpiredResults(table, self._shards(table), KIND, retrieval_from_item, needed_by_retrieval)
 
     @property
     def _last_delivery(self) -> float:
-        """Seconds after a request's deadline when the last attempt to deliver its result may be made."""
-        return longest_delivery(self._settings.delivery_schedule) + _LATE
+        """Seconds from a request's deadline to the latest attempt to deliver its result."""
+        return longest_delivery(self._settings.delivery_schedule) + _LATE_DELIVERY_SECONDS
 
     @cached_property
     def api_keys(self) -> ApiKeys:
-        """The keys of those who may call."""
+        """The API keys of all callers."""
         return ApiKeys(Table(self._transport, keys_table(self._settings.table_prefix)))
 
     @cached_property
@@ -181,18 +181,18 @@ class Wiring:
         return Shards(table, self._settings.index_shards)
 
     def due_index(self, table: Table) -> DueIndex:
-        """What is due in one of the tables."""
+        """Returns the index of the due records of a table."""
         return DueIndex(table, self._shards(table))
 
     @cached_property
     def _request_results(self) -> Results:
         return Results(self._aggregator_table, self._shards(self._aggregator_table))
 
-    # What goes out.
+    # Outgoing calls.
 
     @cached_property
     def providers(self) -> Providers:
-        """The providers of the file. Raises SettingsError."""
+        """The providers of the providers' file. Raises SettingsError."""
         try:
             providers = load_providers(self._settings.providers_file, self._environment)
         except ProvidersError as error:
@@ -203,7 +203,7 @@ class Wiring:
 
     @cached_property
     def outbound(self) -> Outbound:
-        """Where providers and callbacks may be."""
+        """The egress policy for providers and callbacks."""
         return Outbound(self._settings.outbound_networks, ports=self._settings.outbound_ports)
 
     def _check_url(self, url: str, place: str) -> None:
@@ -214,22 +214,22 @@ class Wiring:
 
     @cached_property
     def queue(self) -> Queue:
-        """Where steps are put."""
+        """The queue of steps: fetch, deliver, submit."""
         return Queue(self.redis, JOB_FUNCTIONS, lambda name: self.providers.get(name), self.redis_breaker)
 
     @cached_property
     def http(self) -> Http:
-        """The session for Datahog's own services, which the settings name."""
+        """The HTTP client for Datahog's own services, whose URLs the settings give; it has no egress policy."""
         return Http(pool_size=self._settings.worker_concurrency)
 
     @cached_property
     def guarded_http(self) -> Http:
-        """The session for providers and callbacks."""
+        """The HTTP client for providers and callbacks; it obeys the egress policy."""
         return Http(pool_size=self._settings.worker_concurrency, outbound=self.outbound)
 
     @cached_property
     def signer(self) -> Signer:
-        """Signs and verifies callbacks. Raises SettingsError when there is no secret."""
+        """Signs and verifies callbacks. Raises SettingsError if the settings have no secret."""
         if not self._settings.webhook_secrets:
             raise SettingsError(
                 "DATAHOG_WEBHOOK_SECRETS: not set; give the client and its workers the same whsec_ secret"
@@ -262,7 +262,7 @@ class Wiring:
 
     @cached_property
     def fetch(self) -> Fetch:
-        """The job that fetches."""
+        """The step that fetches one provider."""
         return Fetch(
             self.requests,
             self.queue,
@@ -276,7 +276,7 @@ class Wiring:
 
     @cached_property
     def deliver(self) -> Deliver:
-        """The job that delivers."""
+        """The step that delivers a result to its callback."""
         return Deliver(
             self.requests,
             self.deliveries,
@@ -290,7 +290,7 @@ class Wiring:
 
     @cached_property
     def submit(self) -> Submit:
-        """The job that submits."""
+        """The step that submits a request to the aggregator."""
         return Submit(
             self.retrievals,
             self.queue,
@@ -305,11 +305,14 @@ class Wiring:
         return WriteRepetition(self._rng)
 
     def check_jobs(self) -> None:
-        """Build what jobs need now, so that a wrong setting is told at the start. Raises as the parts do."""
+        """Builds the parts that jobs need, so that a wrong setting stops the process at its start.
+
+        Raises SettingsError.
+        """
         _ = (self.fetch, self.deliver, self.submit)
 
     def worker(self, concurrency: int) -> ConcurrentWorker:
-        """A worker of up to so many jobs at once, which this process's queue wakes."""
+        """Returns a worker that runs up to `concurrency` jobs at once; this process's queue wakes it."""
         memory.give_back_large_blocks()
         worker = ConcurrentWorker(
             QUEUES,
@@ -323,7 +326,7 @@ class Wiring:
         return worker
 
     def reconciler(self) -> Reconciler:
-        """The reconciler of both tables."""
+        """Returns the reconciler of both tables."""
         return Reconciler(
             self.requests,
             self.retrievals,
@@ -331,7 +334,7 @@ class Wiring:
             self.due_index(self._client_table),
             self.queue,
             self.heartbeats,
-            LeasedShards(self.redis, lease=min(_SHARD_LEASE, max(2, 10 * self._settings.reconciler_period))),
+            LeasedShards(self.redis, lease=min(_SHARD_LEASE_SECONDS, max(2, 10 * self._settings.reconciler_period))),
             Crew(_RECONCILER_THREADS),
             period=self._settings.reconciler_period,
             delivery_timeout=self._settings.delivery_timeout,
@@ -341,22 +344,22 @@ class Wiring:
 
     @cached_property
     def heartbeats(self) -> Heartbeats:
-        """The signs of life of workers and reconcilers."""
+        """The heartbeats of workers and reconcilers."""
         return Heartbeats(
             self.redis,
             QUEUES,
-            reconciler_silence=_LOOKS * self._settings.reconciler_period + _LOOK_SECONDS,
+            reconciler_silence=_MISSED_SCANS * self._settings.reconciler_period + _LONGEST_SCAN_SECONDS,
             worker_silence=self._settings.worker_lease,
         )
 
     @cached_property
     def long_polls(self) -> "LongPolls":
-        """The reads that wait, which end when this process does."""
+        """The reads that wait for a result; they end when this process ends."""
         from handlers.long_polling import LongPolls
 
         return LongPolls()
 
-    # Connexion takes a second to import, which the processes without an app are spared.
+    # The imports below are local because Connexion takes a second to import, and only the two APIs need it.
 
     def _callers(self) -> "Callers":
         from handlers.access.callers import Callers
@@ -386,7 +389,7 @@ class Wiring:
     def _health(self, table: Table) -> "Health":
         from handlers.health import Health
 
-        # These ask while the breaker is open, too: seldom, and on threads of their own.
+        # The probes call Redis even while the circuit breaker is open: they are rare and run on threads of their own.
         def redis() -> None:
             with self.redis_breaker.observed():
                 self.redis.ping()
@@ -399,12 +402,12 @@ class Wiring:
         def reconciler() -> str | None:
             with self.redis_breaker.observed():
                 there = self.heartbeats.is_reconciler_there()
-            return None if there else "none has looked of late"
+            return None if there else "no reconciler has scanned recently"
 
         return Health({"dynamodb": table.ping, "redis": redis, "worker": worker, "reconciler": reconciler})
 
     def aggregator_app(self) -> "AsyncApp":
-        """The aggregation service."""
+        """Returns the application of the aggregator API."""
         from datahog.bootstrap.apps import build_app
         from handlers.aggregator import Aggregator
 
@@ -427,17 +430,17 @@ class Wiring:
             handlers,
             callers=self._callers(),
             rate_limit=self._rate_limit(specs.AGGREGATOR),
-            body_limits={"updateJob": _UPDATE_LIMIT},
+            body_limits={"updateJob": _UPDATE_LIMIT_BYTES},
             cors_origin=self._settings.viewer_origin,
         )
 
     def client_app(self) -> "AsyncApp":
-        """The asynchronous client."""
+        """Returns the application of the client API. Raises SettingsError."""
         from datahog.bootstrap.apps import build_app
         from handlers.access.callback_signatures import SignedCallbacks
         from handlers.client import Client
 
-        # Its results would never come.
+        # The aggregator could not deliver any result to a client URL that the egress policy forbids.
         self._check_url(self._settings.client_url, "DATAHOG_CLIENT_URL")
         handlers = Client(
             self.retrievals,
@@ -454,7 +457,7 @@ class Wiring:
             handlers,
             callers=self._callers(),
             rate_limit=self._rate_limit(specs.CLIENT),
-            body_limits={"receiveCallback": _CALLBACK_LIMIT},
+            body_limits={"receiveCallback": _CALLBACK_LIMIT_BYTES},
             body_checks={"receiveCallback": SignedCallbacks(self.signer, self.retrievals.get)},
             cors_origin=self._settings.viewer_origin,
         )

@@ -1,1 +1,1 @@
-"""Commands that people use against a running system."""
+"""The commands that people use against a running system."""

@@ -1,4 +1,4 @@
-"""`call`: calls any operation of either API by its operationId, and prints what comes back."""
+"""`call`: calls any operation of either API by its operationId and prints the response."""
 
 import argparse
 import re
@@ -11,15 +11,15 @@ from outbound.openapi_caller import BadCall, Operations
 from persistence.results import json_text
 from specs.operations import operations
 
-# Seconds. A read may be held back for 30.
+# A long poll may hold a response back for 30 s.
 _TIMEOUTS = Timeouts(connect=5, read=40, total=60)
 
-# Of a JSON text; an array or an object with nothing in it is one.
+# Splits a JSON text into strings, literals and punctuation; an empty array or object is one part.
 _PARTS = re.compile(r'"(?:[^"\\]|\\.)*+"|\[\s*\]|\{\s*\}|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.add_argument("api", choices=(specs.CLIENT, specs.AGGREGATOR))
     parser.add_argument("operation", metavar="operationId", help=f"for example {_some(specs.CLIENT)}")
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="parameters, for example wait=30")
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
-    """Print the answer's body; 0 for a 2xx, 1 for another answer or none, 2 for what cannot be called."""
+    """Prints the body of the response; returns 0 for a 2xx, 1 for any other response or none, 2 for a wrong call."""
     url = settings.api_urls[arguments.api]
     credentials = {"bearerKey": settings.api_key} if settings.api_key else {}
     api = Operations(arguments.api, url, Http(pool_size=1), timeouts=_TIMEOUTS, credentials=credentials)
@@ -44,14 +44,14 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _parameters(given: list[str]) -> dict[str, str]:
-    """Raises BadCall."""
+    """Returns the parameters by name. Raises BadCall."""
     if wrong := [text for text in given if "=" not in text]:
         raise BadCall(f"a parameter is given as name=value, not as {wrong[0]!r}")
     return dict(text.split("=", 1) for text in given)
 
 
 def _body(text: str | None) -> bytes | None:
-    """The body, sent as it was given. Raises BadCall."""
+    """Returns the body exactly as it was given; `-` reads standard input. Raises BadCall."""
     if text is None:
         return None
     try:
@@ -63,7 +63,7 @@ def _body(text: str | None) -> bytes | None:
 
 
 def _indented(text: str, encoding: str) -> str:
-    """A JSON text over several lines, each part spelt as it came; what a terminal cannot show is escaped."""
+    """Indents a JSON text without respelling its parts; escapes the characters that a terminal cannot show."""
     unicode = encoding.lower() in ("utf-8", "utf8")
     parts: list[str] = []
     depth = 0
@@ -82,7 +82,7 @@ def _indented(text: str, encoding: str) -> str:
 
 
 def _shown(part: str, unicode: bool) -> str:
-    # What a terminal takes for a command to itself is not for it.
+    # Control characters could give commands to the terminal.
     if part.isprintable() and (unicode or part.isascii()):
         return part
     return "".join(

@@ -1,4 +1,4 @@
-"""`keys`: makes, lists and revokes the API keys of those who may call."""
+"""`keys`: creates, lists and revokes API keys."""
 
 import argparse
 import re
@@ -11,28 +11,28 @@ from specs.operations import scopes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
-    create = actions.add_parser("create", help="make a key and print it: it is not kept, so it cannot be shown again")
-    create.add_argument("--name", required=True, help="whose it is, or what it is for")
+    create = actions.add_parser("create", help="create a key and print it once: only its hash is stored")
+    create.add_argument("--name", required=True, help="the owner or the purpose of the key")
     create.add_argument(
-        "--scope", required=True, action="append", choices=scopes(), help="what it opens; give it once for each scope"
+        "--scope", required=True, action="append", choices=scopes(), help="a scope of the key; repeat it for each scope"
     )
     create.add_argument(
-        "--tenant", type=_tenant, default=DEFAULT_TENANT, help="whose requests it opens, and no others [%(default)s]"
+        "--tenant", type=_tenant, default=DEFAULT_TENANT, help="the tenant whose requests it can use [%(default)s]"
     )
     create.add_argument(
         "--unlimited",
         action="store_true",
-        help="for DATAHOG_AGGREGATOR_KEY, which calls for everybody: no rate limit, no quota of open requests",
+        help="no rate limit and no quota of open requests; for DATAHOG_AGGREGATOR_KEY, which calls for all tenants",
     )
-    actions.add_parser("list", help="show all keys: id, scopes, tenant, limits, when made, when revoked, name")
-    revoke = actions.add_parser("revoke", help="let a key open nothing any more, within five seconds")
+    actions.add_parser("list", help="list all keys: id, scopes, tenant, limits, created, revoked, name")
+    revoke = actions.add_parser("revoke", help="revoke a key; it takes effect within five seconds")
     revoke.add_argument("id", help="the id that `list` shows: the part of the key between dh_ and the next _")
 
 
 def run(keys: ApiKeys, arguments: argparse.Namespace) -> int:
-    """Carry it out; 1 if there is no such key, or no DynamoDB."""
+    """Runs the chosen action; returns 1 if the key does not exist or DynamoDB is away, else 0."""
     try:
         match arguments.action:
             case "create":
@@ -59,5 +59,5 @@ def _list(keys: ApiKeys) -> None:
 
 def _tenant(text: str) -> str:
     if not re.fullmatch(PATTERN, text):
-        raise argparse.ArgumentTypeError("1 to 64 letters, digits, '_', '.' and '-', a letter or digit first")
+        raise argparse.ArgumentTypeError("1 to 64 letters, digits, '_', '.' and '-', beginning with a letter or digit")
     return text

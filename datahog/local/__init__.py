@@ -1,1 +1,1 @@
-"""The whole system on one machine: its engines, its processes, its secrets."""
+"""The whole system on one machine: its engines, processes, ports and secrets."""

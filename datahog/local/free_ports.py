@@ -1,4 +1,4 @@
-"""Ports: whether one can be listened on, and if not, why, with the setting that changes it."""
+"""Checks that a port is free; the error gives the reason and the setting that changes the port."""
 
 import errno
 import socket
@@ -7,7 +7,7 @@ from datahog.settings import PREFIX, SettingsError
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A socket that listens on the port that the setting (an attribute of Settings) names. Raises SettingsError."""
+    """Returns a socket that listens on the port of `setting` (an attribute of Settings). Raises SettingsError."""
     variable = PREFIX + setting.upper()
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -1,4 +1,4 @@
-"""The secrets of a stack on one machine: made by themselves, and kept beside its data for the next time."""
+"""Makes the secrets of a stack on one machine, and keeps them beside its data for the next run."""
 
 import base64
 import secrets
@@ -13,9 +13,10 @@ _SECRET_BYTES = 32
 
 
 def fill_in(settings: Settings, *, keep: bool) -> Settings:
-    """The settings with a secret for whatever has none; with `keep` they are those of the last time. Raises OSError.
+    """Returns the settings with each missing secret filled in. Raises OSError.
 
-    A stack that can be reached from elsewhere gets no API key: it would open everything to whoever has seen it.
+    With `keep` the secrets are read from the data directory, or made and written there. A stack that other machines
+    can reach gets no local API key, because that key has all scopes.
     """
     changes: dict[str, object] = {}
     make = _kept(settings.data_dir) if keep else _fresh
@@ -30,7 +31,7 @@ def fill_in(settings: Settings, *, keep: bool) -> Settings:
 def _fresh(name: str) -> str:
     if name == API_KEY:
         return new_key()
-    # Standard Webhooks: whsec_ and base64.
+    # The format of Standard Webhooks: whsec_ and base64.
     return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 

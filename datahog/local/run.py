@@ -1,4 +1,4 @@
-"""`run`: the whole stack on this machine's fixed ports, for as long as a person wants it."""
+"""`run`: runs the whole stack on this machine, on fixed ports, until a person stops it."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from specs.operations import target
 
 
 def run(settings: Settings) -> int:
-    """Run everything until Ctrl-C or SIGTERM; the exit code is 0 then, and 1 when a program fails."""
+    """Runs the stack until Ctrl-C or SIGTERM; returns the exit code: 0, or 1 when a program fails."""
     settings = stack.settle(settings)
     if unusable := list(unusable_ports(settings)):
         print(*unusable, sep="\n", file=sys.stderr)
@@ -37,9 +37,9 @@ def run(settings: Settings) -> int:
 
 
 def unusable_ports(settings: Settings) -> Iterator[str]:
-    """A line for each port of the stack that cannot be listened on, with the setting that changes it."""
+    """Yields a line for each port of the stack that is not free, with the setting that changes it."""
     hosts = {"dynamodb_port": engines.HOST, "redis_port": engines.HOST}
-    with ExitStack() as held:  # all at once, so that two settings naming one port are found too
+    with ExitStack() as held:  # holds all sockets at once, to find two settings that name the same port
         for name in (field for field in Settings.model_fields if field.endswith("_port")):
             try:
                 held.enter_context(free_ports.listen(hosts.get(name, settings.host), getattr(settings, name), name))
@@ -73,7 +73,7 @@ Ask for data:
   curl -s -X POST {create} -H "Authorization: Bearer $DATAHOG_API_KEY" \\
     -H 'Content-Type: application/json' -d '{{"providers": ["gas", "internet", "water"]}}'
 
-and read it with the requestId that came back, waiting up to 30 s for the result:
+Read the result with the requestId of the response; the call waits up to 30 s for it:
 
   curl -s '{read}' -H "Authorization: Bearer $DATAHOG_API_KEY"
 {line}
@@ -83,4 +83,4 @@ and read it with the requestId that came back, waiting up to 30 s for the result
 def _key(settings: Settings) -> str:
     if settings.local_key:
         return f"kept in {settings.data_dir / local_secrets.API_KEY}; for this machine only"
-    return "python -m datahog keys create makes one"
+    return "create one: python -m datahog keys create"

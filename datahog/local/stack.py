@@ -1,4 +1,4 @@
-"""The stack on one machine: which programs it is made of, in which order, and with which settings."""
+"""Defines the stack on one machine: its programs, their order of start and their settings."""
 
 import ipaddress
 import os
@@ -11,13 +11,14 @@ from datahog.local.supervisor import Program
 from datahog.settings import PREFIX, Settings
 from outbound.egress_policy import LOOPBACK, Network
 
-# What a program still has to finish when it is told to stop comes on top of a worker's own grace, seconds.
-_STOPPING = 5
+# A program gets this time to stop, on top of a worker's own grace.
+_STOPPING_SECONDS = 5
+# The embedded DynamoDB reads the whole table for each query of an index shard, so a local stack has few.
 _SHARDS = 2
 
 
 def settle(settings: Settings) -> Settings:
-    """The settings with every address pointing into this stack."""
+    """Returns the settings with all URLs and addresses set to those of this stack."""
     return settings.model_copy(
         update={
             "dynamodb_endpoint_url": url(engines.HOST, settings.dynamodb_port),
@@ -27,16 +28,15 @@ def settle(settings: Settings) -> Settings:
             "outbound_networks": tuple(dict.fromkeys((*_own(settings.host), *settings.outbound_networks))),
             "viewer_origin": settings.viewer_origin or url(settings.host, settings.viewer_port),
             "data_dir": settings.data_dir.resolve(),
-            # The embedded DynamoDB reads the whole table to answer from any shard.
             "index_shards": settings.index_shards if "index_shards" in settings.model_fields_set else _SHARDS,
-            # All of the stack shares one machine.
+            # All programs share one machine.
             "worker_processes": settings.worker_processes or 1,
         }
     )
 
 
 def _own(host: str) -> tuple[Network, ...]:
-    """Where the simulator and the client are: on this machine, and at no other address of it than theirs."""
+    """Returns the networks that contain the simulator and the client, and no other address of this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -45,7 +45,10 @@ def _own(host: str) -> tuple[Network, ...]:
 
 
 def stages(settings: Settings) -> Sequence[Sequence[Program]]:
-    """The programs of settled settings, in stages: each needs those before it. Raises EngineMissing."""
+    """Returns the programs in stages, each of which needs those before it. Raises EngineMissing.
+
+    `settings` are settled ones.
+    """
     environment = _environment(settings)
 
     def program(name: str, port: int | None = None, *, once: bool = False) -> Program:
@@ -75,8 +78,8 @@ def stages(settings: Settings) -> Sequence[Sequence[Program]]:
 
 
 def grace(settings: Settings) -> float:
-    """Seconds that each program gets to stop by itself."""
-    return settings.worker_grace + _STOPPING
+    """Returns the seconds that each program gets to stop by itself."""
+    return settings.worker_grace + _STOPPING_SECONDS
 
 
 def _environment(settings: Settings) -> Mapping[str, str | None]:
@@ -105,9 +108,9 @@ def _text(value: object) -> str | None:
 
 
 def url(host: str, port: int) -> str:
-    """Where a server that binds to this host is reached from this machine."""
-    # An address that stands for all addresses is none to connect to.
+    """Returns the URL at which this machine reaches a server that binds to the host."""
+    # A wildcard address is not an address to connect to.
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (nothing is bound here)
     name = f"[{reachable}]" if ":" in reachable else reachable
-    # Browsers leave the default port out of an origin.
+    # Browsers omit the default port from an origin.
     return f"http://{name}" if port == 80 else f"http://{name}:{port}"

@@ -1,4 +1,4 @@
-"""Runs the processes of a stack together: starts them, shows their output, stops them all when one ends."""
+"""Runs the processes of a stack: starts them, shows their output, and stops all of them when one ends."""
 
 import os
 import queue
@@ -27,25 +27,25 @@ _DIE_WITH_PARENT = (
 
 
 class ProgramFailed(Exception):
-    """A program ended that should run, ended badly, or did not get ready in time; the message says which."""
+    """A program ended unexpectedly, failed, or was not ready in time; the message names it and the reason."""
 
 
 class Interrupted(Exception):
-    """A person or the system asked for the end (SIGINT, SIGTERM or SIGHUP)."""
+    """The supervisor received SIGINT, SIGTERM or SIGHUP."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A process to run; ready when `port` accepts connections, or at once without a port."""
+    """A process to run; it is ready when `port` accepts connections, or at once without a port."""
 
     name: str
     command: Sequence[str]
     host: str = "127.0.0.1"
     port: int | None = None
     once: bool = False
-    """Ready when it has ended with exit code 0."""
+    """The program is ready when it has ended with exit code 0."""
     environment: Mapping[str, str | None] = field(default_factory=dict)
-    """What is laid over the supervisor's own environment; None removes a variable."""
+    """Variables on top of the supervisor's own environment; None removes a variable."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ class _Child:
 
 
 class Supervisor:
-    """Owns the processes it started; leaving its `with` block stops them, the last started first.
+    """Owns the processes that it starts; the end of its `with` block stops them in reverse order.
 
-    Start programs from a thread that outlives them: for Linux the end of that thread is the parent's death.
+    Start programs from a thread that outlives them: Linux takes the end of that thread for the parent's death.
     """
 
     def __init__(self, output: TextIO, *, grace: float = 10, signals: bool = False) -> None:
-        """`grace`: seconds a program has to end by itself; `signals`: turn signals into Interrupted."""
+        """`grace`: the seconds that a program has to stop by itself; `signals`: turns signals into Interrupted."""
         self._output = output
         self._grace = grace
         self._signals = _SIGNALS if signals else ()
         self._colour = output.isatty()
         self._children: list[_Child] = []
-        # SimpleQueue.put is the one hand-over that is safe inside a signal handler.
+        # Of the thread-safe queues, only SimpleQueue has a `put` that is safe in a signal handler.
         self._events: queue.SimpleQueue[_Child | signal.Signals] = queue.SimpleQueue()
         self._writing = threading.Lock()
 
@@ -84,7 +84,7 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def start(self, *programs: Program, timeout: float = 60) -> None:
-        """Start programs side by side and wait until each is ready, at most `timeout` seconds.
+        """Starts programs in parallel and waits at most `timeout` seconds until all are ready.
 
         Raises ProgramFailed, Interrupted.
         """
@@ -96,7 +96,7 @@ class Supervisor:
                 self.pause(0.02)
 
     def pause(self, seconds: float | None = None) -> None:
-        """Wait so long, or for ever. Raises ProgramFailed once a program ends, Interrupted on a signal."""
+        """Waits for `seconds`, or without end. Raises ProgramFailed if a program ends, Interrupted on a signal."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -112,7 +112,7 @@ class Supervisor:
                 raise ProgramFailed(f"{event.program.name} {end}")
 
     def stop(self) -> None:
-        """Stop what runs, one after the other: SIGTERM, then SIGKILL after the grace. Again is harmless."""
+        """Stops the programs one by one: SIGTERM, then SIGKILL after the grace. A second call does nothing."""
         while self._children:
             child = self._children[-1]
             child.process.terminate()
@@ -153,12 +153,12 @@ class Supervisor:
 
     def _watch(self, child: _Child, reader: threading.Thread) -> None:
         child.process.wait()
-        reader.join(1)  # its last words come before the news of its end
+        reader.join(1)  # shows the program's last lines before it reports the end
         self._events.put(child)
 
     def _show(self, child: _Child) -> None:
         for line in child.process.stdout or ():
-            # Not reading on would block the program, so an output that is closed is no reason to stop.
+            # The program blocks unless its output is read, so the reader goes on even when the own output is closed.
             with suppress(OSError, ValueError):
                 self._write(child, line.rstrip())
 

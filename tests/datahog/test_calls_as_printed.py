@@ -1,4 +1,4 @@
-"""`call` prints a response as it came, every digit and member, and nothing that a terminal obeys."""
+"""`call` prints a response with each digit and member unchanged, and without control characters."""
 
 import json
 from typing import Any
@@ -28,12 +28,12 @@ _values = st.recursive(
         ('"\x9b2J\u202e\x7f"', '"\\u009b2J\\u202e\\u007f"'),
     ],
 )
-def test_each_part_is_spelt_as_it_came(text: str, shown: str) -> None:
+def test_printed_json_keeps_the_spelling_of_each_part(text: str, shown: str) -> None:
     assert _indented(text, "utf-8") == shown
 
 
 @given(_values)
-def test_what_is_printed_for_a_plain_terminal_says_the_same(value: Any) -> None:
+def test_ascii_output_has_the_same_json_value(value: Any) -> None:
     shown = _indented(json.dumps(value, ensure_ascii=False), "ascii")
 
     assert shown.isascii()

@@ -1,4 +1,4 @@
-"""The command line: what keeps a process from starting is one line, and what waits can be stopped."""
+"""The command line: a process that cannot start prints one line, and a waiting process can be stopped."""
 
 import asyncio
 import os
@@ -31,13 +31,13 @@ def start(command: str, **settings: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
-        # Whoever runs the tests in the background has this signal ignored, and his children with him.
+        # A shell ignores SIGINT in its background jobs, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 @pytest.mark.parametrize("command", ["client", "aggregator", "simulator", "viewer"])
-def test_a_taken_port_is_told_with_the_setting_that_changes_it(command: str) -> None:
+def test_an_error_for_a_taken_port_names_its_setting(command: str) -> None:
     variable = f"DATAHOG_{command.upper()}_PORT"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -52,20 +52,20 @@ def test_a_taken_port_is_told_with_the_setting_that_changes_it(command: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "what"),
+    ("settings", "reason"),
     [
         ({"DATAHOG_FAILPOINTS": "fetch.got"}, "is for tests only"),
         ({"DATAHOG_FAILPOINTS": "fetch.git", "DATAHOG_TESTING": "1"}, "there is no 'fetch.git'"),
     ],
 )
-def test_failpoints_are_refused_outside_of_tests_and_where_there_is_none(settings: dict[str, str], what: str) -> None:
+def test_failpoints_outside_tests_or_unknown_are_refused(settings: dict[str, str], reason: str) -> None:
     process = start("worker", **settings)
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 2
     [line] = errors.splitlines()
     assert line.startswith("datahog worker: DATAHOG_FAILPOINTS: ")
-    assert what in line
+    assert reason in line
 
 
 def test_a_mistyped_failpoint_variable_is_refused() -> None:
@@ -77,7 +77,7 @@ def test_a_mistyped_failpoint_variable_is_refused() -> None:
 
 
 @pytest.mark.parametrize("options", ["foo=1", "socket_timeout=secret"])
-def test_a_wrong_option_of_the_redis_url_is_one_line_that_does_not_repeat_it(options: str) -> None:
+def test_an_error_for_a_wrong_redis_url_option_hides_the_option(options: str) -> None:
     process = start("reconciler", DATAHOG_REDIS_URL=f"redis://127.0.0.1:9/0?{options}")
     _, errors = process.communicate(timeout=60)
 
@@ -101,7 +101,7 @@ def test_a_worker_that_waits_for_redis_can_be_stopped(number: signal.Signals, co
     assert "Traceback" not in errors
 
 
-def test_a_worker_that_the_system_allows_too_few_files_says_what_to_do() -> None:
+def test_a_worker_with_too_few_open_files_says_what_to_do() -> None:
     few = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000)); "
     script = few + "os.execv(sys.executable, [sys.executable, '-m', 'datahog', 'worker', '--concurrency', '500'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
@@ -113,7 +113,7 @@ def test_a_worker_that_the_system_allows_too_few_files_says_what_to_do() -> None
     )
 
 
-def test_a_long_poll_ends_with_what_there_is_when_its_server_stops() -> None:
+def test_a_long_poll_ends_at_once_when_its_server_stops() -> None:
     async def wait() -> str:
         long_polls = LongPolls()
         waiting = asyncio.ensure_future(long_polls.wait_until(lambda: "open", lambda _: False, 30))
@@ -128,7 +128,7 @@ def test_a_long_poll_ends_with_what_there_is_when_its_server_stops() -> None:
 
 
 @pytest.mark.parametrize("command", ["client", "aggregator"])
-def test_the_local_key_opens_nothing_that_can_be_reached_from_elsewhere(command: str) -> None:
+def test_the_local_key_is_refused_on_a_public_address(command: str) -> None:
     process = start(command, DATAHOG_HOST="0.0.0.0", DATAHOG_LOCAL_KEY=API_KEY)  # noqa: S104 -- it is refused
     _, errors = process.communicate(timeout=60)
 
@@ -139,7 +139,7 @@ def test_the_local_key_opens_nothing_that_can_be_reached_from_elsewhere(command:
 
 
 @pytest.mark.parametrize("command", ["client", "worker"])
-def test_who_calls_the_aggregator_needs_a_key_for_it(command: str) -> None:
+def test_a_caller_of_the_aggregator_needs_an_api_key(command: str) -> None:
     process = start(command, DATAHOG_AGGREGATOR_KEY="")
     _, errors = process.communicate(timeout=60)
 
@@ -156,7 +156,7 @@ def test_who_calls_the_aggregator_needs_a_key_for_it(command: str) -> None:
         ("client", "DATAHOG_CLIENT_URL"),
     ],
 )
-def test_an_address_that_is_not_allowed_keeps_a_process_from_starting(command: str, place: str) -> None:
+def test_a_forbidden_destination_keeps_a_process_from_starting(command: str, place: str) -> None:
     process = start(command, DATAHOG_OUTBOUND_NETWORKS="")
     _, errors = process.communicate(timeout=60)
 
@@ -167,7 +167,7 @@ def test_an_address_that_is_not_allowed_keeps_a_process_from_starting(command: s
     ]
 
 
-def test_a_password_in_a_provider_s_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
+def test_a_provider_url_with_a_password_is_refused_unrepeated(tmp_path: Path) -> None:
     file = tmp_path / "providers.yaml"
     file.write_text("providers: {gas: {url: 'https://user:hunter2@data.example.com/'}}")
     process = start("worker", DATAHOG_PROVIDERS_FILE=str(file))

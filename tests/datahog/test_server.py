@@ -1,4 +1,4 @@
-"""The HTTP server: whoever does not finish the head of a request is told so, and no connection takes much memory."""
+"""The HTTP server: an unfinished head ends with a problem, and no connection takes much memory."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from tests.support.system import eventually
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A server that has little patience."""
+    """The port of a server that waits 0.5 s for a head."""
     monkeypatch.setattr(server, "_HEAD_SECONDS", 0.5)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -38,7 +38,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-def test_a_head_that_does_not_come_ends_the_connection_with_a_problem(begun: bytes, port: int) -> None:
+def test_an_unfinished_head_ends_the_connection_with_a_problem(begun: bytes, port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(begun)
 
@@ -49,7 +49,7 @@ def test_a_head_that_does_not_come_ends_the_connection_with_a_problem(begun: byt
     assert json.loads(body)["type"].endswith(":request-timeout")
 
 
-def test_a_second_head_on_the_same_connection_has_its_time_too(port: int) -> None:
+def test_each_head_of_a_connection_has_its_own_time_limit(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         first = connection.recv(1000)
@@ -61,7 +61,7 @@ def test_a_second_head_on_the_same_connection_has_its_time_too(port: int) -> Non
     assert second.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_body_that_nobody_waits_for_keeps_no_connection(port: int) -> None:
+def test_an_unread_body_does_not_keep_the_connection(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
         answer = connection.recv(1000)
@@ -73,19 +73,19 @@ def test_a_body_that_nobody_waits_for_keeps_no_connection(port: int) -> None:
     assert not more
 
 
-def test_of_many_requests_at_once_the_first_are_answered_and_the_last_of_these_says_so(port: int) -> None:
+def test_the_connection_closes_after_too_many_pipelined_requests(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
 
         answers = read_all(connection).split(b"HTTP/1.1 ")[1:]
 
-    # One under way, and those that wait for it.
+    # One request under way, and those that wait for it.
     assert len(answers) == 1 + server._PIPELINED
     assert [b"connection: close" in answer for answer in answers] == [False] * server._PIPELINED + [True]
     assert {answer[:3] for answer in answers} == {b"204"}
 
 
-def test_a_few_requests_at_once_are_all_answered(port: int) -> None:
+def test_a_few_pipelined_requests_all_get_responses(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" * server._PIPELINED)
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -103,10 +103,10 @@ _CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r
     [(b"0\r\n", b"X-More: x\r\n"), (b"0\r\nX-First: ", b"x" * 10), (b"1;", b"x" * 10)],
     ids=["many trailers", "one trailer", "chunk extension"],
 )
-def test_what_a_body_brings_along_must_end(begun: bytes, piece: bytes, port: int) -> None:
+def test_endless_trailers_or_chunk_extensions_are_refused(begun: bytes, piece: bytes, port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(_CHUNKED + begun)
-        # Whoever is refused in the midst of it may find the connection reset.
+        # The refusal may reset the connection while this side still sends.
         sent = 0
         with contextlib.suppress(ConnectionError):
             while sent < 20_000_000:
@@ -116,7 +116,7 @@ def test_what_a_body_brings_along_must_end(begun: bytes, piece: bytes, port: int
     assert sent < 20_000_000
 
 
-def test_trailers_are_no_headers(port: int) -> None:
+def test_trailers_do_not_become_headers(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(_CHUNKED + b"0\r\nX-Trailer: x\r\n\r\n")
         connection.sendall(b"GET / HTTP/1.1\r\nX-Next: x\r\nConnection: close\r\n\r\n")
@@ -129,7 +129,7 @@ def test_trailers_are_no_headers(port: int) -> None:
     ]
 
 
-def test_a_body_in_many_small_chunks_may_be_long(port: int) -> None:
+def test_a_long_body_in_small_chunks_is_accepted(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(_CHUNKED)
         for _ in range(200):
@@ -142,5 +142,5 @@ def test_a_body_in_many_small_chunks_may_be_long(port: int) -> None:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """What comes until the other side closes."""
+    """Returns the bytes that arrive until the other side closes."""
     return b"".join(iter(lambda: connection.recv(65_536), b""))

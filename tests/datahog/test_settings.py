@@ -1,4 +1,4 @@
-"""Settings: each variable is read, a wrong value is told in one line, a secret never, and all are documented."""
+"""Settings: each variable is read, an error is one line without secrets, and the page lists all settings."""
 
 import re
 from ipaddress import ip_network
@@ -136,11 +136,11 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def test_nothing_needs_to_be_set() -> None:
+def test_all_settings_have_defaults() -> None:
     assert load({"PATH": "/bin"}) == Settings()
 
 
-def test_an_example_of_each_setting_is_given_here() -> None:
+def test_these_tests_have_a_good_value_for_each_setting() -> None:
     assert GOOD.keys() == Settings.model_fields.keys()
 
 
@@ -160,7 +160,7 @@ def test_an_empty_variable_counts_as_unset(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), WRONG)
-def test_a_wrong_value_is_told_in_one_line_that_names_the_variable(name: str, text: str) -> None:
+def test_an_error_for_a_wrong_value_names_the_variable(name: str, text: str) -> None:
     assert refusal({variable(name): text}).startswith(f"{variable(name)}: ")
 
 
@@ -171,7 +171,7 @@ _URLS = ("dynamodb_endpoint_url", "client_url", "aggregator_url", "viewer_origin
     "text", [*(url for url, _ in WRONG_URLS), "http://x/?a=b", "http://x:65536", "http://x/" + "a" * 1016], ids=ascii
 )
 @pytest.mark.parametrize("name", _URLS)
-def test_a_url_that_the_documents_would_refuse_is_refused(name: str, text: str) -> None:
+def test_a_url_that_the_documents_refuse_is_refused(name: str, text: str) -> None:
     assert refusal({variable(name): text}).startswith(f"{variable(name)}: ")
 
 
@@ -179,7 +179,7 @@ def test_a_url_that_the_documents_would_refuse_is_refused(name: str, text: str) 
 @pytest.mark.parametrize(
     "text", ["http://u:hunter2@h", "http://u:hunter2@h/{", "http://h/?k=hunter2", "http://h/#hunter2"]
 )
-def test_a_password_in_a_wrong_url_is_not_shown(name: str, text: str) -> None:
+def test_an_error_for_a_wrong_url_hides_its_password(name: str, text: str) -> None:
     assert "hunter2" not in refusal({variable(name): text})
 
 
@@ -204,7 +204,7 @@ def test_the_longest_deadline_may_be_the_default() -> None:
     assert load({"DATAHOG_REQUEST_DEADLINE": "2592000"}).request_deadline == 30 * 86_400
 
 
-def test_with_the_longest_client_url_callbacks_have_urls_that_the_documents_take() -> None:
+def test_callback_urls_of_the_longest_client_url_are_valid() -> None:
     settings = load({"DATAHOG_CLIENT_URL": "http://x/" + "a" * 1015})
     client = Operations(specs.CLIENT, settings.client_url, Http(pool_size=1), timeouts=Timeouts(1, 1, 1))
 
@@ -213,26 +213,26 @@ def test_with_the_longest_client_url_callbacks_have_urls_that_the_documents_take
     assert component(specs.AGGREGATOR, "HttpUrl").is_valid(url)
 
 
-def test_a_wrong_value_is_shown() -> None:
+def test_an_error_shows_the_wrong_value() -> None:
     assert "'3000.5'" in refusal({"DATAHOG_CLIENT_PORT": "3000.5"})
 
 
-def test_a_wrong_value_of_many_lines_is_told_in_one() -> None:
+def test_an_error_for_a_value_of_two_lines_is_one_line() -> None:
     assert "'1\\n2'" in refusal({"DATAHOG_CLIENT_PORT": "1\n2"})
 
 
-def test_a_misspelt_variable_is_told_the_right_one() -> None:
+def test_an_error_for_a_misspelt_variable_names_the_right_one() -> None:
     message = refusal({"DATAHOG_WORKER_CONCURENCY": "5"})
 
     assert message == "DATAHOG_WORKER_CONCURENCY: no such setting; DATAHOG_WORKER_CONCURRENCY is one"
 
 
-def test_variables_for_the_providers_file_may_bear_the_prefix() -> None:
+def test_variables_of_the_providers_file_may_have_the_prefix() -> None:
     assert load({"DATAHOG_SIMULATOR_URL": "http://127.0.0.1:3000", "DATAHOG_GAS_TOKEN": "t"}) == Settings()
 
 
 @pytest.mark.parametrize("text", [f"{SECRET},whsec_hunter2", "hunter2", "whsec_hunter2=="])
-def test_a_wrong_secret_is_not_shown(text: str) -> None:
+def test_an_error_for_a_wrong_secret_hides_the_secret(text: str) -> None:
     message = refusal({"DATAHOG_WEBHOOK_SECRETS": text})
 
     assert "hunter2" not in message
@@ -242,25 +242,25 @@ def test_a_wrong_secret_is_not_shown(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["redis:/user:hunter2@h", "redis://:hunter2/@h", "redis://:hunter2#x@h", "redis://u:hunter2@h:x"]
 )
-def test_a_password_in_a_wrong_redis_url_is_not_shown(text: str) -> None:
+def test_an_error_for_a_wrong_redis_url_hides_its_password(text: str) -> None:
     assert "hunter2" not in refusal({"DATAHOG_REDIS_URL": text})
 
 
 @pytest.mark.parametrize("show", [repr, str])
-def test_secrets_are_not_in_the_settings_as_shown(show: Any) -> None:
+def test_repr_and_str_of_the_settings_hide_secrets(show: Any) -> None:
     loaded = load({"DATAHOG_WEBHOOK_SECRETS": SECRET, "DATAHOG_REDIS_URL": "redis://:hunter2@h"})
 
     assert SECRET not in show(loaded)
     assert "hunter2" not in show(loaded)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        setattr(Settings(), "host", "other")  # noqa: B010 (its type says so, too)
+        setattr(Settings(), "host", "other")  # noqa: B010 (the type checker would refuse a plain assignment)
 
 
 @given(st.sampled_from(sorted(GOOD)), st.text(max_size=60))
-def test_any_text_is_a_value_or_told_in_one_line(name: str, text: str) -> None:
+def test_any_text_is_a_value_or_an_error_of_one_line(name: str, text: str) -> None:
     try:
         told = repr(load({variable(name): text}))
     except SettingsError as error:
@@ -287,12 +287,12 @@ def test_the_page_lists_each_setting_with_its_default(name: str) -> None:
     assert meaning
 
 
-def test_the_page_lists_no_setting_that_is_none() -> None:
+def test_the_page_lists_only_existing_settings() -> None:
     listed = re.findall(rf"^\| `{PREFIX}(\w+)` \|", PAGE.read_text(), re.MULTILINE)
 
     assert {name.lower() for name in listed} == Settings.model_fields.keys()
 
 
-def test_the_page_is_as_the_command_writes_it() -> None:
+def test_the_page_equals_the_output_of_its_command() -> None:
     # `make settings-page` writes it.
     assert PAGE.read_text() == with_table(PAGE.read_text())

@@ -1,4 +1,4 @@
-"""The guard: what a URL shows is refused, whatever the notation, and so is what its host's name leads to."""
+"""The egress policy: refuses forbidden URLs in all notations, and host names that resolve to forbidden addresses."""
 
 import ipaddress
 import socket
@@ -28,7 +28,7 @@ PATIENT = Timeouts(connect=2, read=5, total=5)
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
-    """The addresses of names, for one look-up after the other; the last ones hold for all further."""
+    """The addresses of each name, one list per look-up; the last list serves all further look-ups."""
     known: dict[str, list[list[str]]] = {}
     real = socket.getaddrinfo
 
@@ -78,7 +78,7 @@ def reason(url: str, outbound: Outbound, **options: Any) -> str:
         "http://1.example/",
     ],
 )
-def test_what_is_on_the_public_internet_is_allowed(url: str) -> None:
+def test_urls_on_the_public_internet_are_allowed(url: str) -> None:
     Outbound().check_url(url)
 
 
@@ -118,7 +118,7 @@ def test_what_is_on_the_public_internet_is_allowed(url: str) -> None:
         ("http://[2001:0:1::80ff:fffe]/", "[2001:0:1::80ff:fffe] is in a special network"),
     ],
 )
-def test_addresses_that_are_not_public_are_refused_and_can_be_allowed(url: str, why: str) -> None:
+def test_non_public_addresses_are_refused_unless_allowed(url: str, why: str) -> None:
     everything = [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
 
     assert refusal(url) == f"not allowed: {why} {HINT}"
@@ -130,7 +130,7 @@ def test_addresses_that_are_not_public_are_refused_and_can_be_allowed(url: str, 
     ["2130706433", "0x7f000001", "0x7F.1", "017700000001", "0177.0.0.1", "127.1", "127.0.0.1.", "127.0.0.0x1", "0x"]
     + ["127.0.0.256", "1.2.3.4.5", "example.1", "08.8.8.8", "[127.0.0.1.]", "[1::2::3]", "[:]", "[::ffff:127.1]"],
 )
-def test_other_notations_of_an_address_are_refused_even_if_the_network_is_allowed(host: str) -> None:
+def test_other_notations_of_an_allowed_address_are_refused(host: str) -> None:
     written = "not allowed: write an IPv4 address as four decimal numbers, an IPv6 one as RFC 4291 does"
 
     assert refusal(f"http://{host}/", Outbound(LOOPBACK)) == written
@@ -159,7 +159,7 @@ def test_other_notations_of_an_address_are_refused_even_if_the_network_is_allowe
         ("https://example.com:22", "port 22 (DATAHOG_OUTBOUND_PORTS can allow it)"),
     ],
 )
-def test_what_is_no_plain_web_address_is_refused(url: str, why: str) -> None:
+def test_a_url_that_is_not_plain_http_is_refused(url: str, why: str) -> None:
     assert refusal(url) == f"not allowed: {why}"
 
 
@@ -168,14 +168,14 @@ def test_what_is_no_plain_web_address_is_refused(url: str, why: str) -> None:
     ["①②⑦.⓪.⓪.①", "127。0。0。1", "ⓛocalhost", "exämple.com", "127%2e0%2e0%2e1", "loca\u00adlhost", "a b", "", ":80"]
     + ["[fe80::1%25eth0]", "x:port", "x:-1", "x:123456", "[::1", "::1", "[::1]x", "a;b", "a\x00b", "a\tb"],
 )
-def test_a_host_is_plain_ascii(host: str) -> None:
+def test_a_malformed_or_non_ascii_host_is_refused(host: str) -> None:
     assert refusal(f"http://{host}/", Outbound(LOOPBACK)) in (
         "not allowed: a host is written in ASCII, an international one as xn--...",
         "not allowed: not an absolute http or https URL",
     )
 
 
-def test_the_ports_are_those_of_the_setting() -> None:
+def test_only_ports_of_the_setting_are_allowed() -> None:
     outbound = Outbound(ports="81,8000-8002")
 
     outbound.check_url("http://example.com:81")
@@ -186,7 +186,7 @@ def test_the_ports_are_those_of_the_setting() -> None:
 
 
 @given(st.from_regex(r"(?is)https?:.{0,40}"))
-def test_what_passes_has_one_host_for_all_who_read_it(url: str) -> None:
+def test_all_parsers_see_the_same_host_in_an_allowed_url(url: str) -> None:
     try:
         Outbound().check_url(url)
     except NotAllowed as error:
@@ -199,7 +199,9 @@ def test_what_passes_has_one_host_for_all_who_read_it(url: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_what_python_knows_to_be_not_public_is_refused(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_addresses_non_public_to_python_are_refused(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     wrapped = ("::ffff:0:0/96", "64:ff9b::/96")
     assume(not any(address in ipaddress.ip_network(network) for network in wrapped))
     assume(not address.is_global or address.is_multicast or address.is_reserved)
@@ -208,7 +210,7 @@ def test_what_python_knows_to_be_not_public_is_refused(address: ipaddress.IPv4Ad
         Outbound().check_address(address, "x")
 
 
-def test_a_name_that_leads_to_this_machine_is_refused(stub: StubServer, names: dict[str, list[list[str]]]) -> None:
+def test_a_name_that_resolves_to_this_machine_is_refused(stub: StubServer, names: dict[str, list[list[str]]]) -> None:
     names["evil.example"] = [["127.0.0.1"]]
     url = stub.url.replace("127.0.0.1", "evil.example")
 
@@ -217,7 +219,7 @@ def test_a_name_that_leads_to_this_machine_is_refused(stub: StubServer, names: d
 
 
 @pytest.mark.parametrize("addresses", [["8.8.8.8", "10.0.0.1"], ["::ffff:10.0.0.1"], ["64:ff9b::a00:1", "8.8.8.8"]])
-def test_one_refused_address_refuses_the_name(names: dict[str, list[list[str]]], addresses: list[str]) -> None:
+def test_one_forbidden_address_forbids_the_name(names: dict[str, list[list[str]]], addresses: list[str]) -> None:
     names["evil.example"] = [addresses]
 
     assert reason("http://evil.example/", Outbound()) == (
@@ -225,9 +227,7 @@ def test_one_refused_address_refuses_the_name(names: dict[str, list[list[str]]],
     )
 
 
-def test_the_address_that_was_checked_is_the_one_connected_to(
-    stub: StubServer, names: dict[str, list[list[str]]]
-) -> None:
+def test_the_connection_goes_to_the_checked_address(stub: StubServer, names: dict[str, list[list[str]]]) -> None:
     names["rebinding.example"] = [["127.0.0.1"], ["127.0.0.66"]]
     only = Outbound([ipaddress.ip_network("127.0.0.1/32")])
     http = Http(pool_size=1, outbound=only)
@@ -236,27 +236,25 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
     for _ in range(3):
         assert http.send("GET", url, timeouts=PATIENT, limit=10).ok
 
-    # One look-up; the connection that was kept stays where it is.
+    # There was one look-up: a kept connection keeps its address.
     assert names["rebinding.example"] == [["127.0.0.66"]]
     assert [asked.headers["host"] for asked in stub.asked] == [url.removeprefix("http://")] * 3
     assert "this machine" in reason(url, only)
 
 
-def test_the_next_address_is_tried_when_one_does_not_answer(
-    stub: StubServer, names: dict[str, list[list[str]]]
-) -> None:
+def test_the_next_address_is_tried_when_one_refuses(stub: StubServer, names: dict[str, list[list[str]]]) -> None:
     names["two.example"] = [["127.0.0.2", "127.0.0.1"]]
 
     assert get(stub.url.replace("127.0.0.1", "two.example"), Outbound(LOOPBACK)).ok
 
 
-def test_a_name_without_address_is_told(names: dict[str, list[list[str]]]) -> None:
+def test_an_error_reports_a_name_without_address(names: dict[str, list[list[str]]]) -> None:
     assert reason("http://no-such-host.invalid/", Outbound()) == (
         "connection failed: [Errno -2] Name or service not known"
     )
 
 
-def test_a_look_up_that_does_not_end_is_left_after_the_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_look_up_ends_at_the_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
 
     def look_up(host: str, *_: Any, flags: int = 0, **__: Any) -> list[Any]:
@@ -286,7 +284,7 @@ def test_a_look_up_that_does_not_end_is_left_after_the_connect_timeout(monkeypat
         ("http://127.0.0.1:22/", "port 22 (DATAHOG_OUTBOUND_PORTS can allow it)"),
     ],
 )
-def test_each_hop_of_a_redirect_is_checked(stub: StubServer, location: str, why: str) -> None:
+def test_each_redirect_is_checked(stub: StubServer, location: str, why: str) -> None:
     stub.replies = [Reply(302, b"", {"Location": "/next"}), Reply(302, b"", {"Location": location})]
     only = Outbound([ipaddress.ip_network("127.0.0.1/32")])
 
@@ -294,7 +292,7 @@ def test_each_hop_of_a_redirect_is_checked(stub: StubServer, location: str, why:
     assert [asked.path for asked in stub.asked] == ["/", "/next"]
 
 
-def test_a_redirect_to_a_name_that_leads_elsewhere_is_refused(
+def test_a_redirect_to_a_name_with_a_private_address_is_refused(
     stub: StubServer, names: dict[str, list[list[str]]]
 ) -> None:
     names["evil.example"] = [["10.0.0.1"]]
@@ -304,7 +302,7 @@ def test_a_redirect_to_a_name_that_leads_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize(("name", "trusted"), [("127.0.0.1", True), ("other.example", False)])
-def test_certificates_are_verified_by_the_name_that_was_asked_for(
+def test_certificates_are_verified_for_the_host_of_the_url(
     tmp_path: Path, names: dict[str, list[list[str]]], name: str, trusted: bool
 ) -> None:
     names["other.example"] = [["127.0.0.1"]]
@@ -323,7 +321,7 @@ def test_certificates_are_verified_by_the_name_that_was_asked_for(
                 http.send("GET", url, timeouts=PATIENT, limit=10)
 
 
-def test_no_proxy_of_the_environment_is_used(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_ignored(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
 
@@ -354,9 +352,7 @@ def slow_reader(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("serve", [RawServer, over_tls])
-def test_a_server_that_takes_a_body_slowly_is_left_when_the_total_time_is_over(
-    tmp_path: Path, serve: Callable[..., RawServer]
-) -> None:
+def test_a_slow_reader_of_a_body_is_left_at_the_deadline(tmp_path: Path, serve: Callable[..., RawServer]) -> None:
     make_certificate(tmp_path / "certificate.pem")
     http = Http(pool_size=1, authorities=str(tmp_path / "certificate.pem"))
     server = RawServer(slow_reader) if serve is RawServer else over_tls(tmp_path / "certificate.pem", slow_reader)
@@ -368,7 +364,7 @@ def test_a_server_that_takes_a_body_slowly_is_left_when_the_total_time_is_over(
     assert time.monotonic() - began < 1.5
 
 
-def test_an_interim_answer_is_not_taken_for_the_answer_and_the_connection_stays_in_step() -> None:
+def test_interim_responses_are_skipped_on_a_kept_connection() -> None:
     answers = iter([b"[1]", b"[2]"])
 
     def handle(connection: socket.socket) -> None:
@@ -389,7 +385,7 @@ def test_an_interim_answer_is_not_taken_for_the_answer_and_the_connection_stays_
     ("host", "added"),
     [("127.0.0.1", []), ("0.0.0.0", []), ("localhost", []), ("192.168.1.5", ["192.168.1.5/32"])],  # noqa: S104 -- nothing is bound
 )
-def test_run_allows_this_machine_only_and_what_the_setting_adds(host: str, added: list[str]) -> None:
+def test_run_allows_only_this_machine_and_the_set_networks(host: str, added: list[str]) -> None:
     given = (ipaddress.ip_network("10.0.0.0/8"),)
 
     settled = settle(Settings(host=host, outbound_networks=given))

@@ -1,4 +1,4 @@
-"""The outgoing session: bounded in time, size and redirects against servers that misbehave; failures in one line."""
+"""The HTTP client: bounded in time, size and redirects against misbehaving servers; each failure is one line."""
 
 import gzip
 import socket
@@ -47,7 +47,7 @@ def drip(head: bytes, byte: bytes) -> Callable[[socket.socket], None]:
     return handle
 
 
-def test_an_answer_comes_back_whole(stub: StubServer) -> None:
+def test_a_response_is_returned_whole(stub: StubServer) -> None:
     stub.replies = [Reply(201, b'{"a":1}', {"X-Some": "thing"})]
 
     answer = get(stub.url)
@@ -55,7 +55,7 @@ def test_an_answer_comes_back_whole(stub: StubServer) -> None:
     assert (answer.status, answer.body, answer.headers["x-some"], answer.ok) == (201, b'{"a":1}', "thing", True)
 
 
-def test_a_body_and_headers_are_sent_as_they_are(stub: StubServer) -> None:
+def test_a_body_and_headers_are_sent_unchanged(stub: StubServer) -> None:
     Http(pool_size=1).send("POST", stub.url, timeouts=PATIENT, limit=10, headers={"X-Key": "k"}, body=b"\x00 raw")
 
     [asked] = stub.asked
@@ -73,7 +73,7 @@ def test_a_body_and_headers_are_sent_as_they_are(stub: StubServer) -> None:
         pytest.param(HEAD + b"\r\n", b"x", id="body to the end"),
     ],
 )
-def test_a_server_that_drips_is_left_when_the_total_time_is_over(head: bytes, byte: bytes) -> None:
+def test_a_dripping_server_is_left_at_the_deadline(head: bytes, byte: bytes) -> None:
     with RawServer(drip(head, byte)) as server:
         began = time.monotonic()
         reason = reason_of(lambda: get(server.url, timeouts=Timeouts(connect=1, read=1, total=0.5)))
@@ -82,7 +82,7 @@ def test_a_server_that_drips_is_left_when_the_total_time_is_over(head: bytes, by
     assert reason == "timeout: no complete answer within 0.5 s"
 
 
-def test_a_server_that_says_nothing_is_left_after_the_read_timeout() -> None:
+def test_a_silent_server_is_left_after_the_read_timeout() -> None:
     with RawServer(lambda connection: time.sleep(3)) as server:
         began = time.monotonic()
         reason = reason_of(lambda: get(server.url, timeouts=Timeouts(connect=1, read=0.3, total=5)))
@@ -91,7 +91,7 @@ def test_a_server_that_says_nothing_is_left_after_the_read_timeout() -> None:
     assert reason == "timeout: nothing came for 0.3 s"
 
 
-def test_a_server_that_falls_silent_in_mid_body_is_left_after_the_read_timeout() -> None:
+def test_a_silence_within_a_body_ends_at_the_read_timeout() -> None:
     def handle(connection: socket.socket) -> None:
         connection.sendall(HEAD + b"Content-Length: 10\r\n\r\n12345")
         time.sleep(3)
@@ -102,7 +102,7 @@ def test_a_server_that_falls_silent_in_mid_body_is_left_after_the_read_timeout()
     assert reason == "timeout: nothing came for 0.3 s"
 
 
-def test_redirects_do_not_begin_the_total_time_anew() -> None:
+def test_redirects_do_not_restart_the_deadline() -> None:
     def handle(connection: socket.socket) -> None:
         time.sleep(0.2)
         connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
@@ -113,7 +113,7 @@ def test_redirects_do_not_begin_the_total_time_anew() -> None:
     assert reason == "timeout: no complete answer within 0.5 s"
 
 
-def test_no_connection_within_the_connect_timeout() -> None:
+def test_an_endless_connect_ends_at_the_connect_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         waiting = [socket.socket() for _ in range(4)]
@@ -127,7 +127,7 @@ def test_no_connection_within_the_connect_timeout() -> None:
     assert reason == "timeout: no connection within 0.3 s"
 
 
-def test_a_refused_connection_is_told() -> None:
+def test_an_error_reports_a_refused_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -135,11 +135,11 @@ def test_a_refused_connection_is_told() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid/", "ftp://x/", "http://", "http://[::1", "http://x:y/"])
-def test_an_impossible_url_is_told(url: str) -> None:
+def test_an_error_reports_an_impossible_url(url: str) -> None:
     assert reason_of(lambda: get(url))
 
 
-def test_a_body_of_exactly_the_limit_is_taken(stub: StubServer) -> None:
+def test_a_body_of_exactly_the_limit_is_accepted(stub: StubServer) -> None:
     stub.replies = [Reply(body=b"x" * 1000)]
 
     assert len(get(stub.url, limit=1000).body) == 1000
@@ -202,7 +202,7 @@ def test_a_compressed_body_comes_back_decompressed(stub: StubServer, sent: bytes
     assert get(stub.url).body == body
 
 
-def test_a_body_that_is_not_compressed_as_it_says_is_told(stub: StubServer) -> None:
+def test_an_error_reports_a_body_that_is_not_gzip(stub: StubServer) -> None:
     stub.replies = [Reply(body=b"not gzip", headers={"Content-Encoding": "gzip"})]
 
     assert reason_of(lambda: get(stub.url)).startswith("the answer cannot be decompressed: ")
@@ -216,12 +216,12 @@ def test_a_body_that_is_not_compressed_as_it_says_is_told(stub: StubServer) -> N
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n[1]", id="no chunk at all"),
     ],
 )
-def test_a_body_that_breaks_off_is_no_answer(answer: bytes) -> None:
+def test_a_truncated_body_is_an_error(answer: bytes) -> None:
     with RawServer(lambda connection: connection.sendall(answer)) as server:
         assert reason_of(lambda: get(server.url)).startswith("the answer broke off: ")
 
 
-def test_a_connection_reset_in_mid_body_is_no_answer() -> None:
+def test_a_connection_reset_within_a_body_is_an_error() -> None:
     def handle(connection: socket.socket) -> None:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n[1, 2")
         time.sleep(0.1)
@@ -232,7 +232,7 @@ def test_a_connection_reset_in_mid_body_is_no_answer() -> None:
         assert "reset" in reason_of(lambda: get(server.url))
 
 
-def test_a_connection_closed_without_a_word_is_told() -> None:
+def test_an_error_reports_a_connection_closed_without_response() -> None:
     with RawServer(lambda connection: None) as server:
         assert reason_of(lambda: get(server.url)) == (
             "connection failed: Remote end closed connection without response"
@@ -246,14 +246,14 @@ def test_five_redirects_are_followed(stub: StubServer) -> None:
     assert [asked.path for asked in stub.asked] == ["/", "/1", "/2", "/3", "/4", "/5"]
 
 
-def test_six_redirects_are_too_many(stub: StubServer) -> None:
+def test_a_sixth_redirect_is_an_error(stub: StubServer) -> None:
     stub.replies = [Reply(301, b"", {"Location": "/again"})]
 
     assert reason_of(lambda: get(stub.url, redirects=True)) == "more than 5 redirects"
     assert len(stub.asked) == 6
 
 
-def test_redirects_are_not_followed_unasked(stub: StubServer) -> None:
+def test_redirects_are_not_followed_by_default(stub: StubServer) -> None:
     stub.replies = [Reply(302, b"elsewhere", {"Location": "/elsewhere"})]
 
     answer = get(stub.url)
@@ -261,7 +261,7 @@ def test_redirects_are_not_followed_unasked(stub: StubServer) -> None:
     assert (answer.status, answer.body, len(stub.asked)) == (302, b"elsewhere", 1)
 
 
-def test_a_redirect_to_nowhere_is_told(stub: StubServer) -> None:
+def test_an_error_reports_a_redirect_to_another_scheme(stub: StubServer) -> None:
     stub.replies = [Reply(302, b"", {"Location": "gopher://x/"})]
 
     assert "gopher" in reason_of(lambda: get(stub.url, redirects=True))
@@ -271,7 +271,7 @@ def test_a_redirect_to_nowhere_is_told(stub: StubServer) -> None:
     ("redirects", "told"),
     [(True, "not allowed: ftp is neither http nor https"), (False, "HTTP 302 " + "x" * 200)],
 )
-def test_the_endless_body_of_a_redirect_is_not_read_to_its_end(redirects: bool, told: str) -> None:
+def test_the_endless_body_of_a_redirect_is_left(redirects: bool, told: str) -> None:
     sent = 0
 
     def handle(connection: socket.socket) -> None:
@@ -292,7 +292,7 @@ def test_the_endless_body_of_a_redirect_is_not_read_to_its_end(redirects: bool, 
     assert sent < 20_000_000
 
 
-def test_secret_headers_do_not_follow_a_redirect_to_another_host(stub: StubServer) -> None:
+def test_a_redirect_to_another_host_drops_secret_headers(stub: StubServer) -> None:
     with StubServer() as other:
         stub.replies = [Reply(302, b"", {"Location": "/same"}), Reply(302, b"", {"Location": other.url})]
         headers = {"Authorization": "Bearer s", "X-Api-Key": "s", "Accept": "application/json"}
@@ -305,7 +305,7 @@ def test_secret_headers_do_not_follow_a_redirect_to_another_host(stub: StubServe
     assert elsewhere.headers.keys().isdisjoint({"authorization", "x-api-key"})
 
 
-def test_cookies_do_not_travel(stub: StubServer) -> None:
+def test_cookies_are_never_sent(stub: StubServer) -> None:
     stub.replies = [Reply(302, b"", {"Location": "/", "Set-Cookie": "a=1"}), Reply(headers={"Set-Cookie": "b=2"})]
     http = Http(pool_size=1)
 
@@ -315,7 +315,7 @@ def test_cookies_do_not_travel(stub: StubServer) -> None:
     assert [asked.headers.get("cookie") for asked in stub.asked] == [None, None, None]
 
 
-def test_a_connection_is_used_again(stub: StubServer) -> None:
+def test_a_connection_is_reused(stub: StubServer) -> None:
     http = Http(pool_size=1)
 
     for _ in range(3):
@@ -324,7 +324,7 @@ def test_a_connection_is_used_again(stub: StubServer) -> None:
     assert len({asked.connection for asked in stub.asked}) == 1
 
 
-def test_many_threads_share_the_session(stub: StubServer) -> None:
+def test_many_threads_share_a_client(stub: StubServer) -> None:
     http = Http(pool_size=4)
 
     def ask(number: int) -> bool:
@@ -336,7 +336,7 @@ def test_many_threads_share_the_session(stub: StubServer) -> None:
     assert {asked.path for asked in stub.asked} == {f"/{number}" for number in range(200)}
 
 
-def test_an_answer_is_shown_in_one_printable_line(stub: StubServer) -> None:
+def test_the_text_of_a_response_is_one_printable_line(stub: StubServer) -> None:
     stub.replies = [Reply(500, b"#fail\n\x1b[31mred\x00 \xe2\x80\xae\xff" + b"y" * 1000)]
 
     shown = str(get(stub.url))
@@ -347,7 +347,7 @@ def test_an_answer_is_shown_in_one_printable_line(stub: StubServer) -> None:
 
 
 @given(st.binary(max_size=2000))
-def test_whatever_comes_is_shown_printably(data: bytes) -> None:
+def test_any_bytes_become_a_short_printable_text(data: bytes) -> None:
     shown = printable(data)
 
     assert shown.isprintable()
@@ -366,7 +366,7 @@ def test_whatever_comes_is_shown_printably(data: bytes) -> None:
 @example(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 500 + b"\r\n")
 @example(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000 + b"\r\n\r\n")
 @example(b"HTTP/1.1 100 Continue\r\n\r\n")
-def test_whatever_a_server_sends_is_an_answer_or_a_reason(sent: bytes) -> None:
+def test_any_bytes_of_a_server_are_a_response_or_an_error(sent: bytes) -> None:
     with RawServer(lambda connection: connection.sendall(sent)) as server:
         try:
             told = str(get(server.url, timeouts=Timeouts(1, 1, 1), redirects=True))
@@ -381,7 +381,7 @@ def trusting(certificate: Path) -> Http:
     return Http(pool_size=1, authorities=str(certificate))
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> None:
+def test_a_self_signed_certificate_is_refused(certificate: Path) -> None:
     with over_tls(certificate, lambda connection: connection.sendall(HEAD + b"\r\n[]")) as server:
         reason = reason_of(lambda: get(server.url))
 
@@ -389,14 +389,14 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> 
     assert "self-signed" in reason
 
 
-def test_a_trusted_server_is_read_over_tls(certificate: Path) -> None:
+def test_a_server_with_a_trusted_certificate_is_read(certificate: Path) -> None:
     with over_tls(certificate, lambda connection: connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n[]")) as server:
         answer = trusting(certificate).send("GET", server.url, timeouts=PATIENT, limit=10)
 
     assert answer.body == b"[]"
 
 
-def test_a_server_that_drips_over_tls_is_left_when_the_total_time_is_over(certificate: Path) -> None:
+def test_a_dripping_server_over_tls_is_left_at_the_deadline(certificate: Path) -> None:
     with over_tls(certificate, drip(HEAD + b"\r\n", b"x")) as server:
         timeouts = Timeouts(connect=1, read=1, total=0.5)
         reason = reason_of(lambda: trusting(certificate).send("GET", server.url, timeouts=timeouts, limit=1000))
@@ -404,7 +404,7 @@ def test_a_server_that_drips_over_tls_is_left_when_the_total_time_is_over(certif
     assert reason == "timeout: no complete answer within 0.5 s"
 
 
-def test_a_server_that_never_shakes_hands_is_left_after_the_connect_timeout() -> None:
+def test_an_endless_tls_handshake_ends_at_the_connect_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()

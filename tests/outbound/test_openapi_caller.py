@@ -1,4 +1,4 @@
-"""Calls by operationId: what is sent is what the document declares, and an answer that it does not is refused."""
+"""Calls by operationId: a call is sent as the document declares it, and an undeclared response is refused."""
 
 import pytest
 
@@ -13,11 +13,11 @@ PROBLEM = {"type": "urn:datahog:problem:not-found", "title": "Not found", "statu
 
 @pytest.fixture
 def aggregator(stub: StubServer) -> Operations:
-    """The aggregator's operations, answered by the stub."""
+    """The aggregator's operations, served by the stub."""
     return Operations(specs.AGGREGATOR, f"{stub.url}/", Http(pool_size=1), timeouts=Timeouts(1, 1, 2))
 
 
-def test_a_declared_answer_comes_back_as_a_document(aggregator: Operations, stub: StubServer) -> None:
+def test_a_declared_response_is_returned_as_a_document(aggregator: Operations, stub: StubServer) -> None:
     stub.replies = [json_reply(PROVIDERS)]
 
     reply = aggregator.call("listProviders")
@@ -26,7 +26,7 @@ def test_a_declared_answer_comes_back_as_a_document(aggregator: Operations, stub
     assert [(asked.method, asked.path) for asked in stub.asked] == [("GET", "/api/v1/providers")]
 
 
-def test_arguments_go_where_the_document_says(aggregator: Operations, stub: StubServer) -> None:
+def test_arguments_go_into_the_path_and_the_query(aggregator: Operations, stub: StubServer) -> None:
     stub.replies = [json_reply(PROBLEM, 404, "application/problem+json; charset=utf-8")]
 
     reply = aggregator.call("getRequest", {"requestId": "a/b ?", "wait": 5, "results": False})
@@ -46,7 +46,7 @@ def test_a_body_and_a_header_are_sent(aggregator: Operations, stub: StubServer) 
     assert asked.headers["idempotency-key"] == "k"
 
 
-def test_a_url_is_filled_in_without_a_call(aggregator: Operations, stub: StubServer) -> None:
+def test_a_url_is_built_without_a_call(aggregator: Operations, stub: StubServer) -> None:
     assert aggregator.url("getRequest", {"requestId": "r1"}) == f"{stub.url}/api/v1/requests/r1"
     assert stub.asked == []
 
@@ -61,7 +61,7 @@ def test_a_url_is_filled_in_without_a_call(aggregator: Operations, stub: StubSer
         (Reply(200, b"{}", {}), "answered 200 with Content-Type missing"),
     ],
 )
-def test_an_answer_that_the_document_does_not_declare_is_refused(
+def test_a_response_with_an_undeclared_body_is_refused(
     aggregator: Operations, stub: StubServer, reply: Reply, complaint: str
 ) -> None:
     stub.replies = [reply]
@@ -74,7 +74,7 @@ def test_an_answer_that_the_document_does_not_declare_is_refused(
     assert len(str(caught.value)) < 300
 
 
-def test_no_answer_is_an_error_of_http(aggregator: Operations, stub: StubServer) -> None:
+def test_a_call_without_response_raises_http_error(aggregator: Operations, stub: StubServer) -> None:
     stub.hang_up()
 
     with pytest.raises(HttpError, match="connection failed"):
@@ -99,7 +99,7 @@ LATE = PROBLEM | {"status": 503, "type": "urn:datahog:problem:unavailable"}
         (Reply(418, b"teapot"), "answered HTTP 418 teapot, which its document does not declare"),
     ],
 )
-def test_headers_and_statuses_are_checked_too(
+def test_undeclared_headers_and_statuses_are_refused(
     aggregator: Operations, stub: StubServer, reply: Reply, complaint: str
 ) -> None:
     stub.replies = [reply]
@@ -118,7 +118,7 @@ def test_headers_and_statuses_are_checked_too(
         ({"headerKey": "other", "bearerKey": "k"}, "authorization", "Bearer k"),
     ],
 )
-def test_a_credential_goes_where_its_scheme_says(
+def test_a_credential_goes_into_the_header_of_its_scheme(
     stub: StubServer, credentials: dict[str, str], header: str, value: str
 ) -> None:
     stub.replies = [json_reply(PROVIDERS)]
@@ -131,7 +131,7 @@ def test_a_credential_goes_where_its_scheme_says(
     assert ("authorization" in asked.headers) + ("x-api-key" in asked.headers) == 1
 
 
-def test_a_credential_that_an_operation_does_not_ask_for_is_not_sent(stub: StubServer) -> None:
+def test_a_credential_of_another_scheme_is_not_sent(stub: StubServer) -> None:
     stub.replies = [Reply(204, b"", {})]
     keyed = {"bearerKey": "secret"}
     api = Operations(specs.CLIENT, stub.url, Http(pool_size=1), timeouts=Timeouts(1, 1, 2), credentials=keyed)
@@ -144,7 +144,7 @@ def test_a_credential_that_an_operation_does_not_ask_for_is_not_sent(stub: StubS
 
 
 @pytest.mark.parametrize("status", [200, 204, 299, 410, 404, 500, 302])
-def test_a_callback_is_posted_to_where_it_was_asked_for(aggregator: Operations, stub: StubServer, status: int) -> None:
+def test_a_callback_is_posted_to_the_given_url(aggregator: Operations, stub: StubServer, status: int) -> None:
     stub.replies = [Reply(status, b"" if status == 204 else b"as you like", {"Location": "/elsewhere"})]
 
     reply = aggregator.call(
@@ -172,7 +172,7 @@ def test_a_callback_is_posted_to_where_it_was_asked_for(aggregator: Operations, 
         ("deliverResult", {"webhook-id": "x", "webhook-timestamp": "1"}, "deliverResult is a callback: "),
     ],
 )
-def test_what_cannot_be_called_is_told_and_nothing_is_sent(
+def test_a_wrong_call_is_an_error_and_nothing_is_sent(
     aggregator: Operations, stub: StubServer, operation_id: str, arguments: dict[str, object], complaint: str
 ) -> None:
     with pytest.raises(BadCall) as caught:

@@ -1,4 +1,4 @@
-"""Signatures of callbacks: Standard Webhooks both ways, several secrets, and nothing but BadSignature for the rest."""
+"""Callback signatures: compatible with Standard Webhooks, several secrets, BadSignature for all wrong input."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -18,15 +18,15 @@ def signed(*secrets: str, age: float = 0, body: bytes = BODY) -> dict[str, str]:
     return Signer(secrets).headers("msg_r1_1", datetime.now(UTC) - timedelta(seconds=age), body)
 
 
-def test_what_was_signed_verifies() -> None:
+def test_a_signed_callback_verifies() -> None:
     Signer([NEW]).verify(signed(NEW), BODY)
 
 
-def test_the_receivers_own_library_verifies_it() -> None:
+def test_standard_webhooks_verifies_a_signed_callback() -> None:
     assert Webhook(NEW).verify(BODY, signed(NEW))["requestId"] == "r1"
 
 
-def test_what_another_library_signed_verifies() -> None:
+def test_a_callback_signed_by_standard_webhooks_verifies() -> None:
     now = datetime.now(UTC)
     signature = Webhook(NEW).sign("msg_x", now, BODY.decode())
     headers = {
@@ -39,11 +39,11 @@ def test_what_another_library_signed_verifies() -> None:
 
 
 @pytest.mark.parametrize(("signs", "verifies"), [((OLD, NEW), (OLD,)), ((OLD, NEW), (NEW,)), ((OLD,), (NEW, OLD))])
-def test_secrets_can_be_rotated_without_a_gap(signs: tuple[str, ...], verifies: tuple[str, ...]) -> None:
+def test_callbacks_verify_during_a_rotation_of_secrets(signs: tuple[str, ...], verifies: tuple[str, ...]) -> None:
     Signer(verifies).verify(signed(*signs), BODY)
 
 
-def test_each_secret_signs() -> None:
+def test_a_callback_has_one_signature_for_each_secret() -> None:
     assert len(signed(OLD, NEW)["webhook-signature"].split()) == 2
 
 
@@ -52,7 +52,7 @@ def test_a_secret_may_lack_its_padding() -> None:
 
 
 @pytest.mark.parametrize("age", [299 - 1, -(299 - 1)])
-def test_a_signature_of_less_than_five_minutes_ago_or_ahead_is_taken(age: float) -> None:
+def test_a_signature_within_five_minutes_is_accepted(age: float) -> None:
     Signer([NEW]).verify(signed(NEW, age=age), BODY)
 
 
@@ -119,19 +119,19 @@ def test_a_malformed_header_is_refused(name: str, value: str) -> None:
 
 
 @given(st.fixed_dictionaries({name: st.text() for name in signed(NEW)}), st.binary())
-def test_whatever_comes_is_refused_and_nothing_else(headers: dict[str, str], body: bytes) -> None:
+def test_any_headers_and_body_raise_only_bad_signature(headers: dict[str, str], body: bytes) -> None:
     with pytest.raises(BadSignature):
         Signer([OLD, NEW]).verify(headers, body)
 
 
 @given(st.sampled_from(sorted(signed(NEW))), st.text())
-def test_whatever_one_header_says_is_refused_and_nothing_else(name: str, value: str) -> None:
+def test_any_changed_header_raises_only_bad_signature(name: str, value: str) -> None:
     with pytest.raises(BadSignature):
         Signer([NEW]).verify(signed(NEW) | {name: value}, BODY)
 
 
 @given(st.text())
-def test_any_body_of_text_verifies(text: str) -> None:
+def test_any_signed_text_verifies(text: str) -> None:
     body = text.encode("utf-8", "replace")
 
     Signer([NEW]).verify(signed(NEW, body=body), body)

@@ -1,4 +1,4 @@
-"""The providers' file: what holds when little is said, references to the environment, errors that name the place."""
+"""The providers' file: defaults, references to the environment, and errors that name their place."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def refusal(file: Path, text: str, **environment: str) -> str:
     return message.removeprefix(f"{file}: ")
 
 
-def test_only_the_url_must_be_said(file: Path) -> None:
+def test_a_provider_needs_only_a_url(file: Path) -> None:
     assert load(file, gas("")) == {
         "gas": Provider(
             url="http://gas.example.com",
@@ -51,7 +51,7 @@ def test_only_the_url_must_be_said(file: Path) -> None:
     }
 
 
-def test_everything_may_be_said(file: Path) -> None:
+def test_all_options_are_read(file: Path) -> None:
     text = """
 providers:
   gas-1:
@@ -76,14 +76,14 @@ providers:
     )
 
 
-def test_the_file_that_comes_along_is_right() -> None:
+def test_the_shipped_file_is_valid() -> None:
     providers = load_providers(ROOT / "providers.yaml", {})
 
     assert providers["gas"].url == "http://127.0.0.1:3000/providers/gas"
     assert len(providers) == 5
 
 
-def test_the_file_that_comes_along_shows_what_holds_by_default(file: Path) -> None:
+def test_the_example_in_the_shipped_file_shows_the_defaults(file: Path) -> None:
     commented = re.search(r"^#   example:\n(?:#     .*\n)+", (ROOT / "providers.yaml").read_text(), re.MULTILINE)
     assert commented
     text = "providers:\n" + commented[0].replace("#", " ", 1).replace("\n#", "\n ")
@@ -94,7 +94,7 @@ def test_the_file_that_comes_along_shows_what_holds_by_default(file: Path) -> No
     assert text.count(":") >= len(Provider.model_fields)
 
 
-def test_a_reference_stands_for_a_variable(file: Path) -> None:
+def test_a_reference_is_replaced_by_its_variable(file: Path) -> None:
     text = gas("headers: {Authorization: 'Bearer ${TOKEN}'}", url="http://${HOST}:${PORT:-80}/${HOST}")
 
     provider = load(file, text, TOKEN="t", HOST="h")["gas"]
@@ -103,11 +103,11 @@ def test_a_reference_stands_for_a_variable(file: Path) -> None:
     assert provider.headers == {"Authorization": "Bearer t"}
 
 
-def test_an_empty_variable_gets_the_default(file: Path) -> None:
+def test_a_reference_to_an_empty_variable_gets_its_default(file: Path) -> None:
     assert load(file, gas("", url="${U:-http://default}"), U="")["gas"].url == "http://default"
 
 
-def test_what_a_variable_holds_is_a_value_and_never_yaml(file: Path) -> None:
+def test_yaml_in_a_variable_stays_text(file: Path) -> None:
     provider = load(file, gas("headers: {A: '${A}'}"), A="x, B: '${HOME}' #")["gas"]
 
     assert provider.headers == {"A": "x, B: '${HOME}' #"}
@@ -148,7 +148,7 @@ def test_what_a_variable_holds_is_a_value_and_never_yaml(file: Path) -> None:
         ("a: !!python/name:os.system", "line 1, column 4: not YAML: "),
     ],
 )
-def test_an_error_names_its_place_in_one_line(file: Path, text: str, place: str) -> None:
+def test_an_error_is_one_line_that_names_its_place(file: Path, text: str, place: str) -> None:
     message = refusal(file, text)
 
     assert message.startswith(place)
@@ -156,14 +156,14 @@ def test_an_error_names_its_place_in_one_line(file: Path, text: str, place: str)
     assert "_File" not in message
 
 
-def test_a_file_that_is_not_text_is_told(file: Path) -> None:
+def test_a_binary_file_is_refused(file: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
 
     with pytest.raises(ProvidersError, match="not YAML"):
         load_providers(file, {})
 
 
-def test_a_file_that_is_missing_is_told_with_the_setting_that_names_it(file: Path) -> None:
+def test_an_error_for_a_missing_file_names_its_setting(file: Path) -> None:
     with pytest.raises(ProvidersError, match=r"No such file or directory \(DATAHOG_PROVIDERS_FILE names it\)$"):
         load_providers(file, {})
 
@@ -182,12 +182,12 @@ def test_a_file_that_is_missing_is_told_with_the_setting_that_names_it(file: Pat
         gas("headers: Authorization hunter2"),
     ],
 )
-def test_a_secret_is_not_in_an_error(file: Path, text: str) -> None:
+def test_an_error_for_wrong_headers_hides_their_secret(file: Path, text: str) -> None:
     assert "hunter2" not in refusal(file, text, TOKEN="hunter2\t")
 
 
 @pytest.mark.parametrize(("url", "fault"), WRONG, ids=[ascii(url)[:40] for url, _ in WRONG])
-def test_a_url_that_no_result_may_hold_is_refused(file: Path, url: str, fault: str) -> None:
+def test_a_url_that_results_cannot_contain_is_refused(file: Path, url: str, fault: str) -> None:
     message = refusal(file, gas("", url="${URL}"), URL=url)
 
     assert message.startswith(f"providers.gas.url: {fault}")
@@ -196,11 +196,11 @@ def test_a_url_that_no_result_may_hold_is_refused(file: Path, url: str, fault: s
 @pytest.mark.parametrize(
     "url", ["http://x/{a}?key=hunter2", "http://x/?key=hunter2|", "http://hunter2@x/", "http://x/#hunter2", "hunter2"]
 )
-def test_a_key_in_a_wrong_url_is_not_in_an_error(file: Path, url: str) -> None:
+def test_an_error_for_a_wrong_url_hides_its_key(file: Path, url: str) -> None:
     assert "hunter2" not in refusal(file, gas("", url="${URL}"), URL=url)
 
 
-def test_a_secret_is_not_in_a_provider_as_shown(file: Path) -> None:
+def test_repr_and_str_of_a_provider_hide_its_secret(file: Path) -> None:
     provider = load(file, gas("headers: {Authorization: Bearer hunter2}"))["gas"]
 
     assert "hunter2" not in repr(provider)

@@ -1,4 +1,4 @@
-"""Backoff: growth, cap, jitter, what the other side asked for, and the deadline."""
+"""Backoff: growth, maximum, jitter, the other side's `Retry-After`, and the deadline."""
 
 import math
 import random
@@ -34,24 +34,24 @@ def delays(policy: RetryPolicy, count: int) -> list[float | None]:
     return [policy.delay(failures, remaining=FOREVER, rng=rng) for failures in range(1, count + 1)]
 
 
-def test_a_delay_doubles_until_its_cap() -> None:
+def test_a_delay_doubles_up_to_its_maximum() -> None:
     assert delays(RetryPolicy(jitter=0, maximum_delay=20), 7) == [1, 2, 4, 8, 16, 20, 20]
 
 
-def test_the_default_policy_begins_at_a_second_and_ends_at_five_minutes_and_never_gives_up() -> None:
+def test_the_default_policy_waits_1_s_to_5_min_and_never_ends() -> None:
     policy = RetryPolicy()
 
     assert (policy.initial_delay, policy.maximum_delay, policy.maximum_attempts) == (1, 300, None)
 
 
 @pytest.mark.parametrize("failures", [65, 1024, 10_000, 10**9])
-def test_failures_without_end_do_not_overflow(failures: int) -> None:
+def test_many_failures_do_not_overflow(failures: int) -> None:
     policy = RetryPolicy(jitter=0, multiplier=10)
 
     assert policy.delay(failures, remaining=FOREVER, rng=random.Random(1)) == 300
 
 
-def test_jitter_spreads_those_who_failed_together() -> None:
+def test_jitter_spreads_jobs_that_failed_together() -> None:
     rng = random.Random(1)
 
     spread = [RetryPolicy(initial_delay=10, jitter=0.5).delay(1, remaining=FOREVER, rng=rng) or 0 for _ in range(1000)]
@@ -61,9 +61,7 @@ def test_jitter_spreads_those_who_failed_together() -> None:
 
 
 @given(policies, failures_made, floors, generators)
-def test_jitter_is_only_ever_added_and_bounded(
-    policy: RetryPolicy, failures: int, floor: float, rng: random.Random
-) -> None:
+def test_jitter_only_adds_and_is_bounded(policy: RetryPolicy, failures: int, floor: float, rng: random.Random) -> None:
     plain = policy.model_copy(update={"jitter": 0}).delay(failures, floor=floor, remaining=FOREVER, rng=rng)
     delay = policy.delay(failures, floor=floor, remaining=FOREVER, rng=rng)
 
@@ -75,7 +73,7 @@ def test_jitter_is_only_ever_added_and_bounded(
 
 @given(policies, failures_made, floors, st.floats(0, 300_000), generators)
 @example(RetryPolicy(), 20, 100.0, 101.0, random.Random(1))
-def test_an_attempt_is_never_made_before_what_was_asked_for_nor_after_the_deadline(
+def test_a_delay_is_at_least_the_floor_and_within_the_deadline(
     policy: RetryPolicy, failures: int, floor: float, remaining: float, rng: random.Random
 ) -> None:
     delay = policy.delay(failures, floor=floor, remaining=remaining, rng=rng)
@@ -84,7 +82,7 @@ def test_an_attempt_is_never_made_before_what_was_asked_for_nor_after_the_deadli
 
 
 @given(policies, failures_made, st.floats(1, 300_000), generators)
-def test_there_is_one_more_attempt_while_there_is_time_for_it(
+def test_there_is_another_attempt_while_time_is_left(
     policy: RetryPolicy, failures: int, remaining: float, rng: random.Random
 ) -> None:
     delay = policy.delay(failures, remaining=remaining, rng=rng)
@@ -97,11 +95,11 @@ def test_a_wait_that_would_cross_the_deadline_is_shortened() -> None:
 
 
 @pytest.mark.parametrize(("floor", "remaining"), [(0, 1), (0, 0), (0, -5), (95, 100), (1000, 100)])
-def test_it_ends_when_no_attempt_fits_before_the_deadline(floor: float, remaining: float) -> None:
+def test_the_policy_gives_up_when_no_attempt_fits(floor: float, remaining: float) -> None:
     assert PLAIN.delay(20, floor=floor, remaining=remaining, rng=random.Random(1)) is None
 
 
-def test_it_ends_after_the_maximum_of_attempts() -> None:
+def test_the_policy_gives_up_after_the_maximum_of_attempts() -> None:
     assert delays(RetryPolicy(jitter=0, maximum_attempts=3), 4) == [1, 2, None, None]
 
 
@@ -118,13 +116,13 @@ def test_it_ends_after_the_maximum_of_attempts() -> None:
         {"retries": 3},
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+def test_an_invalid_policy_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         RetryPolicy.model_validate(wrong)
 
 
 @given(st.floats(0, 100_000), floors, st.floats(0, 1), generators)
-def test_a_scheduled_wait_is_no_shorter_than_the_schedule_and_what_was_asked_for(
+def test_a_scheduled_wait_is_at_least_the_schedule_and_the_floor(
     wait: float, floor: float, jitter: float, rng: random.Random
 ) -> None:
     delay = scheduled_delay(wait, floor=floor, jitter=jitter, rng=rng)
@@ -153,7 +151,7 @@ def test_a_scheduled_wait_is_no_shorter_than_the_schedule_and_what_was_asked_for
         ("Tue, 99 Nov 2026 10:00:10 GMT", 0),
     ],
 )
-def test_retry_after_is_seconds_or_a_date(value: str, seconds: float) -> None:
+def test_retry_after_is_read_as_seconds_or_a_date(value: str, seconds: float) -> None:
     assert retry_after({"Retry-After": value}, NOW) == pytest.approx(seconds)
 
 
@@ -161,12 +159,12 @@ def test_without_retry_after_there_is_no_floor() -> None:
     assert retry_after({}, NOW) == 0
 
 
-def test_the_name_of_the_header_may_be_in_any_case() -> None:
+def test_retry_after_is_read_in_any_case() -> None:
     assert retry_after(CaseInsensitiveDict({"retry-after": "3"}), NOW) == 3
 
 
 @given(st.datetimes(datetime(2026, 11, 25), datetime(2090, 1, 1)).map(lambda moment: moment.replace(microsecond=0)))
-def test_a_date_is_never_come_before(moment: datetime) -> None:
+def test_the_floor_of_a_date_is_not_before_the_date(moment: datetime) -> None:
     moment = moment.replace(tzinfo=UTC)
     floor = retry_after({"Retry-After": format_datetime(moment, usegmt=True)}, NOW)
 
@@ -176,7 +174,7 @@ def test_a_date_is_never_come_before(moment: datetime) -> None:
 @given(st.text(max_size=80))
 @example("Mon, 01 Jan 0001 00:00:00 +2359")
 @example("Mon, 01 Jan 0001 00:00:00 +9959")
-def test_any_text_is_a_floor_that_a_time_can_be_added_to(value: str) -> None:
+def test_any_retry_after_gives_a_floor_that_fits_a_time(value: str) -> None:
     floor = retry_after({"Retry-After": value}, NOW)
 
     assert floor >= 0

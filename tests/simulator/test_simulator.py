@@ -1,4 +1,4 @@
-"""The simulated providers: as flaky as told, and as the original data provider when they fail."""
+"""The simulated providers: they fail at the given rate, with the original data provider's response."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -19,7 +19,7 @@ def outcomes(asked: FlaskClient, name: str, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_a_provider_answers_with_its_bills(name: str) -> None:
+def test_a_provider_sends_its_bills(name: str) -> None:
     answer = client().get(f"/providers/{name}")
 
     assert (answer.status_code, answer.content_type) == (200, "application/json")
@@ -31,20 +31,20 @@ def test_a_provider_answers_with_its_bills(name: str) -> None:
         assert bill["amount"] > 0
 
 
-def test_a_failure_is_that_of_the_original_data_provider() -> None:
+def test_a_failure_equals_the_original_data_providers() -> None:
     answer = client(failure_rate=1).get("/providers/gas")
 
     assert (answer.status_code, answer.mimetype, answer.text) == (500, "text/plain", "#fail")
 
 
-def test_it_fails_as_often_as_told() -> None:
+def test_providers_fail_at_the_given_rate() -> None:
     failed = outcomes(client(failure_rate=0.5, seed=1), "gas", 1000).count(500)
 
     assert 450 < failed < 550
 
 
 @pytest.mark.parametrize("order", [lambda names: names, reversed])
-def test_with_a_seed_each_provider_fails_the_same_way_in_each_run(order: Callable[..., list[str]]) -> None:
+def test_a_seed_makes_each_providers_failures_repeatable(order: Callable[..., list[str]]) -> None:
     first, second = (client(failure_rate=0.5, seed=7) for _ in range(2))
     expected = {name: outcomes(first, name, 20) for name in PROVIDERS}
 

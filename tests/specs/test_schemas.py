@@ -1,4 +1,4 @@
-"""Schemas: a URL that the start checks let through is one that both documents take; others are told by their fault."""
+"""Schemas: both documents accept each URL that the start checks accept; an error names the fault of any other."""
 
 import re
 from string import ascii_letters, digits
@@ -11,7 +11,7 @@ import specs
 from providers.model import Provider
 from specs.schemas import component, url_fault
 
-# What URLs are made of, and what people write into them.
+# Characters of URLs, and other characters that people put into them.
 _CHARACTERS = ascii_letters + digits + "/?#[]@!$&'()*+,;=:%-._~" + '{}|\\^`"<> üß\x00\x7f\ud800'
 
 WRONG = [
@@ -48,7 +48,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("url", "fault"), WRONG, ids=[ascii(url)[:40] for url, _ in WRONG])
-def test_a_wrong_url_is_told_by_its_fault(url: str, fault: str) -> None:
+def test_an_error_names_the_fault_of_a_wrong_url(url: str, fault: str) -> None:
     assert (url_fault(url) or "").startswith(fault)
 
 
@@ -56,12 +56,12 @@ def test_a_wrong_url_is_told_by_its_fault(url: str, fault: str) -> None:
     "url",
     ["http://a", "https://gas.test:8443/a/../b%2f%7E;c=(d)?e='f'&g=*", "http://[2001:db8::1]:80/", "http://1.2.3.4/"],
 )
-def test_a_right_url_has_no_fault(url: str) -> None:
+def test_a_valid_url_has_no_fault(url: str) -> None:
     assert url_fault(url) is None
 
 
 @given(st.text(_CHARACTERS, max_size=30).map("http://".__add__) | st.text(_CHARACTERS, max_size=30))
-def test_a_url_without_fault_is_one_to_both_documents_as_shown_too(url: str) -> None:
+def test_both_documents_accept_a_url_without_fault(url: str) -> None:
     if url_fault(url) is None:
         for name in (specs.CLIENT, specs.AGGREGATOR):
             declared = component(name, "HttpUrl")
@@ -70,7 +70,7 @@ def test_a_url_without_fault_is_one_to_both_documents_as_shown_too(url: str) -> 
 
 
 @given(st.text("abc{}|%ü #[", max_size=8), st.text("abc{}|%ü #[", max_size=8))
-def test_no_more_than_one_character_of_a_url_is_repeated(before: str, after: str) -> None:
+def test_a_fault_repeats_at_most_one_character_of_the_url(before: str, after: str) -> None:
     fault = url_fault(f"http://gas.test/{before}?key={after}hunter2") or ""
 
     assert "hunter2" not in fault
