@@ -30,7 +30,7 @@ from workers.deliver import Deliver
 from workers.queue import deliver_step
 from workers.rq_worker.running_job import running
 
-SCHEDULE = (0, 100, 200)
+SCHEDULE = (0, 100, 200)  # seconds before each attempt
 OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="
 Make = Callable[..., Deliver]
 Rewind = Callable[[float], None]

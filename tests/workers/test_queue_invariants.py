@@ -24,7 +24,7 @@ from tests.support.engines.rq_state import DELIVER, FETCH, step
 from workers.queue import QUEUES, Queue, Step
 from workers.rq_worker.leases import Batches, Ended, Taken
 
-LEASE = 20
+LEASE = 20  # seconds
 # The queue and the provider of each job; there are few jobs, so that rules often meet on the same one.
 JOBS = {
     "gas-0": (FETCH, "gas"),

@@ -12,7 +12,7 @@ from persistence.records.timestamps import to_text
 from tests.support.engines.reads import Reads
 from tests.support.repositories import Repositories, answer_in_small_pages, at_once
 
-HEAL_AFTER = 10
+HEAL_AFTER = 10  # seconds
 SHARDS = 4
 
 

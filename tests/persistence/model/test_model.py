@@ -57,7 +57,7 @@ _EXAMPLES = int(os.environ.get("DATAHOG_TEST_EXAMPLES", "40"))
 _CALLBACK = "https://receivers.example/callback"
 # Seconds of a round, and the number of rounds until all is at rest; together less than the longer deadline (seconds).
 _ROUND, _ROUNDS = 40, 40
-_DEADLINES = (90, 7200)
+_DEADLINES = (90, 7200)  # seconds from the creation
 # Total seconds after which the clocks are no longer set back.
 _MOST_SET_BACK = 1000
 

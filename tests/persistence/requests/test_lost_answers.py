@@ -11,7 +11,7 @@ from persistence.records.retrieval import KIND
 from tests.persistence.test_retrievals import outcome
 from tests.support.repositories import Repositories, incompressible_json, lose_one_answer
 
-LARGE = incompressible_json(400_000)
+LARGE = incompressible_json(400_000)  # bytes
 
 
 def lose_the_response_about_the_record(repositories: Repositories) -> None:

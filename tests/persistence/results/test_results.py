@@ -10,7 +10,7 @@ from persistence.errors import Conflict, ResultLost
 from persistence.results.store import CHUNK_SIZE, INLINE_LIMIT
 from tests.support.repositories import Repositories, at_once, conflicts, incompressible_json
 
-FIVE_MIB = 5 * 1024 * 1024
+FIVE_MIB = 5 * 1024 * 1024  # bytes
 
 TEXTS = [
     b"null",

@@ -24,8 +24,8 @@ from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew
 from workers.rq_worker.leases import Batches
 
-HEAL_AFTER = 10
-DELIVERY_TIMEOUT = 15
+HEAL_AFTER = 10  # seconds
+DELIVERY_TIMEOUT = 15  # seconds
 Make = Callable[..., Reconciler]
 Create = Callable[..., Request]
 

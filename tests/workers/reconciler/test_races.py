@@ -40,8 +40,8 @@ from workers.rq_worker.run_again import Later
 
 _WORKERS, _RECONCILERS = 20, 2
 _PROVIDERS = tuple(f"p{number}" for number in range(10))
-_REFUSALS = 2
-_DELIVERY_TIMEOUT = 15
+_REFUSALS = 2  # refused calls before each success
+_DELIVERY_TIMEOUT = 15  # seconds
 
 
 class _World(StubServer):

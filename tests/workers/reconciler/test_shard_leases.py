@@ -14,7 +14,7 @@ from datahog.settings import Settings
 from tests.support.system import eventually
 from workers.reconciler.shard_leases import AllShards, LeasedShards
 
-LEASE = 1.0
+LEASE = 1.0  # seconds
 INDEX = "datahog-aggregator"
 SHARDS = [f"open#{number}" for number in range(10)]
 

@@ -18,7 +18,7 @@ from workers.queue import QUEUES, Queue
 from workers.rq_worker.leases import Batches, Ended, Taken
 
 Make = Callable[[str], Batches]
-LEASE = 20
+LEASE = 20  # seconds
 
 
 class Clock:

@@ -20,7 +20,7 @@ from tests.support.engines.rq_state import FETCH, step
 from workers.queue import QUEUES, Queue, Step, fetch_job_id
 from workers.rq_worker.leases import Batches, Ended, Taken
 
-LEASE = 20
+LEASE = 20  # seconds
 Make = Callable[[str], Batches]
 
 
