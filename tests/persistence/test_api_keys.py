@@ -1,4 +1,4 @@
-"""API keys: told once, kept as salted hashes, revoked for good."""
+"""API keys: they are shown once, stored as salted hashes and revoked for good."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def keys(repositories: Repositories) -> ApiKeys:
     return ApiKeys(Table(Transport(repositories.dynamodb), keys_table(repositories.prefix)), clock=repositories.clock)
 
 
-def test_a_key_is_found_by_its_id_and_known_by_its_text(keys: ApiKeys) -> None:
+def test_a_key_is_found_by_its_id_and_matches_its_text_only(keys: ApiKeys) -> None:
     text = keys.create("Ada", ["requests:write", "requests:read"])
 
     key = keys.get(id_of(text) or "")
@@ -27,18 +27,18 @@ def test_a_key_is_found_by_its_id_and_known_by_its_text(keys: ApiKeys) -> None:
     assert not key.matches("")
 
 
-def test_the_text_is_kept_nowhere_and_hashed_with_a_salt_of_its_own(keys: ApiKeys, repositories: Repositories) -> None:
+def test_a_key_is_stored_as_a_hash_with_its_own_salt(keys: ApiKeys, repositories: Repositories) -> None:
     texts = [keys.create("Ada", ["admin"]) for _ in range(2)]
 
     items = repositories.dynamodb.scan(TableName=keys_table(repositories.prefix))["Items"]
 
     for text in texts:
-        # The secret itself may hold underscores.
+        # The secret itself may contain underscores.
         assert text.split("_", 2)[2] not in str(items)
     assert len({item["salt"]["B"] for item in items}) == len({item["digest"]["B"] for item in items}) == 2
 
 
-def test_a_revoked_key_stays_revoked_since_the_first_time(keys: ApiKeys, repositories: Repositories) -> None:
+def test_revoking_again_keeps_the_first_revocation_time(keys: ApiKeys, repositories: Repositories) -> None:
     key_id = id_of(keys.create("Ada", ["admin"])) or ""
     keys.revoke(key_id)
     revoked = keys.get(key_id)
@@ -51,14 +51,14 @@ def test_a_revoked_key_stays_revoked_since_the_first_time(keys: ApiKeys, reposit
     assert keys.get(key_id) == revoked
 
 
-def test_what_was_never_made_cannot_be_revoked(keys: ApiKeys) -> None:
+def test_revoking_an_unknown_key_is_not_found(keys: ApiKeys) -> None:
     with pytest.raises(NotFound, match="no API key nobody"):
         keys.revoke("nobody")
 
     assert keys.list() == []
 
 
-def test_all_keys_are_listed_the_oldest_first(keys: ApiKeys, repositories: Repositories) -> None:
+def test_keys_are_listed_oldest_first(keys: ApiKeys, repositories: Repositories) -> None:
     for name in ("Ada", "Grace", "Mary"):
         keys.create(name, ["admin"])
         repositories.clock.advance(seconds=1)
@@ -71,7 +71,7 @@ def test_all_keys_are_listed_the_oldest_first(keys: ApiKeys, repositories: Repos
     ]
 
 
-def test_a_key_has_the_form_that_settings_ask_for() -> None:
+def test_new_keys_are_unique_and_match_the_pattern() -> None:
     made = {new_key() for _ in range(100)}
 
     assert len(made) == 100
@@ -83,5 +83,5 @@ _KEY = f"dh_{'0' * 16}_{'a' * 43}"
 
 
 @pytest.mark.parametrize("text", ["", "dh_", "dh__", "x" * 63, "dh_" + "g" * 16 + "_" + "a" * 43, _KEY + "\n"])
-def test_what_is_no_key_names_no_id(text: str) -> None:
+def test_a_malformed_key_has_no_id(text: str) -> None:
     assert id_of(text) is None

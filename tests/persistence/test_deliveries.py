@@ -1,4 +1,4 @@
-"""Deliveries: attempts counted once, given up or done with, and started anew, each in rounds of its own."""
+"""Deliveries: each attempt counts once, in its own round; a delivery succeeds, fails, or is restarted."""
 
 from datetime import timedelta
 from functools import partial
@@ -21,7 +21,7 @@ def given_up(repositories: Repositories) -> Request:
     return reread(repositories, request)
 
 
-def test_an_acknowledged_result_is_done_with_and_expires(repositories: Repositories) -> None:
+def test_an_acknowledgement_ends_the_delivery_and_sets_expiry(repositories: Repositories) -> None:
     request = repositories.ended_request()
 
     repositories.deliveries.succeeded(request)
@@ -33,7 +33,7 @@ def test_an_acknowledged_result_is_done_with_and_expires(repositories: Repositor
     assert repositories.indexed("aggregator") == set()
 
 
-def test_a_failed_attempt_is_counted_and_the_next_one_is_planned(repositories: Repositories) -> None:
+def test_a_failed_attempt_counts_and_schedules_the_next(repositories: Repositories) -> None:
     request = repositories.ended_request()
     later = repositories.clock() + timedelta(minutes=5)
 
@@ -46,7 +46,7 @@ def test_a_failed_attempt_is_counted_and_the_next_one_is_planned(repositories: R
     assert repositories.due_ids(later + timedelta(seconds=10), limit=10) == [request.request_id]
 
 
-def test_success_after_failures_leaves_no_trace_of_them_but_their_number(repositories: Repositories) -> None:
+def test_success_clears_the_last_error_and_keeps_the_count(repositories: Repositories) -> None:
     request = repositories.ended_request()
     for _ in range(3):
         repositories.deliveries.attempt_failed(request, "HTTP 500", repositories.clock())
@@ -58,7 +58,7 @@ def test_success_after_failures_leaves_no_trace_of_them_but_their_number(reposit
     assert (delivery.attempts, delivery.last_error, delivery.next_attempt_at) == (4, None, None)
 
 
-def test_a_delivery_that_is_given_up_waits_among_the_undelivered_and_expires(repositories: Repositories) -> None:
+def test_a_failed_delivery_is_listed_and_expires(repositories: Repositories) -> None:
     request = repositories.ended_request()
     repositories.deliveries.attempt_failed(request, "HTTP 500", repositories.clock())
     now = repositories.clock.advance(minutes=5)
@@ -74,26 +74,26 @@ def test_a_delivery_that_is_given_up_waits_among_the_undelivered_and_expires(rep
     assert repositories.due.undelivered(now + timedelta(milliseconds=1), limit=10) == []
 
 
-def test_an_attempt_is_counted_once(repositories: Repositories) -> None:
+def test_concurrent_reports_of_an_attempt_count_once(repositories: Repositories) -> None:
     request = repositories.ended_request()
     fail = partial(repositories.deliveries.attempt_failed, request, "HTTP 500", repositories.clock())
 
-    answers = at_once([fail] * 20)
+    outcomes = at_once([fail] * 20)
 
-    assert conflicts(answers) == 19
+    assert conflicts(outcomes) == 19
     assert reread(repositories, request).delivery.attempts == 1
 
 
-def test_an_acknowledgement_is_counted_once(repositories: Repositories) -> None:
+def test_concurrent_acknowledgements_count_once(repositories: Repositories) -> None:
     request = repositories.ended_request()
 
-    answers = at_once([lambda: repositories.deliveries.succeeded(request)] * 20)
+    outcomes = at_once([lambda: repositories.deliveries.succeeded(request)] * 20)
 
-    assert conflicts(answers) == 19
+    assert conflicts(outcomes) == 19
     assert reread(repositories, request).delivery.attempts == 1
 
 
-def test_a_failure_after_the_success_changes_nothing(repositories: Repositories) -> None:
+def test_a_failure_after_success_is_a_conflict(repositories: Repositories) -> None:
     request = repositories.ended_request()
     repositories.deliveries.succeeded(request)
     before = reread(repositories, request)
@@ -105,7 +105,7 @@ def test_a_failure_after_the_success_changes_nothing(repositories: Repositories)
     assert reread(repositories, request) == before
 
 
-def test_an_acknowledgement_counts_although_another_attempt_failed_meanwhile(repositories: Repositories) -> None:
+def test_an_acknowledgement_counts_after_a_failed_attempt(repositories: Repositories) -> None:
     request = repositories.ended_request()
     repositories.deliveries.attempt_failed(request, "timeout", repositories.clock())
 
@@ -114,7 +114,7 @@ def test_an_acknowledgement_counts_although_another_attempt_failed_meanwhile(rep
     assert reread(repositories, request).delivery.status is DeliveryStatus.SUCCEEDED
 
 
-def test_an_acknowledgement_counts_although_the_delivery_was_given_up_meanwhile(repositories: Repositories) -> None:
+def test_an_acknowledgement_counts_after_the_delivery_failed(repositories: Repositories) -> None:
     request = repositories.ended_request()
     repositories.deliveries.attempt_failed(request, "HTTP 500", None)
     now = repositories.clock.advance(hours=1)
@@ -129,7 +129,7 @@ def test_an_acknowledgement_counts_although_the_delivery_was_given_up_meanwhile(
 
 
 @pytest.mark.parametrize("given_up_before", [True, False])
-def test_a_delivery_started_anew_begins_its_schedule_again_under_the_same_id(
+def test_a_restarted_delivery_repeats_its_schedule_under_its_id(
     repositories: Repositories, given_up_before: bool
 ) -> None:
     if given_up_before:
@@ -152,9 +152,7 @@ def test_a_delivery_started_anew_begins_its_schedule_again_under_the_same_id(
 
 
 @pytest.mark.parametrize("given_up_before", [True, False])
-def test_an_attempt_of_an_earlier_round_does_not_count_in_the_next(
-    repositories: Repositories, given_up_before: bool
-) -> None:
+def test_an_attempt_of_an_earlier_round_is_a_conflict(repositories: Repositories, given_up_before: bool) -> None:
     earlier = given_up(repositories) if given_up_before else repositories.ended_request()
     anew = repositories.deliveries.start_anew(earlier.request_id)
 
@@ -168,7 +166,7 @@ def test_an_attempt_of_an_earlier_round_does_not_count_in_the_next(
     assert reread(repositories, earlier) == anew
 
 
-def test_an_attempt_from_before_a_retry_does_not_count(repositories: Repositories) -> None:
+def test_an_attempt_from_before_a_retry_is_a_conflict(repositories: Repositories) -> None:
     earlier = repositories.ended_request(done=1, failed=1)
     retried = repositories.requests.retry(earlier.request_id, deadline=repositories.clock() + timedelta(hours=1))
 
@@ -180,7 +178,7 @@ def test_an_attempt_from_before_a_retry_does_not_count(repositories: Repositorie
     assert reread(repositories, earlier) == retried
 
 
-def test_a_delivery_may_be_started_anew_while_it_is_pending(repositories: Repositories) -> None:
+def test_a_pending_delivery_can_be_restarted(repositories: Repositories) -> None:
     request = repositories.ended_request()
     repositories.deliveries.attempt_failed(request, "HTTP 500", repositories.clock() + timedelta(hours=10))
 
@@ -189,7 +187,7 @@ def test_a_delivery_may_be_started_anew_while_it_is_pending(repositories: Reposi
     assert (delivery.attempts, delivery.next_attempt_at) == (0, None)
 
 
-def test_there_is_nothing_to_deliver_while_the_request_is_open(repositories: Repositories) -> None:
+def test_the_delivery_of_an_open_request_cannot_be_restarted(repositories: Repositories) -> None:
     request = repositories.open_request()
 
     with pytest.raises(Conflict, match="is open"):
@@ -198,13 +196,13 @@ def test_there_is_nothing_to_deliver_while_the_request_is_open(repositories: Rep
     assert reread(repositories, request) == request
 
 
-def test_an_unknown_request_cannot_be_delivered_anew(repositories: Repositories) -> None:
+def test_the_delivery_of_an_unknown_request_is_not_found(repositories: Repositories) -> None:
     with pytest.raises(NotFound):
         repositories.deliveries.start_anew("nobody")
 
 
-def test_an_expired_request_cannot_be_delivered_anew(repositories: Repositories) -> None:
-    # DynamoDB may delete it, and its results, only days later.
+def test_the_delivery_of_an_expired_request_is_not_found(repositories: Repositories) -> None:
+    # DynamoDB may delete the record and its results only days later.
     request = given_up(repositories)
     repositories.clock.advance(seconds=RETENTION)
 
@@ -214,7 +212,7 @@ def test_an_expired_request_cannot_be_delivered_anew(repositories: Repositories)
         reread(repositories, request)
 
 
-def test_results_outlive_every_new_delivery(repositories: Repositories) -> None:
+def test_results_are_kept_through_restarted_deliveries(repositories: Repositories) -> None:
     text = incompressible_json(400_000)
     request = repositories.ended_request(result=text)
     for _ in range(5):

@@ -1,7 +1,7 @@
-"""Idempotency keys under every order of events: one key makes one request, whoever stalls, dies or is refused.
+"""Idempotency keys under every order of events: one key makes one request, also if callers stall, die or are refused.
 
-Hypothesis makes up what happens. Callers come with the same key and body; each that is let through may stall at any of
-its steps, for longer than it holds the key, and make its request or be refused all the same, or never go on.
+Hypothesis generates the events. Callers use the same key and body. Each caller that claims the key may stall at any
+step, for longer than its claim lasts, and may then still make its request, be refused, or never continue.
 
 `DATAHOG_TEST_EXAMPLES=1000 pytest tests/persistence/test_idempotency_races.py` searches for longer.
 """
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(_EXAMPLES * 10 + 120)
 
 
 class _Callers(RuleBasedStateMachine):
-    """The callers of one key. Those in `holding` were let through, in `made` their request is written down."""
+    """The callers of one key: `holding` has the claims without a request, `made` those whose request is stored."""
 
     repositories: Repositories
     numbers: Iterator[int] = iter(range(10**9))
@@ -47,7 +47,7 @@ class _Callers(RuleBasedStateMachine):
         self.holding: list[Claim] = []
         self.made: list[Claim] = []
         self.requests: set[str] = set()
-        self.answers: set[str] = set()
+        self.responses: set[str] = set()
         self.came = 0
 
     @initialize(own_id=st.sampled_from([None, None, "own"]))
@@ -57,7 +57,7 @@ class _Callers(RuleBasedStateMachine):
 
     @rule(stalled=st.booleans(), lost=st.sampled_from([False, False, False, True]))
     def come(self, stalled: bool, lost: bool) -> None:
-        """Somebody comes, perhaps after all who are at it took too long; the answer to a first write may be lost."""
+        """A caller claims the key, perhaps after all claims ran out; the response to the first write may be lost."""
         if stalled:
             self.repositories.clock.advance(seconds=UNDER_WAY.total_seconds())
         self.came += 1
@@ -72,11 +72,11 @@ class _Callers(RuleBasedStateMachine):
             self.holding.append(claim)
         else:
             assert claim.answer == {"requestId": claim.request_id}
-            self.answers.add(claim.request_id)
+            self.responses.add(claim.request_id)
 
     @rule()
     def come_with_another_body(self) -> None:
-        """It is refused for as long as the key may stand for a request."""
+        """The key refuses another body as long as a request exists for it."""
         if not self.requests:
             return
         with pytest.raises(KeyReused):
@@ -85,33 +85,33 @@ class _Callers(RuleBasedStateMachine):
     @precondition(lambda self: self.holding)
     @rule(data=st.data())
     def make(self, data: st.DataObject) -> None:
-        """The request is written down, or is there already."""
+        """A caller stores its request, which may exist already."""
         claim = self._one_of(self.holding, data)
         self.requests.add(claim.request_id)
         self.made.append(claim)
 
     @precondition(lambda self: self.made)
     @rule(data=st.data())
-    def answer(self, data: st.DataObject) -> None:
-        """Whoever has made it answers, and keeps the answer."""
+    def respond(self, data: st.DataObject) -> None:
+        """A caller that has made the request stores its response."""
         claim = self._one_of(self.made, data)
-        self.answers.add(claim.request_id)
+        self.responses.add(claim.request_id)
         self.keys.answered(claim, {"requestId": claim.request_id})
 
     @precondition(lambda self: self.holding)
     @rule(data=st.data())
     def be_refused(self, data: st.DataObject) -> None:
-        """The request is not made: its deadline has passed meanwhile, or too many are open."""
+        """A caller's request is refused: its deadline has passed meanwhile, or too many requests are open."""
         self.keys.release(self._one_of(self.holding, data))
 
     @invariant()
     def one_request(self) -> None:
-        """All who came made one request, and heard of that one."""
+        """All callers made one request, and all responses name it."""
         assert len(self.requests) <= 1
-        assert self.answers <= self.requests
+        assert self.responses <= self.requests
 
     def teardown(self) -> None:
-        """Whoever comes in the end is let through, and it is still that one request."""
+        """A last caller claims the key and still gets that one request."""
         self.repositories.clock.advance(seconds=UNDER_WAY.total_seconds())
         claim = self.keys.claim(self.key, _BODY, "last")
         assert self.requests <= {claim.request_id}

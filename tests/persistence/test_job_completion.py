@@ -1,4 +1,4 @@
-"""Ending jobs: each by one write, which also tells its writer whether it was the last."""
+"""Job completion: each job ends by one write, which tells its writer whether the job was the last."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,7 +33,7 @@ every_write = pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES)
     [[(jobs, 52 - jobs) for jobs in range(2, 27)], [(2,)] * 3, [(50,)] * 3],
     ids=["2 to 50 jobs", "2 jobs", "50 jobs"],
 )
-def test_of_all_who_end_the_jobs_at_once_exactly_one_is_told_it_was_the_last(
+def test_one_of_many_concurrent_completions_is_the_last(
     repositories: Repositories, rounds: list[tuple[int, ...]]
 ) -> None:
     def end(request: Request, job: Job) -> Request | None:
@@ -44,18 +44,18 @@ def test_of_all_who_end_the_jobs_at_once_exactly_one_is_told_it_was_the_last(
     for sizes in rounds:
         requests = [repositories.open_request(jobs) for jobs in sizes]
         work = [(request, job) for request in requests for job in request.jobs]
-        # There are fewer jobs than threads, so some are ended by several.
+        # There are fewer jobs than threads, so several threads complete the same job.
         shared = [work[number % len(work)] for number in range(THREADS)]
 
-        answers = at_once(partial(end, *each) for each in shared)
+        outcomes = at_once(partial(end, *each) for each in shared)
 
         told = [
             request.request_id
-            for (request, _), answer in zip(shared, answers, strict=True)
-            if isinstance(answer, Request)
+            for (request, _), outcome in zip(shared, outcomes, strict=True)
+            if isinstance(outcome, Request)
         ]
         assert sorted(told) == sorted(request.request_id for request in requests)
-        assert (answers.count(None), conflicts(answers)) == (len(work) - len(requests), THREADS - len(work))
+        assert (outcomes.count(None), conflicts(outcomes)) == (len(work) - len(requests), THREADS - len(work))
         for request in requests:
             ended = repositories.requests.get(request.request_id)
             assert (ended.open_jobs, ended.status) == (0, RequestStatus.PARTIAL)
@@ -63,20 +63,20 @@ def test_of_all_who_end_the_jobs_at_once_exactly_one_is_told_it_was_the_last(
             assert {job.attempts for job in ended.jobs} == {1}
 
 
-def test_a_request_ends_once_whether_by_its_last_job_or_by_its_deadline(repositories: Repositories) -> None:
+def test_a_close_and_the_last_completion_end_a_request_once(repositories: Repositories) -> None:
     for _ in range(20):
         request = repositories.open_request(4)
 
         close = partial(repositories.requests.close, request.request_id, CloseReason.CANCELLED)
         ends = [partial(repositories.requests.finish_job, request.attempt(job), b"1") for job in request.jobs]
-        answers = at_once([*ends, close])
+        outcomes = at_once([*ends, close])
 
-        conflicts(answers)
+        conflicts(outcomes)
         ended = repositories.requests.get(request.request_id)
-        assert answers.count(ended) == 1
-        assert ended.status is (RequestStatus.CANCELLED if answers[-1] == ended else RequestStatus.COMPLETE)
+        assert outcomes.count(ended) == 1
+        assert ended.status is (RequestStatus.CANCELLED if outcomes[-1] == ended else RequestStatus.COMPLETE)
         assert [job.status is JobStatus.DONE for job in ended.jobs] == [
-            not isinstance(answer, Conflict) for answer in answers[:-1]
+            not isinstance(outcome, Conflict) for outcome in outcomes[:-1]
         ]
 
 
@@ -84,7 +84,7 @@ def test_a_request_ends_once_whether_by_its_last_job_or_by_its_deadline(reposito
     ("done", "failed", "status"),
     [(3, 0, RequestStatus.COMPLETE), (2, 1, RequestStatus.PARTIAL), (0, 3, RequestStatus.FAILED)],
 )
-def test_how_the_jobs_ended_is_how_the_request_ended(
+def test_the_request_status_follows_from_the_job_statuses(
     repositories: Repositories, done: int, failed: int, status: RequestStatus
 ) -> None:
     request = repositories.ended_request(done, failed)
@@ -103,7 +103,7 @@ def test_a_request_is_open_until_its_last_job_has_ended(repositories: Repositori
     assert (request.status, request.ended, request.ended_at) == (RequestStatus.OPEN, False, None)
 
 
-def test_a_request_ended_when_its_last_job_did(repositories: Repositories) -> None:
+def test_a_request_has_the_end_time_of_its_last_job(repositories: Repositories) -> None:
     request = repositories.open_request(2)
 
     repositories.requests.finish_job(request.attempt(request.jobs[1]), b"1")
@@ -113,7 +113,7 @@ def test_a_request_ended_when_its_last_job_did(repositories: Repositories) -> No
     assert repositories.requests.get(request.request_id).ended_at == to_text(last)
 
 
-def test_a_failed_job_says_why_and_after_how_many_attempts(repositories: Repositories) -> None:
+def test_a_failed_job_holds_its_reason_and_attempts(repositories: Repositories) -> None:
     request = repositories.open_request()
 
     repositories.requests.fail_job(request.attempt(request.jobs[0]), "HTTP 500 #fail", attempts=3)
@@ -122,7 +122,7 @@ def test_a_failed_job_says_why_and_after_how_many_attempts(repositories: Reposit
     assert (job.status, job.last_error, job.attempts) == (JobStatus.FAILED, "HTTP 500 #fail", 3)
 
 
-def test_a_job_may_be_ended_without_an_attempt_and_without_a_result(repositories: Repositories) -> None:
+def test_a_job_can_be_completed_without_attempt_or_result(repositories: Repositories) -> None:
     request = repositories.open_request()
 
     repositories.requests.finish_job(request.attempt(request.jobs[0]), None, attempts=0)
@@ -132,7 +132,7 @@ def test_a_job_may_be_ended_without_an_attempt_and_without_a_result(repositories
     assert repositories.requests.load_results(request) == {}
 
 
-def test_a_failed_attempt_is_counted_and_the_next_one_is_planned(repositories: Repositories) -> None:
+def test_a_failed_attempt_counts_and_schedules_the_next(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     later = repositories.clock() + timedelta(minutes=2)
 
@@ -144,7 +144,7 @@ def test_a_failed_attempt_is_counted_and_the_next_one_is_planned(repositories: R
     assert job.next_attempt_at == to_text(later)
 
 
-def test_an_ended_job_waits_for_no_next_attempt(repositories: Repositories) -> None:
+def test_a_completed_job_has_no_next_attempt(repositories: Repositories) -> None:
     request = repositories.open_request()
     repositories.requests.record_failure(request.attempt(request.jobs[0]), "timeout", repositories.clock())
     request = repositories.requests.get(request.request_id)
@@ -156,7 +156,7 @@ def test_an_ended_job_waits_for_no_next_attempt(repositories: Repositories) -> N
 
 
 @every_write
-def test_an_ended_job_is_changed_by_nothing(repositories: Repositories, write: Write) -> None:
+def test_a_write_on_an_ended_job_is_a_conflict(repositories: Repositories, write: Write) -> None:
     request = repositories.open_request(2)
     repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
     before = repositories.requests.get(request.request_id)
@@ -171,7 +171,7 @@ def test_an_ended_job_is_changed_by_nothing(repositories: Repositories, write: W
 
 @pytest.mark.parametrize("reason", CloseReason)
 @every_write
-def test_an_answer_that_comes_late_changes_nothing(
+def test_a_write_on_a_closed_request_is_a_conflict(
     repositories: Repositories, write: Write, reason: CloseReason
 ) -> None:
     request = repositories.open_request(2)
@@ -187,7 +187,7 @@ def test_an_answer_that_comes_late_changes_nothing(
 
 
 @every_write
-def test_an_attempt_from_before_a_retry_changes_nothing(repositories: Repositories, write: Write) -> None:
+def test_an_attempt_from_before_a_retry_is_a_conflict(repositories: Repositories, write: Write) -> None:
     request = repositories.open_request(2)
     repositories.clock.advance(hours=1)
     repositories.requests.close(request.request_id, CloseReason.DEADLINE)
@@ -200,7 +200,7 @@ def test_an_attempt_from_before_a_retry_changes_nothing(repositories: Repositori
     assert repositories.parts(request.request_id) == []
 
 
-def test_an_attempt_that_was_counted_is_not_counted_again(repositories: Repositories) -> None:
+def test_a_counted_attempt_is_not_counted_again(repositories: Repositories) -> None:
     request = repositories.open_request()
     repositories.requests.record_failure(request.attempt(request.jobs[0]), "timeout", repositories.clock())
     before = repositories.requests.get(request.request_id)
@@ -212,13 +212,13 @@ def test_an_attempt_that_was_counted_is_not_counted_again(repositories: Reposito
 
 
 def counted_meanwhile(repositories: Repositories, job: Job, request: Request) -> Request:
-    """The request once another, who made the same attempt, has counted it."""
+    """Counts the attempt for another worker that made it too; returns the request after that."""
     later = repositories.clock() + timedelta(minutes=1)
     repositories.requests.record_failure(request.attempt(job), "HTTP 503", later)
     return repositories.requests.get(request.request_id)
 
 
-def test_an_attempt_that_was_counted_cannot_fail_its_job(repositories: Repositories) -> None:
+def test_a_counted_attempt_cannot_fail_its_job(repositories: Repositories) -> None:
     request = repositories.open_request()
     before = counted_meanwhile(repositories, request.jobs[0], request)
 
@@ -228,7 +228,7 @@ def test_an_attempt_that_was_counted_cannot_fail_its_job(repositories: Repositor
     assert repositories.requests.get(request.request_id) == before
 
 
-def test_an_attempt_that_was_counted_may_still_bring_the_result(repositories: Repositories) -> None:
+def test_a_counted_attempt_can_still_complete_its_job(repositories: Repositories) -> None:
     request = repositories.open_request()
     counted_meanwhile(repositories, request.jobs[0], request)
 
@@ -238,7 +238,7 @@ def test_an_attempt_that_was_counted_may_still_bring_the_result(repositories: Re
     assert (ended.status, ended.jobs[0].attempts) == (RequestStatus.COMPLETE, 2)
 
 
-def test_somebodys_word_fails_a_job_whatever_was_counted(repositories: Repositories) -> None:
+def test_an_update_by_hand_fails_a_job_despite_a_counted_attempt(repositories: Repositories) -> None:
     request = repositories.open_request()
     counted_meanwhile(repositories, request.jobs[0], request)
 
@@ -248,43 +248,43 @@ def test_somebodys_word_fails_a_job_whatever_was_counted(repositories: Repositor
     assert (ended.status, ended.jobs[0].attempts) == (RequestStatus.FAILED, 1)
 
 
-def test_an_attempt_that_was_counted_does_not_keep_others_from_failing_their_jobs(repositories: Repositories) -> None:
+def test_a_counted_attempt_does_not_block_other_jobs(repositories: Repositories) -> None:
     request = repositories.open_request(20)
     counted_meanwhile(repositories, request.jobs[7], request)
 
-    answers = at_once(
+    outcomes = at_once(
         partial(repositories.requests.fail_job, request.attempt(job), "too large") for job in request.jobs
     )
 
-    assert [isinstance(answer, Conflict) for answer in answers] == [job.index == 7 for job in request.jobs]
+    assert [isinstance(outcome, Conflict) for outcome in outcomes] == [job.index == 7 for job in request.jobs]
     request = repositories.requests.get(request.request_id)
     assert (request.open_jobs, request.jobs[7].status) == (1, JobStatus.INIT)
 
 
-def test_of_many_who_run_the_same_attempt_one_counts_it(repositories: Repositories) -> None:
+def test_concurrent_reports_of_an_attempt_count_once(repositories: Repositories) -> None:
     request = repositories.open_request()
     fail = partial(
         repositories.requests.record_failure, request.attempt(request.jobs[0]), "timeout", repositories.clock()
     )
 
-    answers = at_once([fail] * 20)
+    outcomes = at_once([fail] * 20)
 
-    assert conflicts(answers) == 19
+    assert conflicts(outcomes) == 19
     assert repositories.requests.get(request.request_id).jobs[0].attempts == 1
 
 
-def test_failures_of_different_jobs_do_not_get_in_each_others_way(repositories: Repositories) -> None:
+def test_concurrent_failures_of_different_jobs_all_count(repositories: Repositories) -> None:
     request = repositories.open_request(20)
     fail = repositories.requests.record_failure
 
-    answers = at_once(partial(fail, request.attempt(job), "timeout", repositories.clock()) for job in request.jobs)
+    outcomes = at_once(partial(fail, request.attempt(job), "timeout", repositories.clock()) for job in request.jobs)
 
-    assert conflicts(answers) == 0
+    assert conflicts(outcomes) == 0
     assert {job.attempts for job in repositories.requests.get(request.request_id).jobs} == {1}
 
 
 @every_write
-def test_there_is_nothing_to_write_on_a_request_that_is_gone(repositories: Repositories, write: Write) -> None:
+def test_a_write_on_a_deleted_request_is_not_found(repositories: Repositories, write: Write) -> None:
     request = repositories.open_request()
     repositories.aggregator_table.delete({"pk": request.request_id, "sk": "request"})
 
@@ -292,7 +292,7 @@ def test_there_is_nothing_to_write_on_a_request_that_is_gone(repositories: Repos
         write(repositories, request, request.jobs[0])
 
 
-def test_each_write_raises_the_version_and_tells_when(repositories: Repositories) -> None:
+def test_each_write_updates_the_version_and_time(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     now = repositories.clock.advance(seconds=1)
 
@@ -303,13 +303,13 @@ def test_each_write_raises_the_version_and_tells_when(repositories: Repositories
     assert changed.created_at == request.created_at
 
 
-def test_jobs_that_end_while_another_end_is_written_share_one_write(repositories: Repositories) -> None:
+def test_completions_during_a_write_share_the_next_write(repositories: Repositories) -> None:
     request = repositories.open_request(50)
 
-    answers = at_once(partial(repositories.requests.finish_job, request.attempt(job), b"1") for job in request.jobs)
+    outcomes = at_once(partial(repositories.requests.finish_job, request.attempt(job), b"1") for job in request.jobs)
 
     ended = repositories.requests.get(request.request_id)
-    assert [answer for answer in answers if answer] == [ended]
-    # The first alone, and the others ten at a time while they wait for it; slow threads may come too late for that.
+    assert [outcome for outcome in outcomes if outcome] == [ended]
+    # The first is written alone, the others ten at a time while they wait; slow threads may miss a batch.
     assert 1 + 6 <= ended.version < 1 + 50
     assert {job.status for job in ended.jobs} == {JobStatus.DONE}

@@ -1,4 +1,4 @@
-"""The repositories in memory, on moto, as far as nothing happens at once: quick to tell what a change has broken."""
+"""The repositories on moto, in memory and without concurrency: a quick first check of a change."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,7 +16,7 @@ from tests.support.repositories import RETENTION, Repositories, incompressible_j
 
 @pytest.fixture
 def repositories() -> Iterator[Repositories]:
-    """The repositories over tables that are gone after the test."""
+    """The repositories over tables in memory, which the end of the test discards."""
     with mock_aws():
         client = boto3.client(
             "dynamodb", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
@@ -24,7 +24,7 @@ def repositories() -> Iterator[Repositories]:
         yield Repositories(client)
 
 
-def test_a_request_is_created_once_and_found_until_it_expires(repositories: Repositories) -> None:
+def test_a_request_is_created_once_and_found_by_its_id(repositories: Repositories) -> None:
     request = repositories.open_request(2, request_id="r1")
 
     assert repositories.requests.get("r1") == request == repositories.open_request(2, request_id="r1")
@@ -38,7 +38,7 @@ def test_a_request_is_created_once_and_found_until_it_expires(repositories: Repo
     ("done", "failed", "status"),
     [(2, 0, RequestStatus.COMPLETE), (1, 1, RequestStatus.PARTIAL), (0, 2, RequestStatus.FAILED)],
 )
-def test_a_request_ends_as_its_jobs_did(
+def test_the_request_status_follows_from_the_job_statuses(
     repositories: Repositories, done: int, failed: int, status: RequestStatus
 ) -> None:
     request = repositories.ended_request(done, failed)
@@ -48,7 +48,7 @@ def test_a_request_ends_as_its_jobs_did(
         repositories.requests.fail_job(request.attempt(request.jobs[0]), "late")
 
 
-def test_a_result_in_several_parts_is_put_together(repositories: Repositories) -> None:
+def test_a_result_in_several_parts_is_loaded_whole(repositories: Repositories) -> None:
     text = incompressible_json(1_200_000)
 
     request = repositories.ended_request(result=text)
@@ -67,7 +67,7 @@ def test_a_failed_attempt_is_counted_once(repositories: Repositories) -> None:
     assert repositories.requests.get(request.request_id).jobs[0].attempts == 1
 
 
-def test_what_the_deadline_ended_is_retried(repositories: Repositories) -> None:
+def test_a_retry_reopens_jobs_that_the_deadline_ended(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
     now = repositories.clock.advance(hours=1)
@@ -79,7 +79,7 @@ def test_what_the_deadline_ended_is_retried(repositories: Repositories) -> None:
     assert retried.revision == 2
 
 
-def test_a_delivery_is_given_up_started_anew_and_done_with(repositories: Repositories) -> None:
+def test_a_failed_delivery_is_restarted_and_succeeds(repositories: Repositories) -> None:
     request = repositories.ended_request()
     repositories.deliveries.attempt_failed(request, "HTTP 410", None)
     undelivered = repositories.due.undelivered(repositories.clock(), limit=10)
@@ -95,7 +95,7 @@ def test_a_delivery_is_given_up_started_anew_and_done_with(repositories: Reposit
         repositories.requests.get(request.request_id)
 
 
-def test_what_is_due_comes_in_its_order(repositories: Repositories) -> None:
+def test_records_are_due_oldest_first(repositories: Repositories) -> None:
     ids = []
     for _ in range(8):
         ids.append(repositories.open_request().request_id)
@@ -104,7 +104,7 @@ def test_what_is_due_comes_in_its_order(repositories: Repositories) -> None:
     assert repositories.due_ids(repositories.clock.advance(minutes=1), limit=5) == ids[:5]
 
 
-def test_a_key_is_taken_answered_and_given_again(repositories: Repositories) -> None:
+def test_a_repeated_key_returns_the_stored_response(repositories: Repositories) -> None:
     claim = repositories.keys.claim("k", {"a": 1}, "r1")
     with pytest.raises(KeyUnderWay):
         repositories.keys.claim("k", {"a": 1}, "r2")
@@ -115,7 +115,7 @@ def test_a_key_is_taken_answered_and_given_again(repositories: Repositories) -> 
         repositories.keys.claim("k", {"a": 2}, "r2")
 
 
-def test_retrievals_are_listed_page_by_page_newest_first(repositories: Repositories) -> None:
+def test_retrievals_are_listed_in_pages_newest_first(repositories: Repositories) -> None:
     ids = []
     for _ in range(5):
         ids.append(repositories.retrieval().request_id)

@@ -1,4 +1,4 @@
-"""Retrievals: from the asking to the callback, each step counted once, whoever takes it and however often."""
+"""Retrievals: from the submission to the callback, each step counts once, also if it is repeated."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -34,7 +34,7 @@ def reread(repositories: Repositories, retrieval: Retrieval) -> Retrieval:
 
 
 def outcome(retrieval: Retrieval, *, revision: int = 1, status: str = "COMPLETE") -> dict[str, Any]:
-    """What a callback says, results aside."""
+    """The body of a callback without its results."""
     jobs = [
         {"provider": provider, "url": f"http://providers.test/{provider}", "status": "DONE", "attempts": 2}
         for provider in retrieval.providers
@@ -55,7 +55,7 @@ def receive(repositories: Repositories, retrieval: Retrieval, revision: int = 1,
     return repositories.retrievals.receive(retrieval, outcome(retrieval, revision=revision), results)
 
 
-def test_a_new_retrieval_is_open_and_to_be_submitted(repositories: Repositories) -> None:
+def test_a_new_retrieval_is_open_and_due_for_submission(repositories: Repositories) -> None:
     now = to_text(repositories.clock())
 
     retrieval = repositories.retrieval("gas", "water")
@@ -67,7 +67,7 @@ def test_a_new_retrieval_is_open_and_to_be_submitted(repositories: Repositories)
     assert repositories.retrievals_due_ids(repositories.clock.advance(seconds=10), limit=10) == [retrieval.request_id]
 
 
-def test_a_failed_submission_is_counted_and_the_next_one_is_planned(repositories: Repositories) -> None:
+def test_a_failed_submission_counts_and_schedules_the_next(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     later = repositories.clock() + timedelta(minutes=1)
 
@@ -81,11 +81,11 @@ def test_a_failed_submission_is_counted_and_the_next_one_is_planned(repositories
 
 
 def due(repositories: Repositories, after: float, at: str) -> list[str]:
-    """What is due so many seconds after a recorded time."""
+    """The ids of the retrievals that are due `after` seconds after a recorded time."""
     return repositories.retrievals_due_ids(from_text(at) + timedelta(seconds=after), limit=10)
 
 
-def test_an_accepted_retrieval_is_due_a_while_after_its_deadline(repositories: Repositories) -> None:
+def test_an_accepted_retrieval_is_due_after_its_deadline(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     repositories.retrievals.submission_failed(retrieval, "timeout", repositories.clock())
 
@@ -132,7 +132,7 @@ def test_a_request_lost_by_the_aggregator_fails_and_expires(repositories: Reposi
 
 
 @pytest.mark.parametrize("given_up", [STEPS["refused"], STEPS["lost"]], ids=["refused", "lost"])
-def test_a_callback_after_all_ends_what_was_given_up(repositories: Repositories, given_up: Step) -> None:
+def test_a_late_callback_completes_a_failed_retrieval(repositories: Repositories, given_up: Step) -> None:
     retrieval = repositories.retrieval()
     given_up(repositories, retrieval)
 
@@ -142,7 +142,7 @@ def test_a_callback_after_all_ends_what_was_given_up(repositories: Repositories,
     assert (retrieval.status, retrieval.submission.status) == (RequestStatus.COMPLETE, SubmissionStatus.ACCEPTED)
 
 
-def test_a_refused_retrieval_has_failed_and_expires(repositories: Repositories) -> None:
+def test_a_refused_retrieval_fails_and_expires(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     now = repositories.clock.advance(minutes=1)
 
@@ -156,7 +156,7 @@ def test_a_refused_retrieval_has_failed_and_expires(repositories: Repositories) 
         reread(repositories, retrieval)
 
 
-def test_a_callback_ends_a_retrieval_with_its_results(repositories: Repositories) -> None:
+def test_a_callback_completes_a_retrieval_with_its_results(repositories: Repositories) -> None:
     retrieval = repositories.retrieval("gas", "water", "phone")
     repositories.retrievals.accepted(retrieval)
     said = outcome(retrieval, status="PARTIAL")
@@ -192,7 +192,7 @@ def test_the_outcome_of_fifty_jobs_fits_an_item(repositories: Repositories) -> N
     assert len(repositories.retrievals.load_results(reread(repositories, retrieval))) == 50
 
 
-def test_a_callback_may_come_before_the_submission_was_written_down(repositories: Repositories) -> None:
+def test_a_callback_before_the_recorded_submission_is_received(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
 
     assert receive(repositories, retrieval)
@@ -217,12 +217,12 @@ def test_a_repeated_callback_is_received_once(repositories: Repositories, reread
     assert repositories.parts(retrieval.request_id) == parts
 
 
-def test_of_many_copies_of_a_callback_one_is_received(repositories: Repositories) -> None:
+def test_concurrent_copies_of_a_callback_are_received_once(repositories: Repositories) -> None:
     retrieval = repositories.retrieval("gas", "water")
 
-    answers = at_once([partial(receive, repositories, retrieval, result=incompressible_json(400_000))] * 20)
+    outcomes = at_once([partial(receive, repositories, retrieval, result=incompressible_json(400_000))] * 20)
 
-    assert (answers.count(True), answers.count(False)) == (1, 19)
+    assert (outcomes.count(True), outcomes.count(False)) == (1, 19)
     assert len(repositories.parts(retrieval.request_id)) == 2
     assert len(repositories.retrievals.load_results(reread(repositories, retrieval))) == 2
 
@@ -238,7 +238,7 @@ def test_the_outcome_of_a_later_revision_replaces_the_earlier(repositories: Repo
     assert repositories.retrievals.load_results(reread(repositories, retrieval)) == {"gas": b"3"}
 
 
-def test_an_ended_retrieval_and_its_results_are_kept_for_the_retention(repositories: Repositories) -> None:
+def test_a_retrieval_and_its_results_are_kept_for_the_retention(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     receive(repositories, retrieval, result=incompressible_json(400_000))
 
@@ -263,7 +263,7 @@ def test_a_result_whose_parts_are_gone_is_lost(repositories: Repositories) -> No
         repositories.retrievals.load_results(reread(repositories, retrieval))
 
 
-def test_a_wish_to_cancel_is_written_down_for_the_next_step(repositories: Repositories) -> None:
+def test_a_requested_cancellation_is_due_soon(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     repositories.retrievals.accepted(retrieval)
     now = repositories.clock.advance(minutes=1)
@@ -275,7 +275,7 @@ def test_a_wish_to_cancel_is_written_down_for_the_next_step(repositories: Reposi
     assert repositories.retrievals_due_ids(now + timedelta(seconds=10), limit=10) == [retrieval.request_id]
 
 
-def test_the_first_wish_to_cancel_is_the_one_that_is_kept(repositories: Repositories) -> None:
+def test_a_repeated_cancellation_keeps_the_first_time(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     first = repositories.retrievals.request_cancel(retrieval.request_id).cancel_requested_at
     repositories.clock.advance(minutes=1)
@@ -283,7 +283,7 @@ def test_the_first_wish_to_cancel_is_the_one_that_is_kept(repositories: Reposito
     assert repositories.retrievals.request_cancel(retrieval.request_id).cancel_requested_at == first
 
 
-def test_a_wish_to_cancel_does_not_wait_for_the_next_submission(repositories: Repositories) -> None:
+def test_a_cancellation_does_not_wait_for_the_next_submission(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     repositories.retrievals.submission_failed(retrieval, "timeout", repositories.clock() + timedelta(hours=1))
 
@@ -292,7 +292,7 @@ def test_a_wish_to_cancel_does_not_wait_for_the_next_submission(repositories: Re
     assert asked.submission.next_attempt_at is None
 
 
-def test_a_cancelled_retrieval_has_ended_and_expires(repositories: Repositories) -> None:
+def test_a_cancelled_retrieval_ends_and_expires(repositories: Repositories) -> None:
     retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
     now = repositories.clock.advance(minutes=1)
 
@@ -307,7 +307,7 @@ def test_a_cancelled_retrieval_has_ended_and_expires(repositories: Repositories)
 
 
 @pytest.mark.parametrize("was_accepted", [True, False])
-def test_after_a_late_cancel_the_result_is_due_at_once(repositories: Repositories, was_accepted: bool) -> None:
+def test_a_late_cancellation_makes_the_check_due_at_once(repositories: Repositories, was_accepted: bool) -> None:
     retrieval = repositories.retrieval()
     if was_accepted:
         repositories.retrievals.accepted(retrieval)
@@ -326,7 +326,7 @@ def test_after_a_late_cancel_the_result_is_due_at_once(repositories: Repositorie
     assert repositories.indexed("client") == set()
 
 
-def test_what_was_cancelled_stays_cancelled_whatever_comes_late(repositories: Repositories) -> None:
+def test_a_late_outcome_does_not_replace_a_cancellation(repositories: Repositories) -> None:
     retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
     repositories.retrievals.cancelled(retrieval)
     cancelled = repositories.retrievals.get(retrieval.request_id)
@@ -337,7 +337,7 @@ def test_what_was_cancelled_stays_cancelled_whatever_comes_late(repositories: Re
     assert repositories.retrievals.get(retrieval.request_id) == cancelled
 
 
-def test_the_callback_of_a_cancelled_retrieval_says_how_it_ended(repositories: Repositories) -> None:
+def test_the_callback_of_a_cancellation_adds_its_results(repositories: Repositories) -> None:
     retrieval = repositories.retrievals.request_cancel(repositories.retrieval().request_id)
     repositories.retrievals.cancelled(retrieval)
 
@@ -353,7 +353,7 @@ def test_the_callback_of_a_cancelled_retrieval_says_how_it_ended(repositories: R
     [receive, STEPS["refused"], STEPS["cancelled"], STEPS["lost"]],
     ids=["received", "refused", "cancelled", "lost"],
 )
-def test_what_has_ended_cannot_be_cancelled(repositories: Repositories, end: Step) -> None:
+def test_an_ended_retrieval_cannot_be_cancelled(repositories: Repositories, end: Step) -> None:
     retrieval = repositories.retrieval()
     end(repositories, retrieval)
     before = reread(repositories, retrieval)
@@ -365,7 +365,7 @@ def test_what_has_ended_cannot_be_cancelled(repositories: Repositories, end: Ste
 
 
 @every_step
-def test_a_step_on_a_record_that_has_changed_is_a_conflict(repositories: Repositories, step: Step) -> None:
+def test_a_step_on_a_changed_record_is_a_conflict(repositories: Repositories, step: Step) -> None:
     retrieval = repositories.retrieval()
     changed = repositories.retrievals.request_cancel(retrieval.request_id)
 
@@ -376,17 +376,17 @@ def test_a_step_on_a_record_that_has_changed_is_a_conflict(repositories: Reposit
 
 
 @every_step
-def test_of_many_who_take_the_same_step_one_does(repositories: Repositories, step: Step) -> None:
+def test_one_of_many_concurrent_steps_succeeds(repositories: Repositories, step: Step) -> None:
     retrieval = repositories.retrieval()
 
-    answers = at_once([partial(step, repositories, retrieval)] * 20)
+    outcomes = at_once([partial(step, repositories, retrieval)] * 20)
 
-    assert conflicts(answers) == 19
+    assert conflicts(outcomes) == 19
     assert reread(repositories, retrieval).version == 2
 
 
 @every_step
-def test_there_is_no_step_on_a_retrieval_that_is_gone(repositories: Repositories, step: Step) -> None:
+def test_a_step_on_a_deleted_retrieval_is_not_found(repositories: Repositories, step: Step) -> None:
     retrieval = repositories.retrieval()
     repositories.client_table.delete({"pk": retrieval.request_id, "sk": "retrieval"})
 
@@ -395,12 +395,12 @@ def test_there_is_no_step_on_a_retrieval_that_is_gone(repositories: Repositories
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_nothing_is_received_for_a_retrieval_that_is_gone(repositories: Repositories, deleted: bool) -> None:
+def test_a_callback_for_an_expired_retrieval_is_not_found(repositories: Repositories, deleted: bool) -> None:
     retrieval = repositories.retrieval()
     receive(repositories, retrieval)
     repositories.clock.advance(seconds=RETENTION)
     if deleted:
-        # DynamoDB does so within days after an item has expired.
+        # DynamoDB deletes an item within days after it has expired.
         repositories.client_table.delete({"pk": retrieval.request_id, "sk": "retrieval"})
 
     with pytest.raises(NotFound):
@@ -410,7 +410,7 @@ def test_nothing_is_received_for_a_retrieval_that_is_gone(repositories: Reposito
         reread(repositories, retrieval)
 
 
-def test_an_unknown_retrieval_cannot_be_cancelled(repositories: Repositories) -> None:
+def test_an_unknown_retrieval_is_not_found(repositories: Repositories) -> None:
     with pytest.raises(NotFound):
         repositories.retrievals.request_cancel("nobody")
 

@@ -1,4 +1,4 @@
-"""Joint calls: made together when they come together, each with its own answer, and none waits for ever."""
+"""The write coalescer: it combines concurrent calls, gives each its own outcome, and blocks none for ever."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from tests.support.system import eventually
 
 
 class Made:
-    """What was made together; the first call goes on when told."""
+    """Records the combined calls; each waits until `go_on` is set."""
 
     def __init__(self, fault: BaseException | None = None) -> None:
         self.batches: list[list[int]] = []
@@ -28,7 +28,7 @@ class Made:
 
 
 def ask(joint: Joint[int, int], made: Made, calls: Sequence[int], key: Callable[[int], str]) -> list[Future[int]]:
-    """Make the first call, and the others while it is under way."""
+    """Makes the first call, and the others while it is under way."""
     pool = ThreadPoolExecutor(len(calls))
     futures = [pool.submit(joint, key(calls[0]), calls[0])]
     eventually(lambda: made.batches)
@@ -40,7 +40,7 @@ def ask(joint: Joint[int, int], made: Made, calls: Sequence[int], key: Callable[
     return futures
 
 
-def test_those_that_come_while_one_is_made_are_made_together() -> None:
+def test_calls_during_a_call_are_combined_up_to_the_limit() -> None:
     made = Made()
 
     futures = ask(Joint(made, most=3), made, range(1, 7), lambda _: "one")
@@ -49,7 +49,7 @@ def test_those_that_come_while_one_is_made_are_made_together() -> None:
     assert [future.result() for future in futures] == [10, 20, 30, 40, 50, 60]
 
 
-def test_those_about_something_else_are_made_apart() -> None:
+def test_calls_with_different_keys_are_not_combined() -> None:
     made = Made()
 
     ask(Joint(made, most=3), made, [1, 2, 3], str)
@@ -57,7 +57,7 @@ def test_those_about_something_else_are_made_apart() -> None:
     assert sorted(made.batches) == [[1], [2], [3]]
 
 
-def test_each_gets_its_own_exception() -> None:
+def test_each_combined_call_gets_its_own_exception() -> None:
     made = Made()
 
     futures = ask(Joint(made, most=3), made, [1, -2, 3], lambda _: "one")
@@ -70,7 +70,7 @@ def test_each_gets_its_own_exception() -> None:
 
 
 @pytest.mark.parametrize("fault", [Unavailable("away"), RuntimeError("broken"), SystemExit("gone")])
-def test_when_the_one_that_calls_for_all_falls_the_others_are_told(fault: BaseException) -> None:
+def test_a_failed_combined_call_raises_for_each_caller(fault: BaseException) -> None:
     made = Made(fault)
     joint = Joint(made, most=3)
 

@@ -1,4 +1,4 @@
-"""What the tests of the workers share: the queue on the Redis of one test, and worker processes."""
+"""Shared fixtures of the worker tests: the queue on a test's Redis, and worker processes."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,13 +22,13 @@ def providers() -> dict[str, Provider]:
 
 @pytest.fixture
 def queue(connection: "redis.Redis", providers: dict[str, Provider]) -> Queue:
-    """The queue of the worker's tests."""
+    """The queue of the worker tests; its jobs are those of `tests.support.workers.job_functions`."""
     return Queue(connection, "tests.support.workers.job_functions", providers.get)
 
 
 @pytest.fixture
 def start(engines: Settings, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts workers; `url` is that of another Redis."""
+    """Starts worker processes; `url` names a Redis other than the usual one."""
     with ExitStack() as workers:
         logs = iter(range(100))
 
@@ -40,7 +40,7 @@ def start(engines: Settings, tmp_path: Path) -> Iterator[StartWorker]:
 
 @pytest.fixture(scope="module")
 def shared_worker(engines: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    """A worker of up to CONCURRENCY jobs, for all tests of a module; nothing of an earlier one is on its queues."""
+    """A worker with CONCURRENCY slots for all tests of a module; its queues are empty at the start."""
     with redis.Redis.from_url(engines.redis_url) as made:
         made.flushall()
     log: Path = tmp_path_factory.mktemp("worker") / "log"

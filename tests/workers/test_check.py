@@ -1,4 +1,4 @@
-"""Check: a callback that does not come is made up for, whatever the aggregator answers, and counted once."""
+"""Check: it replaces a missing callback after any response of the aggregator, and counts the outcome once."""
 
 import functools
 import random
@@ -23,7 +23,7 @@ from workers import check
 from workers.submit import Submit
 
 NOW = datetime.now(UTC)
-# The deadline is in an hour.
+# Seconds from now to just after the first check of r1, whose deadline is in an hour.
 DUE = 3600 + FIRST_DELIVERY + 1
 TEXT = b'{"n": 1.0000000000000000001, "n": -0, "e": 1e-400}'
 Make = Callable[..., Submit]
@@ -33,7 +33,7 @@ read_once = functools.cache(specs.read)
 
 @pytest.fixture
 def make(wiring: Wiring, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes the job; `ahead` is how far its clock is in the future, at first when the result is to be asked for."""
+    """Makes the job; its clock is `ahead` seconds in the future, by default at the time of the first check."""
     monkeypatch.setattr(specs, "read", read_once)
     http = Http(pool_size=2)
 
@@ -60,7 +60,7 @@ def accepted(wiring: Wiring) -> Retrieval:
 
 
 def said(status: str = "PARTIAL", *, ended: float = 3600, revision: int = 1, **delivery: Any) -> dict[str, Any]:
-    """What the aggregator says of r1, which ended so many seconds from NOW."""
+    """The aggregator's document of r1, which ended `ended` seconds from NOW."""
     now = to_text(NOW + timedelta(seconds=ended))
     job = {"url": "http://providers.test", "attempts": 2, "endedAt": now}
     return {
@@ -82,7 +82,7 @@ def said(status: str = "PARTIAL", *, ended: float = 3600, revision: int = 1, **d
 
 
 def with_result(text: bytes = TEXT, **members: Any) -> Reply:
-    """The same with the result of its first job."""
+    """The aggregator's response with that document and the result of its first job."""
     document = said(**members)
     document["jobs"][0]["result"] = orjson.Fragment(text)
     return json_reply(document)
@@ -98,7 +98,7 @@ def at(seconds: float) -> str:
 
 
 def open_for(wiring: Wiring, ahead: float) -> float:
-    """Seconds until the next check of r1, which is open."""
+    """Seconds from the clock of the job until the next check of r1, which is open."""
     retrieval = wiring.retrievals.get("r1")
     assert (retrieval.status, retrieval.submission.attempts) == ("OPEN", 1)
     assert retrieval.submission.last_error is None
@@ -108,7 +108,7 @@ def open_for(wiring: Wiring, ahead: float) -> float:
 @pytest.mark.parametrize(
     "text", [TEXT, b"null", b'"\\u0000"', incompressible_json(400_000)], ids=["numbers", "null", "NUL", "in parts"]
 )
-def test_a_result_is_taken_as_the_text_it_came_in(wiring: Wiring, make: Make, stub: StubServer, text: bytes) -> None:
+def test_a_fetched_result_is_stored_as_its_text(wiring: Wiring, make: Make, stub: StubServer, text: bytes) -> None:
     stub.replies = [json_reply(said()), with_result(text)]
 
     assert make()("r1") is None
@@ -123,13 +123,13 @@ def test_a_result_is_taken_as_the_text_it_came_in(wiring: Wiring, make: Make, st
     assert len(stub.asked) == 2
 
 
-def test_before_its_time_nobody_is_asked(make: Make, stub: StubServer) -> None:
+def test_a_check_before_its_time_makes_no_call(make: Make, stub: StubServer) -> None:
     assert make(ahead=0)("r1") is None
     assert make(ahead=DUE - 10)("r1") == pytest.approx(9, abs=1)
     assert stub.asked == []
 
 
-def test_a_callback_meanwhile_is_counted_once(wiring: Wiring, make: Make, accepted: Retrieval) -> None:
+def test_a_callback_during_a_check_counts_once(wiring: Wiring, make: Make, accepted: Retrieval) -> None:
     outcome = said("COMPLETE")
     call_back = functools.partial(wiring.retrievals.receive, accepted, outcome, {"gas": b"1"})
 
@@ -142,7 +142,7 @@ def test_a_callback_meanwhile_is_counted_once(wiring: Wiring, make: Make, accept
 
 
 @pytest.mark.parametrize(("revision", "counts"), [(1, False), (2, True)])
-def test_of_callbacks_afterwards_a_later_revision_counts(
+def test_only_a_later_revision_counts_after_a_check(
     wiring: Wiring, make: Make, stub: StubServer, revision: int, counts: bool
 ) -> None:
     stub.replies = [json_reply(said()), with_result()]
@@ -151,7 +151,7 @@ def test_of_callbacks_afterwards_a_later_revision_counts(
     assert wiring.retrievals.receive(wiring.retrievals.get("r1"), said("COMPLETE", revision=revision), {}) is counts
 
 
-def test_a_request_run_again_is_taken_with_its_later_revision(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_check_stores_the_later_revision_of_a_rerun_request(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [json_reply(said("COMPLETE", revision=2)), with_result(status="COMPLETE", revision=2)]
     make()("r1")
 
@@ -159,7 +159,7 @@ def test_a_request_run_again_is_taken_with_its_later_revision(wiring: Wiring, ma
     assert wiring.retrievals.get("r1").status == "COMPLETE"
 
 
-def test_an_open_request_is_asked_about_ever_more_seldom(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_checks_of_an_open_request_back_off(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [json_reply(said("OPEN"))]
     ahead, waits = float(DUE), []
 
@@ -188,7 +188,7 @@ def test_an_open_request_is_asked_about_ever_more_seldom(wiring: Wiring, make: M
     ],
     ids=["503", "502", "no JSON", "no JSON then", "too deep", "slow", "run again"],
 )
-def test_an_aggregator_that_is_not_well_is_asked_again(
+def test_a_failing_aggregator_is_checked_again(
     wiring: Wiring, make: Make, stub: StubServer, replies: list[Reply]
 ) -> None:
     stub.replies = replies
@@ -198,7 +198,7 @@ def test_an_aggregator_that_is_not_well_is_asked_again(
     assert 29 < open_for(wiring, DUE) < 37
 
 
-def test_an_aggregator_that_is_away_is_asked_for_ever(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_an_absent_aggregator_is_checked_until_it_is_back(wiring: Wiring, make: Make, stub: StubServer) -> None:
     ahead = float(DUE)
     for _ in range(20):
         make(url="http://127.0.0.1:1", ahead=ahead)("r1")
@@ -214,7 +214,7 @@ def test_an_aggregator_that_is_away_is_asked_for_ever(wiring: Wiring, make: Make
 @pytest.mark.parametrize(
     "replies", [[gone()], [json_reply(said()), gone("2 of 3 parts of a result of r1 are there")]], ids=["all", "parts"]
 )
-def test_a_request_the_aggregator_has_lost_has_failed(
+def test_a_request_lost_by_the_aggregator_fails(
     wiring: Wiring, make: Make, stub: StubServer, replies: list[Reply]
 ) -> None:
     stub.replies = replies
@@ -241,7 +241,7 @@ def test_a_request_the_aggregator_has_lost_has_failed(
         (said(ended=-900, nextAttemptAt=at(-310)), True),
     ],
 )
-def test_a_result_likely_on_its_way_is_left_to_its_delivery(document: dict[str, Any], taken: bool) -> None:
+def test_a_result_with_a_likely_delivery_is_not_fetched(document: dict[str, Any], taken: bool) -> None:
     delivery = document["delivery"]
     if delivery["attempts"] == 0 or "nextAttemptAt" in delivery:
         delivery["status"] = "PENDING"
@@ -249,7 +249,7 @@ def test_a_result_likely_on_its_way_is_left_to_its_delivery(document: dict[str, 
     assert check.is_to_be_taken(document, NOW) is taken
 
 
-def test_one_result_at_a_time_is_taken(wiring: Wiring, make: Make) -> None:
+def test_results_are_fetched_one_at_a_time(wiring: Wiring, make: Make) -> None:
     deadline = datetime.now(UTC) + timedelta(hours=1)
     wiring.retrievals.accepted(wiring.retrievals.create("r2", ["gas"], deadline=deadline))
     waits = []
@@ -270,7 +270,7 @@ def test_one_result_at_a_time_is_taken(wiring: Wiring, make: Make) -> None:
     assert wiring.retrievals.get("r2").status == "OPEN"
 
 
-def test_after_a_late_cancellation_it_ends_with_its_result(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_late_cancellation_ends_with_the_result(wiring: Wiring, make: Make, stub: StubServer) -> None:
     conflict = {"type": "urn:datahog:problem:conflict", "title": "x", "status": 409, "detail": "has ended"}
     stub.replies = [json_reply(conflict, 409, "application/problem+json"), json_reply(said(ended=-9)), with_result()]
     wiring.retrievals.request_cancel("r1")
@@ -282,7 +282,7 @@ def test_after_a_late_cancellation_it_ends_with_its_result(wiring: Wiring, make:
     assert wiring.retrievals.get("r1").status == "PARTIAL"
 
 
-def test_a_cancellation_during_a_check_is_heard(wiring: Wiring, make: Make) -> None:
+def test_a_cancellation_during_a_check_is_enqueued(wiring: Wiring, make: Make) -> None:
     cancel = functools.partial(wiring.retrievals.request_cancel, "r1")
 
     with Meanwhile(cancel, json_reply(said("OPEN"))) as aggregator:

@@ -1,4 +1,4 @@
-"""Deliver, over real engines and a receiver that answers as told: signed, repeated by the schedule, then stopped."""
+"""Deliver, on real engines and a stub receiver: it signs results, repeats them by the schedule, and stops."""
 
 import random
 import time
@@ -30,7 +30,7 @@ from workers.deliver import Deliver
 from workers.queue import deliver_step
 from workers.rq_worker.running_job import running
 
-SCHEDULE = (0, 100, 200)
+SCHEDULE = (0, 100, 200)  # seconds before each attempt
 OTHER_SECRET = "whsec_" + "b3RoZXIgdGVzdHMsIGd1YXJkcyBub3RoaW5nIGF0IGFsbA=="
 Make = Callable[..., Deliver]
 Rewind = Callable[[float], None]
@@ -38,7 +38,7 @@ Rewind = Callable[[float], None]
 
 @pytest.fixture
 def make(wiring: Wiring) -> Make:
-    """Makes the job; `ahead` is how far its clock is in the future."""
+    """Makes the job; its clock is `ahead` seconds in the future."""
 
     def deliver(
         *, schedule: Sequence[float] = SCHEDULE, secrets: Sequence[str] = (SECRET,), ahead: float = 0
@@ -156,7 +156,7 @@ def test_any_2xx_acknowledges(wiring: Wiring, make: Make, stub: StubServer, repl
     ],
 )
 @pytest.mark.usefixtures("ended")
-def test_anything_else_is_written_down_and_repeated_by_the_schedule(
+def test_any_other_response_is_recorded_and_repeated(
     wiring: Wiring, make: Make, stub: StubServer, reply: Reply, error: str
 ) -> None:
     stub.replies = [reply]
@@ -176,7 +176,7 @@ _DETAIL = 'body at jobs/0/url: the value is not a "uri"'
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 @pytest.mark.usefixtures("ended")
-def test_a_result_that_is_refused_as_it_is_raises_an_alarm(
+def test_a_permanent_refusal_of_the_result_raises_an_alarm(
     wiring: Wiring, make: Make, stub: StubServer, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     problem = Problem("bad-request", _DETAIL).document
@@ -193,7 +193,7 @@ def test_a_result_that_is_refused_as_it_is_raises_an_alarm(
 
 @pytest.mark.parametrize("reply", [Reply(404), Reply(408), Reply(410), Reply(429), Reply(500), Reply(503)])
 @pytest.mark.usefixtures("ended")
-def test_a_refusal_that_may_pass_raises_no_alarm(
+def test_a_transient_refusal_raises_no_alarm(
     make: Make, stub: StubServer, caplog: pytest.LogCaptureFixture, reply: Reply
 ) -> None:
     stub.replies = [reply]
@@ -205,7 +205,7 @@ def test_a_refusal_that_may_pass_raises_no_alarm(
 
 @pytest.mark.parametrize("body", [b"[1]", b'{"detail": 1}', b'{"detail": "a\nb"}', b'{"detail": "%s"}' % (b"x" * 5000)])
 @pytest.mark.usefixtures("ended")
-def test_what_a_receiver_says_is_told_in_a_short_line(
+def test_the_receivers_error_is_recorded_as_a_short_line(
     wiring: Wiring, make: Make, stub: StubServer, body: bytes
 ) -> None:
     stub.replies = [Reply(400, body)]
@@ -218,7 +218,7 @@ def test_what_a_receiver_says_is_told_in_a_short_line(
     assert len(error) < 250
 
 
-def test_a_receiver_has_longer_for_a_large_result(wiring: Wiring, make: Make, stub: StubServer, large: Request) -> None:
+def test_a_large_result_has_a_longer_timeout(wiring: Wiring, make: Make, stub: StubServer, large: Request) -> None:
     stub.replies = [Reply(204, after=0.7)]
 
     make()(large.request_id)
@@ -237,7 +237,7 @@ def test_a_receiver_that_is_down_is_tried_again(wiring: Wiring, make: Make, stub
 
 
 @pytest.mark.usefixtures("ended")
-def test_410_stops_it(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_410_response_ends_the_delivery(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [Reply(410, b"gone")]
 
     make()("r1")
@@ -264,7 +264,7 @@ def test_retry_after_is_a_floor_of_at_most_a_day(
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_retry_after_in_the_far_future_does_no_harm(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_retry_after_in_the_far_future_counts_the_attempt(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [Reply(503, b"", {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"})]
 
     make()("r1")
@@ -273,7 +273,7 @@ def test_a_retry_after_in_the_far_future_does_no_harm(wiring: Wiring, make: Make
 
 
 class Latest(random.Random):
-    """Who makes each wait as long as it may be."""
+    """A source of randomness that makes each wait as long as possible."""
 
     def random(self) -> float:
         return 1.0
@@ -289,7 +289,7 @@ class Latest(random.Random):
         ((604_800,), "0"),
     ],
 )
-def test_until_the_last_attempt_everything_is_there_to_be_delivered_and_to_be_received(
+def test_records_and_results_are_kept_until_the_last_attempt(
     make_wiring: Callable[..., Wiring],
     stub: StubServer,
     retention: float,
@@ -329,7 +329,7 @@ def test_until_the_last_attempt_everything_is_there_to_be_delivered_and_to_be_re
 
 
 @pytest.mark.usefixtures("ended")
-def test_at_the_end_of_the_schedule_the_delivery_has_failed(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_the_delivery_fails_at_the_end_of_the_schedule(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [Reply(500, b"1"), Reply(500, b"2"), Reply(500, b"3")]
 
     for ahead in (0, 200, 500):
@@ -342,9 +342,7 @@ def test_at_the_end_of_the_schedule_the_delivery_has_failed(wiring: Wiring, make
 
 
 @pytest.mark.usefixtures("ended")
-def test_the_webhook_id_is_the_same_in_each_attempt_and_the_timestamp_is_not(
-    wiring: Wiring, make: Make, stub: StubServer
-) -> None:
+def test_attempts_share_the_webhook_id_and_not_the_timestamp(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [Reply(500)]
 
     for ahead in (0, 200):
@@ -357,7 +355,7 @@ def test_the_webhook_id_is_the_same_in_each_attempt_and_the_timestamp_is_not(
 
 
 @pytest.mark.usefixtures("ended")
-def test_too_early_is_no_attempt(make: Make, stub: StubServer) -> None:
+def test_a_job_before_its_time_makes_no_attempt(make: Make, stub: StubServer) -> None:
     stub.replies = [Reply(500)]
     make()("r1")
 
@@ -368,7 +366,7 @@ def test_too_early_is_no_attempt(make: Make, stub: StubServer) -> None:
 
 
 @pytest.mark.usefixtures("ended")
-def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(make: Make, stub: StubServer) -> None:
+def test_an_attempt_is_made_after_the_clock_is_set_back(make: Make, stub: StubServer) -> None:
     stub.replies = [Reply(500)]
     make()("r1")
 
@@ -377,9 +375,7 @@ def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(make
     assert len(stub.asked) == 2
 
 
-def test_a_request_whose_last_job_ended_after_the_clock_was_set_back_is_delivered_at_once(
-    wiring: Wiring, make: Make, stub: StubServer
-) -> None:
+def test_a_future_end_time_does_not_delay_the_delivery(wiring: Wiring, make: Make, stub: StubServer) -> None:
     deadline = datetime.now(UTC) + timedelta(days=1)
     providers = [("gas", "http://gas"), ("water", "http://water")]
     request, _ = wiring.requests.create("r1", providers, f"{stub.url}/callback", deadline=deadline, content={})
@@ -405,7 +401,7 @@ def test_the_first_wait_of_the_schedule_is_kept(make: Make, stub: StubServer) ->
 
 
 @pytest.mark.usefixtures("ended")
-def test_what_was_delivered_is_not_delivered_again(make: Make, stub: StubServer) -> None:
+def test_a_delivered_request_is_not_delivered_again(make: Make, stub: StubServer) -> None:
     for _ in range(2):
         make()("r1")
 
@@ -413,7 +409,7 @@ def test_what_was_delivered_is_not_delivered_again(make: Make, stub: StubServer)
 
 
 @pytest.mark.usefixtures("ended")
-def test_started_anew_it_begins_at_the_start_of_the_schedule(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_restarted_delivery_repeats_its_schedule(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [Reply(410), Reply(500), Reply(200)]
     make()("r1")
 
@@ -444,7 +440,7 @@ def test_a_cancelled_request_is_delivered_as_such(wiring: Wiring, make: Make, st
     assert orjson.loads(stub.asked[0].body)["status"] == "CANCELLED"
 
 
-def test_a_request_that_does_not_exist_is_nothing_to_do(make: Make) -> None:
+def test_a_missing_request_is_ignored(make: Make) -> None:
     assert make()("r1") is None
 
 
@@ -461,12 +457,12 @@ def test_an_attempt_of_an_earlier_round_does_not_count(wiring: Wiring, make: Mak
     assert scheduled(wiring.redis, DELIVER) == []
 
 
-def test_a_result_that_is_lost_ends_the_delivery(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_lost_result_ends_the_delivery(wiring: Wiring, make: Make, stub: StubServer) -> None:
     deadline = datetime.now(UTC) + timedelta(days=1)
     request, _ = wiring.requests.create("r1", [("gas", "http://gas")], stub.url, deadline=deadline, content={})
     wiring.requests.finish_job(request.attempt(request.jobs[0]), orjson.dumps(random.Random(1).randbytes(5000).hex()))
-    place = wiring.requests.get("r1").jobs[0].result or {}
-    wiring._request_results.discard("r1", place)
+    reference = wiring.requests.get("r1").jobs[0].result or {}
+    wiring._request_results.discard("r1", reference)
 
     assert make()("r1") is None
 
@@ -475,7 +471,7 @@ def test_a_result_that_is_lost_ends_the_delivery(wiring: Wiring, make: Make, stu
     assert stub.asked == []
 
 
-def test_without_dynamodb_the_attempt_is_to_be_repeated(make_wiring: Callable[..., Wiring]) -> None:
+def test_a_delivery_without_dynamodb_raises_unavailable(make_wiring: Callable[..., Wiring]) -> None:
     make_wiring()
 
     with pytest.raises(Unavailable):
@@ -483,7 +479,7 @@ def test_without_dynamodb_the_attempt_is_to_be_repeated(make_wiring: Callable[..
 
 
 @pytest.mark.usefixtures("ended")
-def test_without_redis_the_next_attempt_is_left_to_the_reconciler(
+def test_without_redis_the_reconciler_enqueues_the_next_attempt(
     make_wiring: Callable[..., Wiring], wiring: Wiring, stub: StubServer
 ) -> None:
     stub.replies = [Reply(500)]
@@ -495,16 +491,14 @@ def test_without_redis_the_next_attempt_is_left_to_the_reconciler(
 
 
 @pytest.mark.usefixtures("ended")
-def test_who_ends_a_request_delivers_it_at_once(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_the_first_delivery_is_made_at_once(wiring: Wiring, make: Make, stub: StubServer) -> None:
     make().first(wiring.requests.get("r1"))
 
     assert len(stub.asked) == 1
     assert delivery(wiring).status is DeliveryStatus.SUCCEEDED
 
 
-def test_what_may_be_large_is_delivered_by_a_job_of_its_own_which_the_reconciler_finds(
-    wiring: Wiring, make: Make, stub: StubServer, large: Request
-) -> None:
+def test_a_large_first_delivery_is_left_to_a_job(wiring: Wiring, make: Make, stub: StubServer, large: Request) -> None:
     make().first(large)
 
     assert stub.asked == []
@@ -513,7 +507,7 @@ def test_what_may_be_large_is_delivered_by_a_job_of_its_own_which_the_reconciler
 
 
 @pytest.mark.usefixtures("ended")
-def test_who_ends_a_request_waits_as_the_schedule_says(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_the_first_delivery_waits_for_the_schedule(wiring: Wiring, make: Make, stub: StubServer) -> None:
     make(schedule=(60, 5)).first(wiring.requests.get("r1"))
 
     assert stub.asked == []
@@ -522,7 +516,7 @@ def test_who_ends_a_request_waits_as_the_schedule_says(wiring: Wiring, make: Mak
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_delivery_that_cannot_be_written_down_is_left_to_the_queue(
+def test_an_unrecorded_first_delivery_is_left_to_a_job(
     wiring: Wiring, make_wiring: Callable[..., Wiring], stub: StubServer
 ) -> None:
     lonely = make_wiring(dynamodb_endpoint_url="http://127.0.0.1:1")
@@ -549,7 +543,7 @@ def test_a_delivery_that_cannot_be_written_down_is_left_to_the_queue(
     ids=["acknowledged", "Retry-After", "gone"],
 )
 @pytest.mark.parametrize("lost", [False, True], ids=["refused", "its response lost"])
-def test_an_outcome_that_is_not_written_goes_to_a_job(
+def test_a_job_records_an_outcome_that_was_not_written(
     lost: bool, reply: Reply, status: str, wiring: Wiring, make: Make, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.replies = [reply]
@@ -577,9 +571,7 @@ def test_an_outcome_that_is_not_written_goes_to_a_job(
 
 
 @pytest.mark.usefixtures("ended")
-def test_without_room_in_the_share_the_first_delivery_goes_to_a_job(
-    wiring: Wiring, make: Make, stub: StubServer
-) -> None:
+def test_a_first_delivery_in_a_full_group_is_left_to_a_job(wiring: Wiring, make: Make, stub: StubServer) -> None:
     shares: list[str] = []
 
     def is_full(share: str) -> bool:

@@ -1,4 +1,4 @@
-"""Documents: what records say, in the members that the specs declare, the absent ones left out."""
+"""Documents: they show records with the members that the specs declare, and leave out absent ones."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from workers.documents import record_document, request_document, result_document
 
 
 def read(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as a reader gets it."""
+    """Returns the document as a reader gets it: serialized and parsed."""
     return dict(orjson.loads(orjson.dumps(document)))
 
 
@@ -56,7 +56,7 @@ def test_an_ended_request_shows_each_jobs_end_and_result(repositories: Repositor
     assert (document["delivery"]["lastError"], document["delivery"]["nextAttemptAt"]) == ("HTTP 500", now)
 
 
-def test_what_is_posted_is_the_outcome_and_nothing_of_the_delivery(repositories: Repositories) -> None:
+def test_the_delivered_document_leaves_out_the_delivery(repositories: Repositories) -> None:
     request = repositories.ended_request()
 
     document = read(result_document(request, {"p0": b"1"}))
@@ -65,14 +65,14 @@ def test_what_is_posted_is_the_outcome_and_nothing_of_the_delivery(repositories:
     assert document["jobs"][0]["result"] == 1
 
 
-def test_a_result_goes_out_as_the_very_text_that_was_kept(repositories: Repositories) -> None:
+def test_a_result_is_sent_as_the_stored_text(repositories: Repositories) -> None:
     text = b'{"b" : 1.00, "a":[ 1e2 ], "b":12345678901234567890123}'
     request = repositories.ended_request(result=text)
 
     assert text in orjson.dumps(result_document(request, repositories.requests.load_results(request)))
 
 
-def test_a_retrieval_shows_every_provider_before_anything_is_known(repositories: Repositories) -> None:
+def test_a_new_retrieval_shows_an_open_job_for_each_provider(repositories: Repositories) -> None:
     retrieval = repositories.retrieval("gas", "water")
 
     document = read(retrieval_document(retrieval, CALLBACK_URL, {}))
@@ -88,7 +88,7 @@ def test_a_retrieval_shows_every_provider_before_anything_is_known(repositories:
     }
 
 
-def test_an_open_retrieval_shows_the_jobs_as_the_aggregator_has_them(repositories: Repositories) -> None:
+def test_an_open_retrieval_shows_the_jobs_of_the_aggregator(repositories: Repositories) -> None:
     jobs = [{"provider": "gas", "status": "INIT", "attempts": 7}]
 
     document = retrieval_document(repositories.retrieval(), CALLBACK_URL, {}, jobs)
@@ -96,7 +96,7 @@ def test_an_open_retrieval_shows_the_jobs_as_the_aggregator_has_them(repositorie
     assert document["jobs"] == jobs
 
 
-def test_a_refused_retrieval_shows_why_its_jobs_failed(repositories: Repositories) -> None:
+def test_a_refused_retrieval_shows_failed_jobs_with_the_reason(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     repositories.retrievals.refused(retrieval, "HTTP 422")
     retrieval, now = repositories.retrievals.get(retrieval.request_id), to_text(repositories.clock())
@@ -120,7 +120,7 @@ def test_a_cancelled_retrieval_shows_cancelled_jobs(repositories: Repositories) 
     assert [job["status"] for job in document["jobs"]] == ["CANCELLED"]
 
 
-def test_what_was_received_is_shown_as_it_was_sent(repositories: Repositories) -> None:
+def test_a_received_outcome_is_shown_as_it_was_sent(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     repositories.requests.finish_job(request.attempt(request.jobs[0]), b"[1]")
     repositories.requests.close(request.request_id, CloseReason.CANCELLED)
@@ -137,7 +137,7 @@ def test_what_was_received_is_shown_as_it_was_sent(repositories: Repositories) -
     assert (shown["status"], shown["endedAt"]) == ("CANCELLED", sent["endedAt"])
 
 
-def test_a_summary_says_what_was_asked_and_how_it_ended(repositories: Repositories) -> None:
+def test_a_summary_shows_the_providers_and_the_status(repositories: Repositories) -> None:
     retrieval = repositories.retrieval("gas", "water")
     repositories.retrievals.refused(retrieval, "HTTP 422")
 

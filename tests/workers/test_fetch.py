@@ -1,4 +1,4 @@
-"""Fetch, over real engines and a server that answers as told: each outcome is written down and its next step put."""
+"""Fetch, on real engines and a stub provider: it records each outcome and enqueues the next step."""
 
 import json
 import random
@@ -31,13 +31,13 @@ from workers.rq_worker.running_job import running
 
 Ask = Callable[[str, str], bool | None]
 Make = Callable[..., Ask]
-# What a job says that is not believed any more: the record is looked at.
+# The time of a job that is too old to trust, so that Fetch reads the record first.
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
 class Delivered(Deliver):
-    """What has ended, instead of its delivery."""
+    """Records the requests whose first delivery is due, instead of delivering them."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -57,13 +57,13 @@ def utc_now() -> datetime:
 
 @pytest.fixture
 def provider(stub: StubServer) -> Provider:
-    """The gas provider: the stub, asked again after exactly 10, 20, 40 ... seconds."""
+    """The gas provider: the stub, with retries after exactly 10, 20, 40 ... seconds."""
     return Provider(url=f"{stub.url}/gas", total_timeout=0.5, retry=RetryPolicy(initial_delay=10, jitter=0))
 
 
 @pytest.fixture
 def make(wiring: Wiring, provider: Provider, delivered: Delivered) -> Make:
-    """Makes the job; options are those of the provider."""
+    """Makes the job; `options` replace fields of the provider."""
 
     def make(
         *,
@@ -89,7 +89,7 @@ def make(wiring: Wiring, provider: Provider, delivered: Delivered) -> Make:
 
 
 def fetch_over(requests: Requests, queue: Queue, providers: Providers, delivered: Delivered) -> Fetch:
-    """The job, over parts of the test's own."""
+    """Returns the job over the test's own repository, queue, providers and deliveries."""
     return Fetch(requests, queue, providers, Http(pool_size=2), delivered, result_limit=1000, rng=random.Random(1))
 
 
@@ -120,7 +120,7 @@ def create(wiring: Wiring) -> Callable[..., Request]:
         (Reply(200, b'"x"', {"Content-Type": "text/plain"}), b'"x"'),
     ],
 )
-def test_a_2xx_with_json_ends_the_job_with_the_text_as_it_came(
+def test_a_2xx_with_json_completes_the_job_with_its_text(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, reply: Reply, result: bytes
 ) -> None:
     create()
@@ -135,7 +135,7 @@ def test_a_2xx_with_json_ends_the_job_with_the_text_as_it_came(
     assert request.status is RequestStatus.COMPLETE
 
 
-def test_the_last_job_to_end_has_the_request_delivered(
+def test_the_last_job_starts_the_delivery(
     wiring: Wiring, make: Make, create: Callable[..., Request], delivered: Delivered
 ) -> None:
     create("gas", "water")
@@ -148,7 +148,7 @@ def test_the_last_job_to_end_has_the_request_delivered(
     assert delivered.requests == [wiring.requests.get("r1")]
 
 
-def test_the_provider_is_asked_where_its_file_says_with_its_headers(
+def test_the_call_uses_the_url_and_headers_of_the_providers_file(
     make: Make, create: Callable[..., Request], stub: StubServer
 ) -> None:
     create()
@@ -161,7 +161,7 @@ def test_the_provider_is_asked_where_its_file_says_with_its_headers(
     assert asked.headers["accept"] == "application/json"
 
 
-def test_what_a_provider_sends_back_of_its_key_is_kept_nowhere(
+def test_an_error_response_is_stored_redacted(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     create()
@@ -174,9 +174,7 @@ def test_what_a_provider_sends_back_of_its_key_is_kept_nowhere(
     assert "in-the" not in caplog.text
 
 
-def test_what_is_no_answer_and_has_the_provider_s_key_in_it_is_kept_without(
-    wiring: Wiring, make: Make, create: Callable[..., Request]
-) -> None:
+def test_an_invalid_response_is_stored_redacted(wiring: Wiring, make: Make, create: Callable[..., Request]) -> None:
     create()
     with RawServer(lambda connection: connection.sendall(b"no: Bearer in-the-header-1\r\n")) as server:
         make(url=server.url, headers={"Authorization": "Bearer in-the-header-1"})("r1", "gas")
@@ -211,7 +209,7 @@ def test_a_redirect_is_followed(wiring: Wiring, make: Make, create: Callable[...
         (Reply(302, b"", {"Location": "/gas"}), "more than 5 redirects"),
     ],
 )
-def test_anything_else_is_written_down_and_tried_again(
+def test_any_other_response_is_recorded_and_retried(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, reply: Reply, error: str
 ) -> None:
     create()
@@ -227,7 +225,7 @@ def test_anything_else_is_written_down_and_tried_again(
     assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
 
 
-def test_a_provider_that_is_down_is_tried_again(wiring: Wiring, make: Make, create: Callable[..., Request]) -> None:
+def test_an_unreachable_provider_is_retried(wiring: Wiring, make: Make, create: Callable[..., Request]) -> None:
     create()
 
     make(url="http://127.0.0.1:1/gas")("r1", "gas")
@@ -252,7 +250,7 @@ def test_delays_grow_with_the_failures(
     assert delays == pytest.approx([10, 20, 40], abs=0.01)
 
 
-def test_a_job_on_the_queue_is_due_no_earlier_than_the_record_says(
+def test_a_retry_is_scheduled_at_the_time_in_the_record(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
 ) -> None:
     create()
@@ -267,7 +265,7 @@ def test_a_job_on_the_queue_is_due_no_earlier_than_the_record_says(
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_provider_is_not_asked_again_before_its_retry_after(
+def test_a_retry_waits_for_retry_after(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, status: int, form: str
 ) -> None:
     create()
@@ -282,7 +280,7 @@ def test_a_provider_is_not_asked_again_before_its_retry_after(
     assert allowed <= from_text(job.next_attempt_at or "") < allowed + timedelta(seconds=5)
 
 
-def test_a_retry_after_past_the_deadline_fails_the_job_with_that_as_the_reason(
+def test_a_retry_after_past_the_deadline_fails_the_job(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     create(deadline=timedelta(hours=1))
@@ -297,7 +295,9 @@ def test_a_retry_after_past_the_deadline_fails_the_job_with_that_as_the_reason(
     assert delivered.requests == [request]
 
 
-def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer) -> None:
+def test_a_job_before_its_time_makes_no_attempt(
+    wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
+) -> None:
     create()
     stub.replies = [Reply(500)]
     fetch = make()
@@ -312,7 +312,7 @@ def test_too_early_is_no_attempt(wiring: Wiring, make: Make, create: Callable[..
     assert 8 < due - time.time() < 12
 
 
-def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(
+def test_an_attempt_is_made_after_the_clock_is_set_back(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
 ) -> None:
     create()
@@ -324,7 +324,7 @@ def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(
     assert len(stub.asked) == 2
 
 
-def test_a_result_larger_than_the_limit_fails_the_job_with_a_reason(
+def test_a_result_over_the_limit_fails_the_job_with_the_reason(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     create("gas", "water")
@@ -341,7 +341,7 @@ def test_a_result_larger_than_the_limit_fails_the_job_with_a_reason(
     assert delivered.requests == [wiring.requests.get("r1")]
 
 
-def test_a_policy_that_ends_fails_the_job_and_the_request_is_delivered(
+def test_the_last_attempt_fails_the_job_and_starts_the_delivery(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     create()
@@ -356,7 +356,7 @@ def test_a_policy_that_ends_fails_the_job_and_the_request_is_delivered(
     assert delivered.requests == [wiring.requests.get("r1")]
 
 
-def test_when_the_deadline_leaves_no_time_the_job_fails(
+def test_a_retry_past_the_deadline_fails_the_job(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
 ) -> None:
     create(deadline=timedelta(seconds=5))
@@ -368,7 +368,7 @@ def test_when_the_deadline_leaves_no_time_the_job_fails(
     assert (job.status, job.last_error) == (JobStatus.FAILED, "HTTP 500 #fail")
 
 
-def test_after_the_deadline_the_request_is_closed_without_an_attempt(
+def test_after_the_deadline_the_request_closes_without_a_call(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     create("gas", "water", deadline=timedelta(seconds=-1))
@@ -382,7 +382,7 @@ def test_after_the_deadline_the_request_is_closed_without_an_attempt(
     assert stub.asked == []
 
 
-def test_a_provider_that_is_not_in_the_file_is_tried_again(
+def test_a_provider_missing_in_the_file_is_retried(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
 ) -> None:
     create()
@@ -397,7 +397,7 @@ def test_a_provider_that_is_not_in_the_file_is_tried_again(
 
 
 @pytest.mark.parametrize(("request_id", "name"), [("other", "gas"), ("r1", "internet")])
-def test_what_does_not_exist_is_nothing_to_do(
+def test_a_missing_request_or_job_is_ignored(
     make: Make, create: Callable[..., Request], stub: StubServer, request_id: str, name: str
 ) -> None:
     create()
@@ -420,7 +420,7 @@ def test_a_job_that_has_ended_is_not_fetched_again(
 
 
 @pytest.mark.parametrize("reply", [Reply(200, b"[]", after=0.2), Reply(500, b"", after=0.2)])
-def test_an_answer_that_comes_after_the_end_changes_nothing(
+def test_a_response_after_the_end_changes_nothing(
     wiring: Wiring, make: Make, create: Callable[..., Request], reply: Reply
 ) -> None:
     create()
@@ -444,7 +444,7 @@ def test_the_same_attempt_made_twice_counts_once(wiring: Wiring, make: Make, cre
     assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
 
 
-def test_without_redis_an_attempt_is_made_and_written_down(
+def test_without_redis_an_attempt_is_made_and_recorded(
     make_wiring: Callable[..., Wiring],
     wiring: Wiring,
     create: Callable[..., Request],
@@ -460,7 +460,7 @@ def test_without_redis_an_attempt_is_made_and_written_down(
     assert wiring.requests.get("r1").status is RequestStatus.COMPLETE
 
 
-def test_without_dynamodb_the_attempt_is_to_be_repeated(
+def test_an_attempt_without_dynamodb_raises_unavailable(
     make_wiring: Callable[..., Wiring], wiring: Wiring, delivered: Delivered
 ) -> None:
     lonely = make_wiring(dynamodb_endpoint_url="http://127.0.0.1:1")
@@ -470,7 +470,7 @@ def test_without_dynamodb_the_attempt_is_to_be_repeated(
         fetch(old_attempt("r1", "gas"), LONG_AGO)
 
 
-def test_a_large_result_is_kept_whole(
+def test_a_large_result_is_stored_whole(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
 ) -> None:
     create()
@@ -484,7 +484,7 @@ def test_a_large_result_is_kept_whole(
 
 @pytest.fixture
 def direct(wiring: Wiring, provider: Provider, delivered: Delivered) -> Fetch:
-    """The job, over a repository that can write and not read."""
+    """The job over a repository that can write and not read."""
     unreadable = Requests(wiring._request_items, wiring._request_results)
     unreadable.get = unexpected
     providers = {"gas": provider, "water": provider}
@@ -495,7 +495,7 @@ def unexpected(request_id: str, tenant: str | None = None) -> Request:
     raise AssertionError(f"the record of {request_id} is read, whose tenant is {tenant}")
 
 
-def test_an_attempt_that_is_made_at_once_reads_nothing(
+def test_a_fresh_attempt_does_not_read_the_record(
     wiring: Wiring, direct: Fetch, create: Callable[..., Request], delivered: Delivered
 ) -> None:
     request = create("gas", "water")
@@ -508,7 +508,7 @@ def test_an_attempt_that_is_made_at_once_reads_nothing(
     assert delivered.requests == [wiring.requests.get("r1")]
 
 
-def test_the_next_attempt_carries_what_this_one_has_written(
+def test_a_retry_carries_the_recorded_attempt(
     wiring: Wiring, direct: Fetch, create: Callable[..., Request], stub: StubServer
 ) -> None:
     request = create()
@@ -524,7 +524,7 @@ def test_the_next_attempt_carries_what_this_one_has_written(
     assert Attempt(*args[:-1]) == recorded.attempt(recorded.jobs[0])
 
 
-def test_what_was_true_a_while_ago_is_looked_at_again(
+def test_an_old_attempt_reads_the_record_first(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer, delivered: Delivered
 ) -> None:
     request = create()
@@ -536,7 +536,7 @@ def test_what_was_true_a_while_ago_is_looked_at_again(
     assert stub.asked == []
 
 
-def test_what_another_worker_has_begun_is_looked_at_first(
+def test_an_attempt_begun_before_reads_the_record_first(
     wiring: Wiring, direct: Fetch, create: Callable[..., Request], stub: StubServer
 ) -> None:
     request = create()
@@ -550,7 +550,7 @@ def test_what_another_worker_has_begun_is_looked_at_first(
     assert stub.asked == []
 
 
-def test_who_finds_a_request_ended_and_its_delivery_lost_puts_it_on_the_queue(
+def test_a_job_of_an_ended_request_enqueues_its_delivery(
     wiring: Wiring, make: Make, create: Callable[..., Request], stub: StubServer
 ) -> None:
     create()
@@ -563,7 +563,7 @@ def test_who_finds_a_request_ended_and_its_delivery_lost_puts_it_on_the_queue(
     assert len(stub.asked) == 1
 
 
-def test_what_was_counted_although_its_answer_was_lost_goes_on(
+def test_an_attempt_counted_before_schedules_the_next(
     wiring: Wiring, create: Callable[..., Request], stub: StubServer, provider: Provider, delivered: Delivered
 ) -> None:
     request = create("gas", "water")
@@ -578,7 +578,7 @@ def test_what_was_counted_although_its_answer_was_lost_goes_on(
     assert wiring.requests.get("r1").jobs[0].attempts == 1
 
 
-def test_after_the_deadline_other_attempts_of_the_request_leave_the_queue(
+def test_closing_a_request_removes_its_jobs_from_the_queue(
     wiring: Wiring, make: Make, create: Callable[..., Request]
 ) -> None:
     request = create("gas", "water", deadline=timedelta(seconds=-1))

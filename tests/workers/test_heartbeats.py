@@ -22,7 +22,7 @@ def heartbeats(connection: "redis.Redis", *, ahead: float = 0) -> Heartbeats:
     )
 
 
-def test_a_reconciler_is_there_for_as_long_as_it_may_be_silent(connection: "redis.Redis") -> None:
+def test_a_reconciler_is_present_until_its_silence_limit(connection: "redis.Redis") -> None:
     signs = heartbeats(connection)
     assert not signs.is_reconciler_there()
 
@@ -42,7 +42,7 @@ def test_queues_are_deserted_without_a_living_worker(connection: "redis.Redis", 
     assert heartbeats(connection, ahead=100).deserted_queues() == list(QUEUES)
 
 
-def test_rq_keeps_a_heartbeat_for_longer_than_it_takes_until_the_next(connection: "redis.Redis") -> None:
+def test_a_heartbeat_outlives_the_time_until_the_next(connection: "redis.Redis") -> None:
     lease = 3600
     worker = ConcurrentWorker(QUEUES, connection, concurrency=1, grace=1, lease=lease)
 

@@ -1,4 +1,4 @@
-"""The queue: which RQ jobs stand for which steps, that putting one twice is once, and what happens without Redis."""
+"""The queue: each step is one RQ job, enqueuing it twice is once, and the loss of Redis is tolerated."""
 
 import json
 import socket
@@ -49,7 +49,7 @@ def payload(connection: "redis.Redis", job_id: str) -> Any:
     return json.loads(zlib.decompress(data))
 
 
-def test_a_step_is_a_job_that_any_rq_worker_can_read(connection: "redis.Redis", queue: Queue) -> None:
+def test_an_enqueued_step_is_a_job_that_rq_can_read(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("note", "a", "0"))
 
     [job] = rq.Queue(FETCH, connection=connection, serializer=JSONSerializer).jobs
@@ -58,7 +58,7 @@ def test_a_step_is_a_job_that_any_rq_worker_can_read(connection: "redis.Redis", 
     assert job.get_status() == "queued"
 
 
-def test_rq_sees_all_that_it_would_have_written_itself(
+def test_an_enqueued_job_has_the_fields_that_rq_writes(
     connection: "redis.Redis", queue: Queue, providers: dict[str, Provider]
 ) -> None:
     providers["gas"] = Provider(url="http://x", concurrency=7)
@@ -88,14 +88,14 @@ def test_rq_sees_all_that_it_would_have_written_itself(
     assert connection.smembers("rq:queues") == {f"rq:queue:{FETCH}".encode()}
 
 
-def test_a_step_for_later_is_scheduled_to_the_microsecond(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_delayed_step_is_scheduled_to_the_microsecond(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(replace(step("note", "a"), at=SOON))
 
     assert connection.zscore(f"rq:scheduled:{FETCH}", "a") == SOON.timestamp()
     assert connection.hget("rq:job:a", "status") == b"scheduled"
 
 
-def test_jobs_carry_ids_and_how_far_things_are(wiring: Wiring, request_record: Request) -> None:
+def test_jobs_carry_ids_and_progress(wiring: Wiring, request_record: Request) -> None:
     retrieval = wiring.retrievals.create("r2", ["gas"], deadline=SOON)
     now = datetime.now(UTC)
     steps = [*fetch_steps(request_record, now), deliver_step(request_record), submit_step(retrieval)]
@@ -110,7 +110,7 @@ def test_jobs_carry_ids_and_how_far_things_are(wiring: Wiring, request_record: R
     ]
 
 
-def test_each_attempt_has_an_id_of_its_own(request_record: Request) -> None:
+def test_each_attempt_has_its_own_job_id(request_record: Request) -> None:
     gas, water = map(request_record.attempt, request_record.jobs)
 
     ids = {
@@ -125,9 +125,7 @@ def test_each_attempt_has_an_id_of_its_own(request_record: Request) -> None:
     assert fetch_step(gas, SOON + timedelta(hours=1)).job_id in ids
 
 
-def test_the_steps_of_a_request_are_those_of_its_open_jobs_at_their_times(
-    wiring: Wiring, request_record: Request
-) -> None:
+def test_a_request_has_a_step_for_each_open_job_at_its_time(wiring: Wiring, request_record: Request) -> None:
     gas, water = request_record.jobs
     wiring.requests.finish_job(request_record.attempt(gas), b"[]")
     wiring.requests.record_failure(request_record.attempt(water), "HTTP 500", SOON)
@@ -146,7 +144,7 @@ def test_submission_cancellation_and_check_are_different_steps(wiring: Wiring) -
     assert len({submit_step(each).job_id for each in (retrieval, cancelled, late)}) == 3
 
 
-def test_what_waits_or_is_with_a_worker_is_not_missing(
+def test_a_waiting_or_claimed_step_is_not_missing(
     connection: "redis.Redis", queue: Queue, providers: dict[str, Provider]
 ) -> None:
     providers["gas"] = Provider(url="http://x", concurrency=1)
@@ -164,7 +162,7 @@ def test_what_waits_or_is_with_a_worker_is_not_missing(
     assert [status(connection, step.job_id) for step in steps] == [b"started", b"queued", b"rate_limited", b"scheduled"]
 
 
-def test_a_job_that_a_stock_rq_worker_runs_is_not_missing(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_job_run_by_a_stock_rq_worker_is_not_missing(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("note", "a"))
     connection.lpop(f"rq:queue:{FETCH}")
     connection.hset("rq:job:a", "status", "started")
@@ -179,7 +177,7 @@ def test_a_job_that_a_stock_rq_worker_runs_is_not_missing(connection: "redis.Red
 
 
 @pytest.mark.parametrize("lost", [f"rq:wip:{FETCH}", f"rq:scheduled:{FETCH}", "rq:rl:gas:rate_limited"])
-def test_what_says_that_it_is_where_it_is_not_is_missing(
+def test_a_job_not_in_the_list_of_its_status_is_missing(
     connection: "redis.Redis", queue: Queue, providers: dict[str, Provider], lost: str
 ) -> None:
     providers["gas"] = Provider(url="http://x", concurrency=1)
@@ -198,7 +196,7 @@ def test_what_says_that_it_is_where_it_is_not_is_missing(
 
 
 @pytest.mark.parametrize("status", ["failed", "finished", "canceled", "stopped", "deferred"])
-def test_what_is_over_is_missing(connection: "redis.Redis", queue: Queue, status: str) -> None:
+def test_an_ended_job_is_missing(connection: "redis.Redis", queue: Queue, status: str) -> None:
     connection.hset("rq:job:a", "status", status)
 
     assert queue.put_missing([step("note", "a"), step("note", "b")]) == 2
@@ -206,14 +204,14 @@ def test_what_is_over_is_missing(connection: "redis.Redis", queue: Queue, status
     assert connection.lrange(f"rq:queue:{FETCH}", 0, -1) == [b"a", b"b"]
 
 
-def test_nothing_missing_is_no_put(connection: "redis.Redis", queue: Queue) -> None:
+def test_an_empty_enqueue_writes_nothing(connection: "redis.Redis", queue: Queue) -> None:
     queue.put()
 
     assert queue.put_missing([]) == 0
     assert not leftovers(connection)
 
 
-def test_who_waits_for_steps_is_woken(queue: Queue) -> None:
+def test_an_enqueued_step_wakes_the_waiting_worker(queue: Queue) -> None:
     woken: list[bool] = []
     queue.wake = lambda: woken.append(True)
 
@@ -223,16 +221,18 @@ def test_who_waits_for_steps_is_woken(queue: Queue) -> None:
     assert woken == [True]
 
 
-def test_without_redis_a_put_is_left_to_the_reconciler(without_redis: Queue, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_enqueue_without_redis_is_left_to_the_reconciler(
+    without_redis: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
     without_redis.put(step("note", "a"), step("note", "b", wait=1))
 
     assert "Redis is away, so steps are left to the reconciler" in caplog.text
 
 
-def test_without_redis_nobody_knows_what_is_missing(without_redis: Queue) -> None:
+def test_the_search_for_missing_steps_without_redis_raises(without_redis: Queue) -> None:
     with pytest.raises(redis.RedisError):
         without_redis.put_missing([step("note", "a")])
 
 
-def test_the_queues_are_in_the_order_in_which_requests_are_best_ended() -> None:
+def test_the_queues_are_in_order_of_priority() -> None:
     assert QUEUES == ("datahog-deliver", "datahog-submit", "datahog-fetch")

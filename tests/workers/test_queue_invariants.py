@@ -1,7 +1,7 @@
-"""A property test of the queue's scripts: whatever is done in whatever order, `docs/queue.md` holds, and all jobs run.
+"""A property test of the queue's scripts: `docs/queue.md` holds after any order of calls, and all jobs run.
 
-Each rule is one script, which Redis runs as one step: so every order of rules is a way in which processes can meet.
-Workers crash, the clock is set forward and back, and people delete things with RQ's tools or by hand.
+Each rule is one script, which Redis runs as one step, so the orders of rules cover the interleavings of processes.
+Workers crash, the clock is set forward and back, and people delete keys with RQ's tools or by hand.
 """
 
 import os
@@ -24,8 +24,8 @@ from tests.support.engines.rq_state import DELIVER, FETCH, step
 from workers.queue import QUEUES, Queue, Step
 from workers.rq_worker.leases import Batches, Ended, Taken
 
-LEASE = 20
-# Of each job its queue and provider; so few that they meet often.
+LEASE = 20  # seconds
+# The queue and the provider of each job; there are few jobs, so that rules often meet on the same one.
 JOBS = {
     "gas-0": (FETCH, "gas"),
     "gas-1": (FETCH, "gas"),
@@ -68,7 +68,7 @@ _workers = st.integers(0, 2)
 
 
 class TheQueue(RuleBasedStateMachine):
-    """The queue, three workers and what they believe that they hold."""
+    """The queue, three workers and the jobs that they believe to hold."""
 
     def __init__(self, connection: "redis.Redis") -> None:
         super().__init__()
@@ -78,7 +78,8 @@ class TheQueue(RuleBasedStateMachine):
         self.queue = Queue(connection, "tests.support.workers.job_functions", PROVIDERS.get, clock=lambda: self.now)
         self.workers = [self._worker(f"w{number}") for number in range(3)]
         self.held: list[list[Taken]] = [[], [], []]
-        # The jobs that must run still, the executions that returned their permits, and whether healing is due.
+        # `wanted`: the jobs that must still run; `went_on`: the executions that returned their permits;
+        # `meddled`: keys were deleted by hand and not healed since.
         self.wanted: set[str] = set()
         self.went_on: set[str] = set()
         self.meddled = self.ever_meddled = False
@@ -86,7 +87,7 @@ class TheQueue(RuleBasedStateMachine):
     def _worker(self, name: str) -> Batches:
         return Batches(self.connection, QUEUES, worker=name, lease=LEASE, clock=lambda: self.now)
 
-    # What Datahog does.
+    # Calls of Datahog.
 
     @rule(jobs=_jobs, wait=st.sampled_from([None, None, 0.0, 5.0, 700.0]))
     def put(self, jobs: list[str], wait: float | None) -> None:
@@ -146,7 +147,7 @@ class TheQueue(RuleBasedStateMachine):
     def sweep(self) -> None:
         assert self.queue.sweep() == 0 or self.meddled
 
-    # What befalls it.
+    # Faults.
 
     @rule(worker=_workers)
     def crash(self, worker: int) -> None:
@@ -183,12 +184,12 @@ class TheQueue(RuleBasedStateMachine):
     @precondition(lambda self: self.meddled)
     @rule()
     def heal(self) -> None:
-        """What the reconciler does."""
+        """Sweeps permits and enqueues missing steps, as the reconciler does."""
         self.queue.sweep()
         self.queue.put_missing([self._step(job_id, None) for job_id in sorted(self.wanted)])
         self.meddled = False
 
-    # What holds.
+    # Invariants.
 
     @invariant()
     def all_is_as_the_page_says(self) -> None:
@@ -202,7 +203,7 @@ class TheQueue(RuleBasedStateMachine):
                 assert job["execution"] in self.went_on, f"{job_id} runs without a permit"
 
     def teardown(self) -> None:
-        """Let the workers be dead, and another do everything: all that was wanted runs, and nothing is left."""
+        """The workers die, and another runs all jobs: all wanted jobs run, and nothing is left."""
         if self.meddled:
             self.heal()
         worker = self._worker("last")

@@ -1,4 +1,4 @@
-"""The circuit breaker of Redis: it opens for all at once, probes seldom, and closes as soon as Redis answers."""
+"""The circuit breaker of Redis: it opens for all calls, probes seldom, and closes when Redis responds."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ def breaker(clock: Clock) -> RedisBreaker:
 
 
 def asks(breaker: RedisBreaker, error: Exception | None = None, consequence: str = "no limit holds") -> bool:
-    """Whether a caller asks Redis, which then fails so, or answers."""
+    """Makes a call to Redis, which fails with `error` or responds; returns whether the breaker let it through."""
     with breaker.tolerated(consequence) as may_ask:
         if may_ask and error:
             raise error
@@ -37,13 +37,13 @@ def asks(breaker: RedisBreaker, error: Exception | None = None, consequence: str
 
 
 @pytest.mark.parametrize("error", [redis.TimeoutError("hangs"), redis.ConnectionError("away")])
-def test_one_call_without_a_response_opens_it_for_all(breaker: RedisBreaker, error: Exception) -> None:
+def test_a_call_without_a_response_opens_the_breaker_for_all(breaker: RedisBreaker, error: Exception) -> None:
     assert asks(breaker, error)
 
     assert [asks(breaker, consequence=f"purpose {number}") for number in range(5)] == [False] * 5
 
 
-def test_while_open_one_call_in_a_while_probes(breaker: RedisBreaker, clock: Clock) -> None:
+def test_an_open_breaker_lets_a_single_probe_through(breaker: RedisBreaker, clock: Clock) -> None:
     asks(breaker, redis.TimeoutError())
     clock.now += PAUSE
 
@@ -54,7 +54,7 @@ def test_while_open_one_call_in_a_while_probes(breaker: RedisBreaker, clock: Clo
     assert [asks(breaker) for _ in range(3)] == [True] * 3
 
 
-def test_a_probe_that_fails_keeps_it_open(breaker: RedisBreaker, clock: Clock) -> None:
+def test_a_failed_probe_keeps_the_breaker_open(breaker: RedisBreaker, clock: Clock) -> None:
     asks(breaker, redis.TimeoutError())
     clock.now += PAUSE
 
@@ -64,7 +64,7 @@ def test_a_probe_that_fails_keeps_it_open(breaker: RedisBreaker, clock: Clock) -
     assert not asks(breaker)
 
 
-def test_a_call_that_is_made_anyway_opens_and_closes_it(breaker: RedisBreaker) -> None:
+def test_observed_calls_open_and_close_the_breaker(breaker: RedisBreaker) -> None:
     with pytest.raises(redis.TimeoutError), breaker.observed():
         raise redis.TimeoutError("hangs")
     assert not asks(breaker)
@@ -74,13 +74,13 @@ def test_a_call_that_is_made_anyway_opens_and_closes_it(breaker: RedisBreaker) -
     assert asks(breaker)
 
 
-def test_a_response_that_refuses_does_not_open_it(breaker: RedisBreaker) -> None:
+def test_an_error_response_does_not_open_the_breaker(breaker: RedisBreaker) -> None:
     assert asks(breaker, redis.exceptions.OutOfMemoryError("full"))
 
     assert asks(breaker)
 
 
-def test_no_call_joins_one_that_seems_to_hang(breaker: RedisBreaker, clock: Clock) -> None:
+def test_no_call_joins_a_call_that_seems_to_hang(breaker: RedisBreaker, clock: Clock) -> None:
     with breaker.observed():
         clock.now += SUSPICIOUS + 0.1
         assert not asks(breaker)
@@ -88,14 +88,14 @@ def test_no_call_joins_one_that_seems_to_hang(breaker: RedisBreaker, clock: Cloc
     assert asks(breaker)
 
 
-def test_a_slow_call_beside_ones_with_responses_is_not_suspected(breaker: RedisBreaker, clock: Clock) -> None:
+def test_a_slow_call_beside_successful_ones_does_not_block(breaker: RedisBreaker, clock: Clock) -> None:
     with breaker.observed():
         for _ in range(5):
             clock.now += SUSPICIOUS * 0.9
             assert asks(breaker)
 
 
-def test_a_call_that_its_caller_gives_up_tells_nothing(breaker: RedisBreaker, clock: Clock) -> None:
+def test_an_interrupted_call_does_not_change_the_state(breaker: RedisBreaker, clock: Clock) -> None:
     with suppress(KeyboardInterrupt), breaker.tolerated("nothing"):
         raise KeyboardInterrupt
     clock.now += 10 * SUSPICIOUS
@@ -108,7 +108,7 @@ def test_a_call_that_its_caller_gives_up_tells_nothing(breaker: RedisBreaker, cl
     assert not asks(breaker)
 
 
-def test_each_consequence_is_told_once(breaker: RedisBreaker, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_consequence_is_logged_once(breaker: RedisBreaker, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "workers.redis_breaker"):
         for _ in range(5):
             asks(breaker, redis.TimeoutError("hangs"))
@@ -126,7 +126,7 @@ def test_each_consequence_is_told_once(breaker: RedisBreaker, clock: Clock, capl
     ]
 
 
-def test_of_many_threads_one_probes(breaker: RedisBreaker, clock: Clock) -> None:
+def test_one_of_many_threads_probes(breaker: RedisBreaker, clock: Clock) -> None:
     asks(breaker, redis.TimeoutError())
     clock.now += PAUSE
     barrier, asked = threading.Barrier(16), []

@@ -1,4 +1,4 @@
-"""Results fit: whatever a record says, the document made of it is one that its receiver's schema takes."""
+"""Results fit: the document of any record is valid by the schema of its receiver."""
 
 import json
 from itertools import cycle
@@ -46,7 +46,7 @@ def _job(draw: st.DrawFn, status: JobStatus) -> dict[str, Any]:
 
 @st.composite
 def _requests(draw: st.DrawFn) -> Request:
-    """An ended request, however it has ended, with as few and as many jobs as there may be."""
+    """Generates requests that ended in any way, with the fewest and the most jobs possible."""
     closed = draw(st.sampled_from([None, "CANCELLED", "DEADLINE"]))
     statuses = [JobStatus.DONE, JobStatus.FAILED, *([JobStatus.INIT] if closed else [])]
     kinds = [_job(draw, draw(st.sampled_from(statuses))) for _ in range(draw(st.integers(1, 3)))]
@@ -78,7 +78,7 @@ def _is_valid(name: str, schema: str, document: dict[str, Any]) -> None:
 
 
 @given(_requests(), st.data())
-def test_a_result_is_taken_by_the_client_and_comes_out_as_it_was(request: Request, data: st.DataObject) -> None:
+def test_the_client_accepts_each_result_and_keeps_its_text(request: Request, data: st.DataObject) -> None:
     texts = cycle(data.draw(st.lists(_RESULTS, min_size=1, max_size=3)))
     kept = {job.provider: next(texts) for job in request.jobs if job.status is JobStatus.DONE}
 
@@ -91,14 +91,14 @@ def test_a_result_is_taken_by_the_client_and_comes_out_as_it_was(request: Reques
 
 
 @given(_requests())
-def test_a_request_is_shown_as_the_aggregators_document_says(request: Request) -> None:
+def test_request_documents_match_the_aggregators_spec(request: Request) -> None:
     _is_valid(specs.AGGREGATOR, "Request", request_document(request, {}))
     _is_valid(specs.AGGREGATOR, "Record", record_document(request, {}))
     _is_valid(specs.AGGREGATOR, "Result", result_document(request, {}))
 
 
 @given(_requests(), _ERRORS, st.sampled_from(["PENDING", "ACCEPTED", "REFUSED"]), st.booleans(), st.booleans())
-def test_a_retrieval_is_shown_as_the_clients_document_says(
+def test_retrieval_documents_match_the_clients_spec(
     request: Request, error: str | None, submitted: str, received: bool, cancelled: bool
 ) -> None:
     item = {
@@ -119,7 +119,7 @@ def test_a_retrieval_is_shown_as_the_clients_document_says(
 
 
 @given(st.text(max_size=40))
-def test_a_url_that_may_not_stand_in_a_result_is_found_at_the_start(rest: str) -> None:
+def test_url_fault_finds_each_url_that_the_spec_refuses(rest: str) -> None:
     url = f"http://gas.test/{rest}"
     if component(specs.CLIENT, "HttpUrl").is_valid(url):
         assert url_fault(url) is None or "#" in url
@@ -133,7 +133,7 @@ def test_a_url_that_may_not_stand_in_a_result_is_found_at_the_start(rest: str) -
         lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
     )
 )
-def test_what_a_provider_may_send_the_client_takes(value: Any) -> None:
+def test_the_client_accepts_each_value_that_a_provider_may_send(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False).encode()
     json_text.parse(text)
 

@@ -1,4 +1,4 @@
-"""Submit, over real engines and an aggregator that answers as told: accepted, refused, away, cancelled, too late."""
+"""Submit, on real engines and a stub aggregator: it hands over requests and their cancellations, and retries."""
 
 import functools
 import random
@@ -26,7 +26,7 @@ Make = Callable[..., Submit]
 
 
 def aggregators(status: str = "OPEN") -> dict[str, Any]:
-    """What the aggregator says of the request r1."""
+    """The aggregator's document of the request r1."""
     now = to_text(NOW)
     return {
         "requestId": "r1",
@@ -50,18 +50,18 @@ def problem(status: int, detail: str = "because") -> Reply:
 
 
 BARE = "/api/v1/requests/r1?results=false"
-TAKEN = {"Location": "/api/v1/requests/r1"}
-ACCEPTED = json_reply(aggregators(), 202, headers=TAKEN)
+LOCATION = {"Location": "/api/v1/requests/r1"}
+ACCEPTED = json_reply(aggregators(), 202, headers=LOCATION)
 CANCELLED = json_reply(aggregators("CANCELLED"))
 
 
-# Parsing a document takes a fifth of a second.
+# Parsing a spec takes a fifth of a second, so each is parsed once.
 read_once = functools.cache(specs.read)
 
 
 @pytest.fixture
 def make(wiring: Wiring, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes the job; `ahead` is how far its clock is in the future."""
+    """Makes the job; its clock is `ahead` seconds in the future."""
     monkeypatch.setattr(specs, "read", read_once)
     http = Http(pool_size=2)
 
@@ -89,7 +89,7 @@ def submission(wiring: Wiring) -> Submission:
     return wiring.retrievals.get("r1").submission
 
 
-def test_a_request_is_submitted_with_its_id_its_callback_and_its_deadline(
+def test_a_submission_holds_the_id_callback_and_deadline(
     wiring: Wiring, make: Make, created: Retrieval, stub: StubServer
 ) -> None:
     stub.replies = [ACCEPTED]
@@ -108,7 +108,7 @@ def test_a_request_is_submitted_with_its_id_its_callback_and_its_deadline(
 
 
 @pytest.mark.usefixtures("created")
-def test_what_was_accepted_is_not_submitted_again(make: Make, stub: StubServer) -> None:
+def test_an_accepted_request_is_not_submitted_again(make: Make, stub: StubServer) -> None:
     stub.replies = [ACCEPTED]
 
     for _ in range(2):
@@ -119,7 +119,7 @@ def test_what_was_accepted_is_not_submitted_again(make: Make, stub: StubServer) 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 422])
 @pytest.mark.usefixtures("created")
-def test_a_refusal_that_will_not_change_ends_it(wiring: Wiring, make: Make, stub: StubServer, status: int) -> None:
+def test_a_permanent_refusal_ends_the_submission(wiring: Wiring, make: Make, stub: StubServer, status: int) -> None:
     stub.replies = [problem(status, "unknown provider")]
 
     make()("r1")
@@ -142,14 +142,17 @@ def test_a_refusal_that_will_not_change_ends_it(wiring: Wiring, make: Make, stub
             "createRequest answered HTTP 502 bad gateway, which its document does not",
         ),
         (json_reply(aggregators(), 202), "createRequest answered 202 with no Location"),
-        (json_reply({}, 202, headers=TAKEN), "createRequest answered 202 with a wrong "),
+        (json_reply({}, 202, headers=LOCATION), "createRequest answered 202 with a wrong "),
         (Reply(202, b"[", ACCEPTED.headers), "createRequest answered 202 with broken JSON"),
-        (json_reply(aggregators(), 202, "x" * 1000, headers=TAKEN), "createRequest answered 202 with Content-Type xxx"),
+        (
+            json_reply(aggregators(), 202, "x" * 1000, headers=LOCATION),
+            "createRequest answered 202 with Content-Type xxx",
+        ),
         (Reply(202, after=0.8), "timeout: nothing came for 0.5 s"),
     ],
 )
 @pytest.mark.usefixtures("created")
-def test_an_aggregator_that_is_not_well_is_tried_again(
+def test_a_failing_aggregator_is_retried(
     wiring: Wiring, make: Make, stub: StubServer, reply: Reply, error: str
 ) -> None:
     stub.replies = [reply]
@@ -164,7 +167,7 @@ def test_an_aggregator_that_is_not_well_is_tried_again(
 
 
 @pytest.mark.usefixtures("created")
-def test_an_aggregator_that_is_down_only_delays_it(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_an_absent_aggregator_only_delays_the_submission(wiring: Wiring, make: Make, stub: StubServer) -> None:
     for ahead in (0, 10, 30):
         make(url="http://127.0.0.1:1", ahead=ahead)("r1")
     assert submission(wiring).attempts == 3
@@ -191,7 +194,7 @@ def test_delays_grow_to_half_a_minute(wiring: Wiring, make: Make, stub: StubServ
 
 
 @pytest.mark.usefixtures("created")
-def test_too_early_is_no_attempt(make: Make, stub: StubServer) -> None:
+def test_a_job_before_its_time_makes_no_attempt(make: Make, stub: StubServer) -> None:
     stub.replies = [problem(503)]
     make()("r1")
 
@@ -203,7 +206,7 @@ def test_too_early_is_no_attempt(make: Make, stub: StubServer) -> None:
 
 
 @pytest.mark.usefixtures("created")
-def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(make: Make, stub: StubServer) -> None:
+def test_an_attempt_is_made_after_the_clock_is_set_back(make: Make, stub: StubServer) -> None:
     stub.replies = [problem(503)]
     make()("r1")
 
@@ -213,7 +216,7 @@ def test_after_the_clock_was_set_back_nothing_waits_for_what_it_said_before(make
 
 
 @pytest.mark.usefixtures("created")
-def test_at_the_deadline_it_has_failed_with_the_last_reason(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_at_the_deadline_it_fails_with_the_last_reason(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [problem(503, "away")]
     make(ahead=3590)("r1")
 
@@ -227,7 +230,7 @@ def test_at_the_deadline_it_has_failed_with_the_last_reason(wiring: Wiring, make
 
 @pytest.mark.parametrize(("ahead", "then"), [(3601, []), (3595, [problem(422, "unknown provider")])])
 @pytest.mark.usefixtures("created")
-def test_what_has_arrived_is_not_refused_although_its_answer_was_lost(
+def test_a_request_with_a_lost_response_is_found_accepted(
     wiring: Wiring, make: Make, stub: StubServer, ahead: float, then: list[Reply]
 ) -> None:
     stub.replies = [problem(503, "lost"), *then, json_reply(aggregators())]
@@ -240,14 +243,14 @@ def test_what_has_arrived_is_not_refused_although_its_answer_was_lost(
 
 
 @pytest.mark.usefixtures("created")
-def test_at_the_deadline_nobody_waits_for_an_aggregator_that_is_away(wiring: Wiring, make: Make) -> None:
+def test_at_the_deadline_an_absent_aggregator_is_not_waited_for(wiring: Wiring, make: Make) -> None:
     make(ahead=3601, url="http://127.0.0.1:1")("r1")
 
     assert wiring.retrievals.get("r1").status == "FAILED"
 
 
 @pytest.mark.usefixtures("created")
-def test_there_is_a_next_attempt_right_after_the_deadline(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_the_last_attempt_is_right_after_the_deadline(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [problem(503)]
 
     for ahead in (3000, 3060, 3120, 3180, 3240, 3300, 3360, 3420, 3590):
@@ -257,14 +260,14 @@ def test_there_is_a_next_attempt_right_after_the_deadline(wiring: Wiring, make: 
     assert 0 < due.total_seconds() < 1
 
 
-def test_a_request_that_does_not_exist_is_nothing_to_do(make: Make, stub: StubServer) -> None:
+def test_a_missing_request_is_ignored(make: Make, stub: StubServer) -> None:
     assert make()("r1") is None
     assert stub.asked == []
 
 
 @pytest.mark.parametrize("reply", [CANCELLED, problem(404)])
 @pytest.mark.usefixtures("created")
-def test_a_cancellation_is_taken_to_the_aggregator(wiring: Wiring, make: Make, stub: StubServer, reply: Reply) -> None:
+def test_a_cancellation_is_sent_to_the_aggregator(wiring: Wiring, make: Make, stub: StubServer, reply: Reply) -> None:
     stub.replies = [reply]
     wiring.retrievals.request_cancel("r1")
 
@@ -275,7 +278,7 @@ def test_a_cancellation_is_taken_to_the_aggregator(wiring: Wiring, make: Make, s
 
 
 @pytest.mark.usefixtures("created")
-def test_after_a_late_cancellation_the_result_is_asked_for(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_late_cancellation_schedules_a_check(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [ACCEPTED, problem(409)]
     make()("r1")
     wiring.retrievals.request_cancel("r1")
@@ -288,7 +291,7 @@ def test_after_a_late_cancellation_the_result_is_asked_for(wiring: Wiring, make:
 
 
 @pytest.mark.usefixtures("created")
-def test_a_cancellation_is_repeated_until_the_aggregator_has_it(wiring: Wiring, make: Make, stub: StubServer) -> None:
+def test_a_cancellation_is_repeated_until_it_is_accepted(wiring: Wiring, make: Make, stub: StubServer) -> None:
     stub.replies = [problem(503), CANCELLED]
     wiring.retrievals.request_cancel("r1")
 
@@ -301,7 +304,7 @@ def test_a_cancellation_is_repeated_until_the_aggregator_has_it(wiring: Wiring, 
 
 
 @pytest.mark.usefixtures("created")
-def test_a_cancellation_backs_off_after_the_deadline_too(wiring: Wiring, make: Make) -> None:
+def test_a_cancellation_backs_off_after_the_deadline(wiring: Wiring, make: Make) -> None:
     wiring.retrievals.request_cancel("r1")
     ahead = 7200.0
 
@@ -315,7 +318,7 @@ def test_a_cancellation_backs_off_after_the_deadline_too(wiring: Wiring, make: M
 
 @pytest.mark.parametrize("reply", [ACCEPTED, problem(422), problem(503), Reply(200, b"?")])
 @pytest.mark.usefixtures("created")
-def test_who_cancels_meanwhile_is_heard(wiring: Wiring, make: Make, reply: Reply) -> None:
+def test_a_cancellation_during_a_submission_is_enqueued(wiring: Wiring, make: Make, reply: Reply) -> None:
     with Meanwhile(lambda: wiring.retrievals.request_cancel("r1"), reply) as aggregator:
         assert make(url=aggregator.url)("r1") is None
 
@@ -324,7 +327,7 @@ def test_who_cancels_meanwhile_is_heard(wiring: Wiring, make: Make, reply: Reply
 
 
 @pytest.mark.usefixtures("created")
-def test_what_was_cancelled_before_the_aggregator_had_it_is_cancelled_there_too(wiring: Wiring, make: Make) -> None:
+def test_a_cancellation_during_submission_reaches_the_aggregator(wiring: Wiring, make: Make) -> None:
     def cancel() -> None:
         wiring.retrievals.cancelled(wiring.retrievals.request_cancel("r1"))
 
@@ -336,7 +339,7 @@ def test_what_was_cancelled_before_the_aggregator_had_it_is_cancelled_there_too(
 
 
 @pytest.mark.usefixtures("created")
-def test_a_callback_that_is_faster_than_the_acceptance_ends_it(wiring: Wiring, make: Make) -> None:
+def test_a_callback_before_the_acceptance_ends_the_retrieval(wiring: Wiring, make: Make) -> None:
     outcome = {"requestId": "r1", "status": "FAILED", "revision": 1, "jobs": [], "endedAt": to_text(NOW)}
 
     def call_back() -> None:
@@ -358,7 +361,7 @@ def test_a_callback_that_is_faster_than_the_acceptance_ends_it(wiring: Wiring, m
         (problem(503), "submission_failed", SubmissionStatus.PENDING),
     ],
 )
-def test_a_refused_write_is_repeated_and_the_aggregator_asked_once(
+def test_a_refused_write_is_repeated_without_a_second_submission(
     reply: Reply,
     write: str,
     status: SubmissionStatus,

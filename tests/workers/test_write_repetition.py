@@ -1,4 +1,4 @@
-"""Write repetition: a refused write is made again, and nothing else; what waits for one keeps no provider busy."""
+"""Write repetition: it repeats refused writes only, and a job that waits for one keeps no permit of its provider."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from workers.write_repetition import RepeatedConflict, WriteRepetition
 
 
 class Job:
-    """A job of a worker, by what it does to the worker."""
+    """A job of a worker; it records the permits it returns, its fairness groups and its pauses (seconds)."""
 
     def __init__(self) -> None:
         self.answered: list[bool | None] = []
@@ -47,7 +47,7 @@ def writes(job: Job) -> WriteRepetition:
 
 
 def refused(times: int, then: Callable[[], str] = lambda: "written") -> Callable[[], str]:
-    """A write that is refused so often."""
+    """Returns a write that is refused `times` times before `then` runs."""
     refusals = iter(range(times))
 
     def write() -> str:
@@ -62,7 +62,7 @@ def conflict() -> str:
     raise Conflict("has ended already")
 
 
-def test_a_write_that_is_done_at_once_gives_nothing_back(writes: WriteRepetition, job: Job) -> None:
+def test_a_write_that_succeeds_at_once_returns_no_permit(writes: WriteRepetition, job: Job) -> None:
     with job.runs():
         assert writes.until_done("r1", refused(0), kept=1000, answered=True) == "written"
         with pytest.raises(Conflict) as gone:
@@ -76,19 +76,19 @@ def test_a_refused_write_is_repeated_with_growing_pauses(writes: WriteRepetition
     with job.runs():
         assert writes.until_done("r1 gas", refused(12), kept=60, answered=True) == "written"
 
-    # 0.2 s doubled up to 10 s, each shortened by up to a half.
+    # The pauses double from 0.2 s to 10 s, and jitter shortens each by up to a half.
     assert 0.1 <= job.slept[0] <= 0.2
     assert 30 <= sum(job.slept) <= 62
     assert job.answered == [True]
     assert set(job.shares) == {"datahog:write"}
 
 
-def test_a_repeated_write_that_conflicts_says_that_it_was_repeated(writes: WriteRepetition, job: Job) -> None:
+def test_a_conflict_of_a_repeated_write_is_a_repeated_conflict(writes: WriteRepetition, job: Job) -> None:
     with job.runs(), pytest.raises(RepeatedConflict, match="has ended already"):
         writes.until_done("r1", refused(1, conflict))
 
 
-def test_a_worker_that_stops_repeats_once_more_at_most(writes: WriteRepetition, job: Job) -> None:
+def test_a_stopping_worker_repeats_once_more_at_most(writes: WriteRepetition, job: Job) -> None:
     made: list[int] = []
 
     def write() -> None:
@@ -102,12 +102,12 @@ def test_a_worker_that_stops_repeats_once_more_at_most(writes: WriteRepetition, 
     assert len(made) == 3
 
 
-def test_in_another_worker_nothing_is_repeated(writes: WriteRepetition) -> None:
+def test_a_write_outside_a_worker_job_is_not_repeated(writes: WriteRepetition) -> None:
     with pytest.raises(Unavailable):
         writes.until_done("r1", refused(1))
 
 
-def test_over_the_budget_the_permit_is_kept_until_there_is_room(writes: WriteRepetition, job: Job) -> None:
+def test_over_the_budget_the_permit_is_kept(writes: WriteRepetition, job: Job) -> None:
     other = Job()
 
     def repeat() -> None:
@@ -115,7 +115,7 @@ def test_over_the_budget_the_permit_is_kept_until_there_is_room(writes: WriteRep
             assert writes.until_done("r1", refused(3), kept=60, answered=True) == "written"
 
     def held_up() -> str:
-        # The other keeps 60 bytes of the 100 meanwhile.
+        # The other job keeps 60 of the 100 bytes of the budget meanwhile.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(repeat).result()
         assert job.answered == []
@@ -130,14 +130,14 @@ def test_over_the_budget_the_permit_is_kept_until_there_is_room(writes: WriteRep
     assert job.answered == [True]
 
 
-def test_without_room_for_what_writes_the_permit_is_kept(writes: WriteRepetition, job: Job) -> None:
+def test_in_a_full_group_the_permit_is_kept(writes: WriteRepetition, job: Job) -> None:
     job.has_room = False
 
     with job.runs():
         writes.until_done("r1", refused(2), kept=60, answered=False)
         assert job.answered == []
         job.has_room = True
-        # Nothing is kept of those that gave nothing back.
+        # A job that kept its permit uses nothing of the budget, so 100 bytes fit.
         writes.until_done("r1", refused(1), kept=100, answered=False)
 
     assert job.answered == [False]

@@ -1,4 +1,4 @@
-"""Values on the wire: what boto3 would make of them, and back; nothing that no record holds."""
+"""Attribute values: the wire format is that of boto3, values round-trip, and unsupported ones are refused."""
 
 import base64
 from typing import Any
@@ -19,7 +19,7 @@ _values = st.recursive(
 
 
 def without_bytes(typed: Any) -> Any:
-    """What boto3 puts on the wire for what its serializer made."""
+    """Returns the wire form that boto3 makes of a serialized value, with bytes as base64 text."""
     if isinstance(typed, bytes):
         return base64.b64encode(typed).decode()
     if isinstance(typed, dict):
@@ -28,7 +28,7 @@ def without_bytes(typed: Any) -> Any:
 
 
 @given(_values)
-def test_values_come_back_and_are_on_the_wire_as_boto3_has_them(value: Any) -> None:
+def test_values_round_trip_and_match_the_wire_format_of_boto3(value: Any) -> None:
     typed = encode(value)
 
     assert decode(typed) == value
@@ -36,11 +36,11 @@ def test_values_come_back_and_are_on_the_wire_as_boto3_has_them(value: Any) -> N
 
 
 @pytest.mark.parametrize("value", [1.5, {"a"}, object()])
-def test_values_that_no_record_holds_are_refused(value: object) -> None:
+def test_unsupported_values_are_refused(value: object) -> None:
     with pytest.raises(TypeError, match="no record holds"):
         encode([value])
 
 
-def test_types_that_no_record_holds_are_refused() -> None:
+def test_unsupported_types_are_refused() -> None:
     with pytest.raises(TypeError, match="SS"):
         decode({"SS": ["a"]})

@@ -1,4 +1,4 @@
-"""Tables: created once and whole, with their TTL and an index of what is open, whoever creates them."""
+"""Tables: each is created once, with its TTL and its index of open records, also by concurrent creators."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from persistence.dynamodb.schema import create_tables, table_names
 from tests.support.repositories import Repositories, at_once
 
 
-def test_creating_names_what_was_made_and_creating_again_makes_nothing(repositories: Repositories) -> None:
+def test_creating_names_the_new_tables_and_again_none(repositories: Repositories) -> None:
     created = create_tables(repositories.dynamodb, "other")
     again = create_tables(repositories.dynamodb, "other")
 
@@ -16,7 +16,7 @@ def test_creating_names_what_was_made_and_creating_again_makes_nothing(repositor
     assert again == []
 
 
-def test_creating_again_keeps_what_is_in_the_tables(repositories: Repositories) -> None:
+def test_creating_again_keeps_the_items(repositories: Repositories) -> None:
     request = repositories.open_request()
 
     create_tables(repositories.dynamodb, repositories.prefix)
@@ -24,15 +24,15 @@ def test_creating_again_keeps_what_is_in_the_tables(repositories: Repositories) 
     assert repositories.requests.get(request.request_id) == request
 
 
-def test_of_many_who_create_at_once_each_table_is_made_by_one(repositories: Repositories) -> None:
-    answers = at_once([lambda: create_tables(repositories.dynamodb, "raced")] * 8)
+def test_concurrent_creators_make_each_table_once(repositories: Repositories) -> None:
+    outcomes = at_once([lambda: create_tables(repositories.dynamodb, "raced")] * 8)
 
-    made = [name for answer in answers if isinstance(answer, list) for name in answer]
-    assert not [answer for answer in answers if isinstance(answer, Exception)]
+    made = [name for outcome in outcomes if isinstance(outcome, list) for name in outcome]
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     assert sorted(made) == ["raced-aggregator", "raced-client", "raced-keys"]
 
 
-def test_what_expires_is_deleted_by_expires_at(repositories: Repositories) -> None:
+def test_expires_at_is_the_ttl_attribute(repositories: Repositories) -> None:
     for name in table_names(repositories.prefix):
         ttl = repositories.dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
 
@@ -40,7 +40,7 @@ def test_what_expires_is_deleted_by_expires_at(repositories: Repositories) -> No
         assert ttl["TimeToLiveStatus"] in ("ENABLING", "ENABLED")
 
 
-def test_tables_are_paid_for_by_request_and_indexes_carry_keys_only(repositories: Repositories) -> None:
+def test_tables_bill_per_request_and_indexes_hold_keys_only(repositories: Repositories) -> None:
     for name, indexes in table_names(repositories.prefix).items():
         table = repositories.dynamodb.describe_table(TableName=name)["Table"]
 
@@ -50,10 +50,8 @@ def test_tables_are_paid_for_by_request_and_indexes_carry_keys_only(repositories
         assert kinds == dict.fromkeys(indexes, "KEYS_ONLY")
 
 
-def test_a_table_is_not_taken_for_ready_before_it_can_be_described(
-    repositories: Repositories, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # AWS: a table made a moment ago may not be found by DescribeTable yet.
+def test_an_undescribable_new_table_is_waited_for(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On AWS, DescribeTable may not find a table right after its creation.
     describe, asked = repositories.dynamodb.describe_table, []
 
     def describe_late(**arguments: Any) -> Any:
@@ -69,7 +67,7 @@ def test_a_table_is_not_taken_for_ready_before_it_can_be_described(
     assert len(asked) == 1 + len(table_names("late"))
 
 
-def test_waiting_for_a_table_ends_in_time(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_table_times_out(repositories: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
     creating = {"Table": {"TableStatus": "CREATING"}}
     monkeypatch.setattr(repositories.dynamodb, "describe_table", lambda **_: creating)
 
@@ -77,7 +75,7 @@ def test_waiting_for_a_table_ends_in_time(repositories: Repositories, monkeypatc
         create_tables(repositories.dynamodb, "never", timeout=0)
 
 
-def test_the_due_index_holds_only_what_is_open_or_undelivered(repositories: Repositories) -> None:
+def test_the_due_index_holds_open_and_undelivered_requests_only(repositories: Repositories) -> None:
     opened, pending, failed = (
         repositories.open_request(),
         repositories.ended_request(result=b"[" + b"1," * 9000 + b"1]"),

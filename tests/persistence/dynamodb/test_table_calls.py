@@ -1,4 +1,4 @@
-"""One table: pages read to their end, names of every kind, and failures told apart."""
+"""Calls on one table: all pages are read, any attribute name works, and each failure raises its own error."""
 
 import socket
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ ITEM = {
 }
 
 
-def test_values_come_back_as_they_were_given(repositories: Repositories) -> None:
+def test_values_come_back_unchanged(repositories: Repositories) -> None:
     item = ITEM | {"list": [1, {"true": True, "deep": [b"x", ""]}], "map": {}}
 
     repositories.aggregator_table.put(item)
@@ -35,13 +35,13 @@ def test_values_come_back_as_they_were_given(repositories: Repositories) -> None
     assert repositories.aggregator_table.get({"pk": "a", "sk": "b"}) == item
 
 
-def test_nothing_is_under_an_unknown_key(repositories: Repositories) -> None:
+def test_an_unknown_key_has_no_item(repositories: Repositories) -> None:
     assert repositories.aggregator_table.get({"pk": "a", "sk": "b"}) is None
     assert repositories.aggregator_table.get_many([]) == []
     assert repositories.aggregator_table.get_many([{"pk": "a", "sk": "b"}]) == []
 
 
-def test_words_that_dynamodb_reserves_are_names_like_any_other(repositories: Repositories) -> None:
+def test_words_reserved_by_dynamodb_can_name_attributes(repositories: Repositories) -> None:
     key = {"pk": "a", "sk": "b"}
     repositories.aggregator_table.put({**key, "status": {"size": 1}})
 
@@ -56,7 +56,7 @@ def test_words_that_dynamodb_reserves_are_names_like_any_other(repositories: Rep
     assert changed == {**key, "status": {"size": 2}, "count": 2}
 
 
-def test_a_condition_that_does_not_hold_leaves_the_item_as_it_was(repositories: Repositories) -> None:
+def test_a_failed_condition_leaves_the_item_unchanged(repositories: Repositories) -> None:
     key = {"pk": "a", "sk": "b"}
     repositories.aggregator_table.put(ITEM)
 
@@ -70,8 +70,8 @@ def test_a_condition_that_does_not_hold_leaves_the_item_as_it_was(repositories: 
     assert repositories.aggregator_table.get(key) == ITEM
 
 
-def test_more_than_a_megabyte_is_read_page_by_page_in_order(repositories: Repositories) -> None:
-    # A query answers with at most 1 MB; not every engine keeps to that.
+def test_a_query_over_a_megabyte_is_read_in_pages_in_order(repositories: Repositories) -> None:
+    # A query returns at most 1 MB; not every engine enforces that.
     for number in range(8):
         repositories.aggregator_table.put({"pk": "a", "sk": f"part#{number}", "part": bytes(380_000)})
     answer_in_small_pages(repositories.dynamodb, 3)
@@ -85,8 +85,8 @@ def test_more_than_a_megabyte_is_read_page_by_page_in_order(repositories: Reposi
     assert numbers(limit=5, newest_first=True) == list("76543")
 
 
-def test_a_hundred_large_items_are_read_at_once(repositories: Repositories) -> None:
-    # BatchGetItem answers with at most 16 MB and names the rest.
+def test_large_items_over_the_batch_limit_are_all_read(repositories: Repositories) -> None:
+    # BatchGetItem returns at most 16 MB and names the remaining keys.
     keys = [{"pk": f"{number}", "sk": "b"} for number in range(60)]
     for key in keys:
         repositories.aggregator_table.put({**key, "part": bytes(380_000)})
@@ -97,7 +97,7 @@ def test_a_hundred_large_items_are_read_at_once(repositories: Repositories) -> N
 
 
 class Throttled(Transport):
-    """Answers each call for many items with so many of them as the next number says, and with none after the last."""
+    """Returns from each batch call as many items as the next of `numbers` says, and none after the last number."""
 
     def __init__(self, *numbers: int) -> None:
         self.numbers = list(numbers)
@@ -115,13 +115,13 @@ class Throttled(Transport):
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, none of which takes time."""
+    """The pauses (seconds) that the table made; none of them takes time."""
     made: list[float] = []
     monkeypatch.setattr(persistence.dynamodb.table, "time", SimpleNamespace(sleep=made.append))
     return made
 
 
-def test_what_is_left_of_a_batch_is_asked_for_after_a_pause_if_nothing_was_read(pauses: list[float]) -> None:
+def test_unread_keys_are_retried_with_pauses_if_none_was_read(pauses: list[float]) -> None:
     transport = Throttled(2, 0, 0, 1, 0, 1)
     keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
 
@@ -131,7 +131,7 @@ def test_what_is_left_of_a_batch_is_asked_for_after_a_pause_if_nothing_was_read(
     assert pauses == [0.05, 0.1, 0.2]
 
 
-def test_a_batch_of_which_nothing_is_read_makes_the_engine_unavailable(pauses: list[float]) -> None:
+def test_a_batch_that_stays_unread_raises_unavailable(pauses: list[float]) -> None:
     transport = Throttled(1)
     keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
 
@@ -143,7 +143,7 @@ def test_a_batch_of_which_nothing_is_read_makes_the_engine_unavailable(pauses: l
 
 
 class Refusing(Throttled):
-    """Refuses so many calls altogether, as DynamoDB does when it can do nothing of a batch."""
+    """Refuses the first `times` calls altogether, as DynamoDB does when it can process no item of a batch."""
 
     def __init__(self, times: int) -> None:
         super().__init__(99)
@@ -159,12 +159,12 @@ class Refusing(Throttled):
             return super().call(operation, arguments)
         [(table, requests)] = arguments["RequestItems"].items()
         self.deleted.append(len(requests))
-        # All but the first are left, once.
+        # The first accepted call leaves all items but one unprocessed.
         left = requests[1:] if len(self.deleted) == 1 else []
         return {"UnprocessedItems": {table: left} if left else {}}
 
 
-def test_a_batch_that_is_refused_altogether_is_asked_for_again(pauses: list[float]) -> None:
+def test_a_refused_batch_is_retried(pauses: list[float]) -> None:
     keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
 
     assert Table(Refusing(3), "any").get_many(keys) == keys
@@ -172,7 +172,7 @@ def test_a_batch_that_is_refused_altogether_is_asked_for_again(pauses: list[floa
     assert pauses == [0.05, 0.1, 0.2]
 
 
-def test_deletes_go_on_with_what_was_left(pauses: list[float]) -> None:
+def test_deletes_are_retried_for_the_unprocessed_keys(pauses: list[float]) -> None:
     transport = Refusing(2)
 
     Table(transport, "any").delete_many([{"pk": f"{number}", "sk": "b"} for number in range(30)])
@@ -181,14 +181,14 @@ def test_deletes_go_on_with_what_was_left(pauses: list[float]) -> None:
     assert pauses == [0.05, 0.1]
 
 
-def test_deletes_that_are_refused_for_ever_are_given_up(pauses: list[float]) -> None:
+def test_deletes_that_stay_refused_are_given_up(pauses: list[float]) -> None:
     with pytest.raises(Unavailable, match="1 items are not deleted"):
         Table(Refusing(99), "any").delete_many([{"pk": "a", "sk": "b"}], pauses=(1, 2))
 
     assert pauses == [1, 2]
 
 
-def test_many_items_are_deleted_at_once(repositories: Repositories) -> None:
+def test_items_over_the_batch_limit_are_all_deleted(repositories: Repositories) -> None:
     keys = [{"pk": f"{number}", "sk": "b"} for number in range(60)]
     for key in keys[:40]:
         repositories.aggregator_table.put({**key, "part": bytes(1000)})
@@ -198,7 +198,7 @@ def test_many_items_are_deleted_at_once(repositories: Repositories) -> None:
     assert repositories.aggregator_table.get_many(keys) == []
 
 
-def test_what_can_be_read_of_a_batch_is_told_apart_from_what_cannot(pauses: list[float]) -> None:
+def test_a_partly_readable_batch_returns_items_and_unread_keys(pauses: list[float]) -> None:
     keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
 
     items, unread = Table(Throttled(1, 2), "any").get_available(keys)
@@ -207,7 +207,7 @@ def test_what_can_be_read_of_a_batch_is_told_apart_from_what_cannot(pauses: list
     assert len(pauses) == 4
 
 
-def test_a_batch_of_which_nothing_can_be_read_is_not_read_in_part(pauses: list[float]) -> None:
+def test_an_unreadable_batch_raises_unavailable(pauses: list[float]) -> None:
     keys = [{"pk": f"{number}", "sk": "b"} for number in range(4)]
 
     with pytest.raises(Unavailable, match="4 items"):
@@ -218,7 +218,7 @@ def test_a_batch_of_which_nothing_can_be_read_is_not_read_in_part(pauses: list[f
 
 @pytest.mark.parametrize("page", [1, 3, 100])
 @pytest.mark.parametrize("limit", [None, 2, 7, 50])
-def test_a_query_gives_the_same_by_pages_of_any_size(repositories: Repositories, page: int, limit: int | None) -> None:
+def test_a_query_returns_the_same_with_any_page_size(repositories: Repositories, page: int, limit: int | None) -> None:
     table = repositories.aggregator_table
     for number in range(9):
         table.put({"pk": "a", "sk": f"{number}"})
@@ -228,7 +228,7 @@ def test_a_query_gives_the_same_by_pages_of_any_size(repositories: Repositories,
     assert [item["sk"] for item in found] == [f"{number}" for number in range(9)][:limit]
 
 
-def test_deleting_what_is_not_there_is_no_error(repositories: Repositories) -> None:
+def test_deleting_a_missing_item_is_no_error(repositories: Repositories) -> None:
     repositories.aggregator_table.put(ITEM)
 
     for _ in range(2):
@@ -237,19 +237,19 @@ def test_deleting_what_is_not_there_is_no_error(repositories: Repositories) -> N
     assert repositories.aggregator_table.get({"pk": "a", "sk": "b"}) is None
 
 
-def test_a_wrong_call_is_seen_as_one(repositories: Repositories) -> None:
+def test_an_invalid_call_raises_the_validation_error(repositories: Repositories) -> None:
     with pytest.raises(ClientError, match="ValidationException"):
         repositories.aggregator_table.put({"pk": "", "sk": "b"})
 
 
-def test_a_table_that_is_not_there_makes_the_engine_unavailable(repositories: Repositories) -> None:
+def test_a_missing_table_raises_unavailable(repositories: Repositories) -> None:
     table = Table(Transport(repositories.dynamodb), "nowhere")
 
     with pytest.raises(Unavailable, match="ResourceNotFoundException"):
         table.get({"pk": "a", "sk": "b"})
 
 
-def test_an_engine_that_is_away_is_unavailable() -> None:
+def test_an_unreachable_engine_raises_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     client = dynamodb_client(Settings(dynamodb_endpoint_url=f"http://127.0.0.1:{port}"), {})

@@ -1,4 +1,4 @@
-"""The transport: what a boto3 client gives its own calls (attempts, signatures, checks), these calls have too."""
+"""The transport: its calls have the attempts, signatures and checks that a boto3 client gives its own calls."""
 
 import io
 import json
@@ -31,20 +31,20 @@ ITEM = {"Item": {"pk": {"S": "a"}}}
 WHOLE = b'HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n{"Item": {"pk": {"S": "a"}}}'
 
 
-def answer(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+def response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     body = json.dumps(document).encode()
     checksum = {"x-amz-crc32": str(zlib.crc32(body))}
     return Reply(status, body, {"Content-Type": "application/x-amz-json-1.0"} | checksum | dict(headers or {}))
 
 
 def refusal(code: str, status: int = 400) -> Reply:
-    return answer({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "said so"}, status)
+    return response({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "said so"}, status)
 
 
 @pytest.fixture
 def server() -> Iterator[StubServer]:
     with StubServer() as running:
-        running.replies = [answer(ITEM)]
+        running.replies = [response(ITEM)]
         yield running
 
 
@@ -61,7 +61,7 @@ def sent(server: StubServer, number: int = 0) -> Asked:
     return server.asked[number]
 
 
-def test_a_call_is_on_the_wire_what_boto3_makes_of_it(server: StubServer, client: Any) -> None:
+def test_a_call_has_the_wire_format_of_boto3(server: StubServer, client: Any) -> None:
     assert get(client)["Item"] == ITEM["Item"]
     client.get_item(TableName="t", Key={"pk": {"S": "\N{PILE OF POO}"}})
 
@@ -86,12 +86,12 @@ def test_credentials_are_renewed_between_calls(server: StubServer) -> None:
 
     def issue() -> dict[str, str]:
         issued.append(f"key{len(issued)}")
-        # So near its end that the next call asks for the next one.
+        # The credentials expire so soon that the next call renews them.
         ends = (utc_now() + timedelta(seconds=1)).isoformat()
         return {"access_key": issued[-1], "secret_key": "s", "token": f"of-{issued[-1]}", "expiry_time": ends}
 
     session = botocore.session.get_session()
-    # There is no public way to hand over credentials that change.
+    # botocore has no public way to set refreshable credentials.
     session._credentials = RefreshableCredentials.create_from_metadata(issue(), issue, "test")  # type: ignore[attr-defined]
     transport = Transport(
         boto3.Session(botocore_session=session, region_name="eu-central-1").client("dynamodb", endpoint_url=server.url)
@@ -112,13 +112,13 @@ def test_credentials_are_renewed_between_calls(server: StubServer) -> None:
         Reply(503, b"<html>busy</html>", {"Content-Type": "text/html"}),
         refusal("ProvisionedThroughputExceededException"),
         refusal("ThrottlingException"),
-        answer(ITEM, headers={"x-amz-crc32": "1"}),
+        response(ITEM, headers={"x-amz-crc32": "1"}),
         Reply(200, b'{"Item": {"pk"'),
     ],
     ids=["500", "no DynamoDB", "throttled", "throttled too", "damaged", "cut"],
 )
-def test_what_may_pass_is_tried_once_more(server: StubServer, client: Any, first: Reply) -> None:
-    server.replies = [first, answer(ITEM)]
+def test_a_transient_failure_is_retried_once(server: StubServer, client: Any, first: Reply) -> None:
+    server.replies = [first, response(ITEM)]
 
     assert get(client)["Item"] == ITEM["Item"]
 
@@ -126,7 +126,7 @@ def test_what_may_pass_is_tried_once_more(server: StubServer, client: Any, first
     assert sent(server, 0).body == sent(server, 1).body
 
 
-def test_a_call_is_tried_twice_in_all(server: StubServer, client: Any) -> None:
+def test_a_call_has_two_attempts_at_most(server: StubServer, client: Any) -> None:
     server.replies = [refusal("InternalServerError", 500)]
 
     with pytest.raises(Unavailable, match="InternalServerError"):
@@ -143,12 +143,12 @@ def test_a_call_is_tried_twice_in_all(server: StubServer, client: Any) -> None:
         ("SerializationException", ClientError),
         ("ResourceNotFoundException", Unavailable),
         ("UnrecognizedClientException", Unavailable),
-        # A clock that is wrong does not get right by asking again.
+        # A retry does not correct a wrong clock.
         ("InvalidSignatureException", Unavailable),
         ("RequestExpired", Unavailable),
     ],
 )
-def test_what_will_not_pass_is_told_at_once(
+def test_a_permanent_failure_is_raised_without_a_retry(
     server: StubServer, client: Any, code: str, raised: type[Exception]
 ) -> None:
     server.replies = [refusal(code)]
@@ -160,18 +160,18 @@ def test_what_will_not_pass_is_told_at_once(
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_an_engine_must_have_a_certificate_that_somebody_vouches_for(
+def test_an_untrusted_certificate_raises_unavailable(
     certificate: Path, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if trusted:
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
 
-    def answer(connection: socket.socket) -> None:
-        # Who closes with something unread resets the connection, and the answer may be lost with it.
+    def respond(connection: socket.socket) -> None:
+        # A close with unread bytes resets the connection, which may lose the response.
         connection.recv(65_536)
         connection.sendall(WHOLE)
 
-    with over_tls(certificate, answer) as server:
+    with over_tls(certificate, respond) as server:
         table = Table(Transport(dynamodb_client(Settings(dynamodb_endpoint_url=server.url), {})), "t")
 
         if trusted:
@@ -181,18 +181,18 @@ def test_an_engine_must_have_a_certificate_that_somebody_vouches_for(
                 table.get({"pk": "a"})
 
 
-def test_a_connection_that_is_cut_is_made_again() -> None:
-    answers = [b"", WHOLE]
+def test_a_cut_connection_is_reopened() -> None:
+    responses = [b"", WHOLE]
 
-    with RawServer(lambda connection: connection.sendall(answers.pop(0))) as server:
+    with RawServer(lambda connection: connection.sendall(responses.pop(0))) as server:
         client = dynamodb_client(Settings(dynamodb_endpoint_url=server.url), {})
 
         assert get(client)["Item"] == ITEM["Item"]
 
-    assert answers == []
+    assert responses == []
 
 
-def test_an_engine_that_hangs_is_given_up_on(server: StubServer) -> None:
+def test_a_hung_engine_times_out(server: StubServer) -> None:
     server.replies = [Reply(after=2)]
     config = Config(read_timeout=0.2, retries={"mode": "standard", "total_max_attempts": 2})
     client = boto3.client(
@@ -210,7 +210,7 @@ def test_an_engine_that_hangs_is_given_up_on(server: StubServer) -> None:
     assert len(server.asked) == 2
 
 
-def test_while_an_engine_is_in_trouble_second_attempts_are_rationed(client: Any) -> None:
+def test_repeated_failures_use_up_the_retry_quota(client: Any) -> None:
     statuses: list[int] = []
     well = False
 
@@ -242,7 +242,7 @@ class _Raw(io.BytesIO):
         yield self.read()
 
 
-def test_another_address_of_dynamodb_is_kept_whole(server: StubServer) -> None:
+def test_a_custom_endpoint_keeps_its_path(server: StubServer) -> None:
     client = dynamodb_client(Settings(dynamodb_endpoint_url=f"{server.url}/gateway"), {})
 
     get(client)

@@ -1,4 +1,4 @@
-"""The due index: what is open, over all shards, in the order in which it is due."""
+"""The due index: it lists the open records of all shards in the order in which they are due."""
 
 from datetime import timedelta
 from functools import partial
@@ -12,7 +12,7 @@ from persistence.records.timestamps import to_text
 from tests.support.engines.reads import Reads
 from tests.support.repositories import Repositories, answer_in_small_pages, at_once
 
-HEAL_AFTER = 10
+HEAL_AFTER = 10  # seconds
 SHARDS = 4
 
 
@@ -24,7 +24,7 @@ def opened_one_second_apart(repositories: Repositories, count: int) -> list[str]
     return [request.request_id for request in requests]
 
 
-def test_records_are_spread_over_all_shards_and_each_keeps_to_one() -> None:
+def test_records_spread_over_all_shards_and_each_keeps_its_own() -> None:
     shards = [shard_of(OPEN, f"request-{number}", SHARDS) for number in range(1000)]
 
     assert {shards.count(f"open#{number}") // 200 for number in range(SHARDS)} == {1}
@@ -32,7 +32,7 @@ def test_records_are_spread_over_all_shards_and_each_keeps_to_one() -> None:
     assert {shard_of(UNDELIVERED, "a", SHARDS)[:-1], shard_of(OPEN, "a", SHARDS)[:-1]} == {"undelivered#", "open#"}
 
 
-def test_the_longest_due_comes_first_whatever_its_shard(repositories: Repositories) -> None:
+def test_records_are_due_oldest_first_across_shards(repositories: Repositories) -> None:
     ids = opened_one_second_apart(repositories, 30)
     later = repositories.clock.advance(minutes=1)
 
@@ -42,7 +42,7 @@ def test_the_longest_due_comes_first_whatever_its_shard(repositories: Repositori
     assert repositories.due_ids(later, limit=1) == ids[:1]
 
 
-def test_nothing_is_due_before_its_time(repositories: Repositories) -> None:
+def test_a_record_is_not_due_before_its_time(repositories: Repositories) -> None:
     opened = repositories.clock()
     ids = opened_one_second_apart(repositories, 3)
     due = opened + timedelta(seconds=HEAL_AFTER)
@@ -61,7 +61,7 @@ def test_every_page_of_every_shard_is_read(repositories: Repositories) -> None:
     assert repositories.due_ids(later, limit=25) == ids[:25]
 
 
-def test_a_completion_that_leaves_jobs_open_moves_nothing(repositories: Repositories) -> None:
+def test_a_completion_with_open_jobs_left_keeps_the_due_time(repositories: Repositories) -> None:
     request = repositories.open_request(3)
 
     for job in request.jobs[:2]:
@@ -70,7 +70,7 @@ def test_a_completion_that_leaves_jobs_open_moves_nothing(repositories: Reposito
         assert repositories.requests.get(request.request_id).due_at == request.due_at
 
 
-def test_the_completion_that_ends_a_request_makes_it_due_soon(repositories: Repositories) -> None:
+def test_the_last_completion_makes_the_request_due_soon(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     repositories.clock.advance(minutes=10)
     repositories.requests.look_again(request, repositories.clock() + timedelta(minutes=5))
@@ -84,7 +84,7 @@ def test_the_completion_that_ends_a_request_makes_it_due_soon(repositories: Repo
 
 
 @pytest.mark.parametrize("seconds", [0, HEAL_AFTER - 1, 3600])
-def test_a_due_time_that_is_soon_enough_is_not_moved(repositories: Repositories, seconds: float) -> None:
+def test_a_due_time_that_is_soon_enough_is_kept(repositories: Repositories, seconds: float) -> None:
     request = repositories.open_request()
     repositories.clock.advance(seconds=seconds)
 
@@ -94,7 +94,7 @@ def test_a_due_time_that_is_soon_enough_is_not_moved(repositories: Repositories,
     assert ended.due_at == request.due_at
 
 
-def test_a_due_time_that_is_later_than_soon_is_moved(repositories: Repositories) -> None:
+def test_a_later_due_time_is_brought_forward(repositories: Repositories) -> None:
     request = repositories.open_request()
     now = repositories.clock.advance(seconds=HEAL_AFTER)
     repositories.requests.look_again(request, now + timedelta(minutes=5))
@@ -105,7 +105,7 @@ def test_a_due_time_that_is_later_than_soon_is_moved(repositories: Repositories)
     assert ended.due_at == to_text(now + timedelta(seconds=HEAL_AFTER))
 
 
-def test_together_the_last_completions_make_it_due_soon(repositories: Repositories) -> None:
+def test_combined_last_completions_make_the_request_due_soon(repositories: Repositories) -> None:
     request = repositories.open_request(5)
     now = repositories.clock.advance(minutes=10)
 
@@ -117,7 +117,7 @@ def test_together_the_last_completions_make_it_due_soon(repositories: Repositori
     assert (ended.ended, ended.due_at) == (True, to_text(now + timedelta(seconds=HEAL_AFTER)))
 
 
-def test_an_entry_that_was_moved_is_not_deferred(repositories: Repositories) -> None:
+def test_an_entry_moved_meanwhile_is_not_deferred(repositories: Repositories) -> None:
     request = repositories.open_request()
     now = repositories.clock.advance(minutes=1)
     (entry,) = repositories.due.due(now, limit=1)
@@ -128,7 +128,7 @@ def test_an_entry_that_was_moved_is_not_deferred(repositories: Repositories) -> 
     assert repositories.requests.get(request.request_id).due_at == to_text(now + timedelta(seconds=5))
 
 
-def test_a_planned_attempt_is_looked_at_early_rather_than_late(repositories: Repositories) -> None:
+def test_a_planned_attempt_does_not_delay_the_next_check(repositories: Repositories) -> None:
     request = repositories.open_request()
 
     repositories.requests.record_failure(
@@ -138,7 +138,7 @@ def test_a_planned_attempt_is_looked_at_early_rather_than_late(repositories: Rep
     assert repositories.due_ids(repositories.clock(), limit=10) == [request.request_id]
 
 
-def test_a_record_is_not_due_again_before_the_next_look(repositories: Repositories) -> None:
+def test_a_record_is_not_due_before_its_next_check(repositories: Repositories) -> None:
     request = repositories.open_request()
     now = repositories.clock.advance(minutes=1)
 
@@ -148,7 +148,7 @@ def test_a_record_is_not_due_again_before_the_next_look(repositories: Repositori
     assert repositories.due_ids(now + timedelta(minutes=5), limit=10) == [request.request_id]
 
 
-def test_a_look_is_no_change_of_the_record(repositories: Repositories) -> None:
+def test_scheduling_the_next_check_keeps_the_version(repositories: Repositories) -> None:
     request = repositories.open_request()
     later = repositories.clock() + timedelta(minutes=5)
 
@@ -159,7 +159,7 @@ def test_a_look_is_no_change_of_the_record(repositories: Repositories) -> None:
     assert (looked_at.version, looked_at.updated_at) == (request.version, request.updated_at)
 
 
-def test_the_next_look_is_not_put_off_by_one_who_saw_an_earlier_record(repositories: Repositories) -> None:
+def test_a_stale_record_does_not_defer_the_next_check(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
     changed = repositories.requests.get(request.request_id)
@@ -169,7 +169,7 @@ def test_the_next_look_is_not_put_off_by_one_who_saw_an_earlier_record(repositor
     assert repositories.requests.get(request.request_id) == changed
 
 
-def test_there_is_no_next_look_at_what_is_gone(repositories: Repositories) -> None:
+def test_a_deleted_record_gets_no_next_check(repositories: Repositories) -> None:
     request = repositories.open_request()
     repositories.aggregator_table.delete({"pk": request.request_id, "sk": "request"})
 
@@ -178,7 +178,7 @@ def test_there_is_no_next_look_at_what_is_gone(repositories: Repositories) -> No
     assert repositories.indexed("aggregator") == set()
 
 
-def test_the_undelivered_are_listed_from_the_earliest_since_a_time(repositories: Repositories) -> None:
+def test_undelivered_requests_are_listed_since_a_time_in_order(repositories: Repositories) -> None:
     def give_up() -> Request:
         request = repositories.ended_request()
         repositories.deliveries.attempt_failed(request, "HTTP 410", None)
@@ -194,11 +194,11 @@ def test_the_undelivered_are_listed_from_the_earliest_since_a_time(repositories:
     assert repositories.due_ids(repositories.clock(), limit=100) == []
 
 
-def test_only_what_is_due_is_read_however_much_has_ended(repositories: Repositories) -> None:
-    def look() -> tuple[int, float | None]:
+def test_ended_requests_do_not_add_to_the_cost_of_a_due_query(repositories: Repositories) -> None:
+    def query_due() -> tuple[int, float | None]:
         reads.reset()
         assert set(repositories.due_ids(repositories.clock(), limit=500)) == due
-        # One small item tells how many shards there are.
+        # One small item holds the number of shards.
         assert set(reads.calls) == {"Query", "GetItem"}
         assert reads.calls["GetItem"] == 1
         return reads.items["Query"], reads.units.get("Query")
@@ -206,7 +206,7 @@ def test_only_what_is_due_is_read_however_much_has_ended(repositories: Repositor
     due = {repositories.open_request().request_id for _ in range(7)}
     repositories.clock.advance(seconds=10)
     reads = Reads(repositories.dynamodb)
-    before = look()
+    before = query_due()
 
     for number in range(40):
         request = repositories.ended_request()
@@ -217,5 +217,5 @@ def test_only_what_is_due_is_read_however_much_has_ended(repositories: Repositor
     for _ in range(40):
         repositories.open_request()
 
-    # DynamoDB counts read units of its queries; the embedded one does not.
-    assert look() == before == (len(due), before[1])
+    # DynamoDB reports the read units of a query; the embedded engine does not.
+    assert query_due() == before == (len(due), before[1])

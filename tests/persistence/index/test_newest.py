@@ -1,4 +1,4 @@
-"""Listing retrievals: newest first, page by page, with nothing left out and nothing twice."""
+"""Listing retrievals: pages hold each retrieval once, newest first."""
 
 import base64
 from typing import Any
@@ -14,7 +14,7 @@ SHARDS = 4
 
 @pytest.fixture
 def repositories(dynamodb: Any) -> Repositories:
-    """The repositories over tables of this test's own; lists have a sixteenth of the shards."""
+    """The repositories over this test's own tables; the list index has a sixteenth of the shards."""
     return Repositories(dynamodb, shards=16 * SHARDS)
 
 
@@ -55,7 +55,7 @@ def pages(repositories: Repositories, limit: int) -> list[list[str]]:
 
 
 def create(repositories: Repositories, count: int, *, together: int = 1) -> list[str]:
-    """So many retrievals, some made in the same millisecond; their ids, newest first."""
+    """Creates retrievals, some in the same millisecond; returns their ids, newest first."""
     made = []
     for number in range(count):
         if number % together == 0:
@@ -67,7 +67,7 @@ def create(repositories: Repositories, count: int, *, together: int = 1) -> list
 
 @pytest.mark.parametrize("together", [1, 5, 100])
 @pytest.mark.parametrize("limit", [1, 7, 20, 100])
-def test_pages_hold_everything_once_newest_first(repositories: Repositories, limit: int, together: int) -> None:
+def test_pages_hold_each_retrieval_once_newest_first(repositories: Repositories, limit: int, together: int) -> None:
     ids = create(repositories, 40, together=together)
 
     found = pages(repositories, limit)
@@ -78,17 +78,17 @@ def test_pages_hold_everything_once_newest_first(repositories: Repositories, lim
     assert found[-1], "the last page is empty"
 
 
-def test_a_page_of_the_most_that_can_be_asked_for_is_full(repositories: Repositories) -> None:
+def test_a_page_of_the_largest_size_is_full(repositories: Repositories) -> None:
     ids = create(repositories, 101)
 
     assert pages(repositories, 100) == [ids[:100], ids[100:]]
 
 
-def test_with_nothing_to_list_there_is_one_empty_page(repositories: Repositories) -> None:
+def test_an_empty_list_has_one_empty_page(repositories: Repositories) -> None:
     assert pages(repositories, 20) == [[]]
 
 
-def test_what_comes_in_between_pages_moves_nothing(repositories: Repositories) -> None:
+def test_records_created_between_pages_shift_no_page(repositories: Repositories) -> None:
     ids = create(repositories, 10)
     first, cursor = repositories.retrievals.newest(limit=5, cursor=None)
     newer = create(repositories, 5)
@@ -100,7 +100,7 @@ def test_what_comes_in_between_pages_moves_nothing(repositories: Repositories) -
     assert pages(repositories, 100) == [newer + ids]
 
 
-def test_what_ended_stays_in_the_list_until_it_expires(repositories: Repositories) -> None:
+def test_an_ended_retrieval_is_listed_until_it_expires(repositories: Repositories) -> None:
     ids = create(repositories, 6)
     for request_id in ids[::2]:
         repositories.retrievals.refused(repositories.retrievals.get(request_id), "HTTP 422")
@@ -112,7 +112,7 @@ def test_what_ended_stays_in_the_list_until_it_expires(repositories: Repositorie
     assert pages(repositories, 2) == [[ids[1]], [ids[3]], [ids[5]]]
 
 
-def test_the_list_tells_how_each_one_is_now(repositories: Repositories) -> None:
+def test_the_list_shows_current_statuses(repositories: Repositories) -> None:
     retrieval = repositories.retrieval("gas", "water")
     repositories.retrievals.accepted(retrieval)
 
@@ -121,7 +121,7 @@ def test_the_list_tells_how_each_one_is_now(repositories: Repositories) -> None:
     assert listed == repositories.retrievals.get(retrieval.request_id)
 
 
-def test_a_cursor_is_made_of_characters_that_urls_take(repositories: Repositories) -> None:
+def test_a_cursor_holds_url_safe_characters_only(repositories: Repositories) -> None:
     create(repositories, 2)
 
     _, cursor = repositories.retrievals.newest(limit=1, cursor=None)
@@ -132,7 +132,7 @@ def test_a_cursor_is_made_of_characters_that_urls_take(repositories: Repositorie
 
 
 @pytest.mark.parametrize("cursor", BAD_CURSORS.values(), ids=list(BAD_CURSORS))
-def test_a_cursor_that_no_list_gave_out_is_refused(repositories: Repositories, cursor: str) -> None:
+def test_a_forged_cursor_is_refused(repositories: Repositories, cursor: str) -> None:
     create(repositories, 2)
 
     with pytest.raises(BadCursor):

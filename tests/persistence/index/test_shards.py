@@ -1,4 +1,4 @@
-"""Shards: their number is raised and lowered at any time, by any process, and no record is ever out of sight."""
+"""Shards: any process may raise or lower their number at any time, and every record stays visible."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.support.repositories import HandClock, Repositories, at_once
 
 
 def with_shards(repositories: Repositories, count: int) -> Repositories:
-    """The same tables, as a process sees them whose setting is so many."""
+    """The same tables, as a process with this shard count in its settings sees them."""
     return Repositories(repositories.dynamodb, prefix=repositories.prefix, clock=repositories.clock, shards=count)
 
 
@@ -31,7 +31,7 @@ def seen(repositories: Repositories) -> set[str]:
 
 
 @pytest.mark.parametrize("counts", [(2, 8, 32), (32, 8, 1), (1, 64, 3)], ids=["raised", "lowered", "both"])
-def test_what_was_opened_under_any_count_is_seen(repositories: Repositories, counts: Sequence[int]) -> None:
+def test_records_opened_with_any_shard_count_are_seen(repositories: Repositories, counts: Sequence[int]) -> None:
     processes = [with_shards(repositories, count) for count in counts]
 
     ids = set().union(*(opened(process) for process in processes))
@@ -40,7 +40,7 @@ def test_what_was_opened_under_any_count_is_seen(repositories: Repositories, cou
         assert seen(process) == ids
 
 
-def test_a_process_that_runs_sees_what_one_with_more_shards_opens(repositories: Repositories) -> None:
+def test_a_running_process_sees_records_in_added_shards(repositories: Repositories) -> None:
     small, large = with_shards(repositories, 2), with_shards(repositories, 40)
     before = opened(small)
     assert seen(small) == before
@@ -50,7 +50,7 @@ def test_a_process_that_runs_sees_what_one_with_more_shards_opens(repositories: 
     assert seen(small) == before | after
 
 
-def test_lists_are_whole_after_a_change_of_the_count(repositories: Repositories) -> None:
+def test_lists_are_complete_after_a_change_of_the_shard_count(repositories: Repositories) -> None:
     ids = set()
     for count in (200, 1, 64):
         process = with_shards(repositories, count)
@@ -61,7 +61,7 @@ def test_lists_are_whole_after_a_change_of_the_count(repositories: Repositories)
         assert {retrieval.request_id for retrieval in found} == ids
 
 
-def test_what_a_table_from_before_holds_is_seen(repositories: Repositories) -> None:
+def test_records_of_a_table_without_a_stored_count_are_seen(repositories: Repositories) -> None:
     old = {f"open#{number}": f"r{number}" for number in range(4)}
     for shard, request_id in old.items():
         request = repositories.open_request(request_id=request_id)
@@ -72,17 +72,17 @@ def test_what_a_table_from_before_holds_is_seen(repositories: Repositories) -> N
     assert seen(with_shards(repositories, 1)) == set(old.values())
 
 
-def test_a_new_table_has_no_more_shards_than_it_is_told(dynamodb: Any, repositories: Repositories) -> None:
+def test_a_new_table_keeps_its_first_shard_count(dynamodb: Any, repositories: Repositories) -> None:
     prefix = f"{repositories.prefix}-new"
     create_tables(dynamodb, prefix, shards=2)
-    # Those who are there already keep what they are told.
+    # The tables exist already, so the second call does not change their count.
     create_tables(dynamodb, prefix, shards=9)
 
     for name in (aggregator_table(prefix), client_table(prefix)):
         assert Shards(Table(Transport(dynamodb), name), 1).names(OPEN) == ["open#0", "open#1"]
 
 
-def test_processes_that_start_together_keep_the_largest_count(repositories: Repositories) -> None:
+def test_concurrent_starts_keep_the_largest_shard_count(repositories: Repositories) -> None:
     counts = [5, 64, 17, 32, 8, 9]
     shards = [Shards(repositories.aggregator_table, count) for count in counts]
 
@@ -91,7 +91,7 @@ def test_processes_that_start_together_keep_the_largest_count(repositories: Repo
     assert len(Shards(repositories.aggregator_table, 1).names(OPEN)) == 64
 
 
-def test_the_number_is_kept_before_the_first_write_needs_it(
+def test_the_shard_count_is_stored_before_the_first_record(
     repositories: Repositories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = with_shards(repositories, 100)
@@ -109,11 +109,11 @@ def test_the_number_is_kept_before_the_first_write_needs_it(
 
 
 @pytest.mark.parametrize(("count", "others"), [(1, 1), (16, 1), (17, 2), (128, 8)])
-def test_what_people_list_has_fewer_shards(count: int, others: int) -> None:
+def test_the_list_index_has_fewer_shards(count: int, others: int) -> None:
     assert listed(count) == others
 
 
-def test_records_are_read_in_batches_as_far_as_they_are_due(repositories: Repositories) -> None:
+def test_due_records_are_read_in_batches_and_moved_ones_left_out(repositories: Repositories) -> None:
     table, clock = repositories.aggregator_table, HandClock()
     clock.now = repositories.clock() + timedelta(minutes=1)
     items = Items(table, "request", Request.from_item, shards=Shards(table, 1), clock=clock)

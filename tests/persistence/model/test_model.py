@@ -1,9 +1,9 @@
-"""A model test: whatever processes do at once, wherever they die, each request is what a plain model says it must be.
+"""A model test: each request agrees with a plain model, wherever concurrent processes interleave or die.
 
-Hypothesis makes up what happens: requests are created, workers take jobs and are stopped, killed or late at any of
-their steps, engines refuse or lose answers, Redis is emptied, time passes, providers and receivers answer as they like.
-Each write, and each record that anybody reads, is compared with the model at once (`watched`). In the end everything
-works again, and then all must come to rest: ended, delivered, and nothing left.
+Hypothesis generates the events: requests are created; workers claim jobs and are paused, killed or late at any step;
+engines refuse calls or lose responses; Redis is emptied; time passes; providers and receivers send any response. Each
+write and each record that is read is compared with the model at once (`watched`). In the end every part works again,
+and each request must end and be delivered, with nothing left over.
 
 `DATAHOG_TEST_EXAMPLES=1000 pytest tests/persistence/model/test_model.py --hypothesis-seed=1` searches for longer.
 """
@@ -55,10 +55,10 @@ pytestmark = pytest.mark.timeout(int(os.environ.get("DATAHOG_TEST_EXAMPLES", "0"
 
 _EXAMPLES = int(os.environ.get("DATAHOG_TEST_EXAMPLES", "40"))
 _CALLBACK = "https://receivers.example/callback"
-# Seconds, and how many rounds of so many it may take until all is at rest: less than the longer deadline.
+# Seconds of a round, and the number of rounds until all is at rest; together less than the longer deadline (seconds).
 _ROUND, _ROUNDS = 40, 40
-_DEADLINES = (90, 7200)
-# Seconds by which the clocks are set back in all, from where on they are not any more.
+_DEADLINES = (90, 7200)  # seconds from the creation
+# Total seconds after which the clocks are no longer set back.
 _MOST_SET_BACK = 1000
 
 _WISHES = (
@@ -75,7 +75,7 @@ _any_one = st.integers(0, 7)
 
 
 class Engines:
-    """The engines, and the tables as long as every example leaves them at rest."""
+    """The engines, and tables that examples reuse as long as each leaves them at rest."""
 
     def __init__(self, dynamodb: Any, connection: "redis.Redis") -> None:
         self.dynamodb = dynamodb
@@ -84,7 +84,7 @@ class Engines:
         self._prefix: str | None = None
 
     def tables(self) -> str:
-        """The prefix of tables in which nothing is open; they count as used until `at_rest`."""
+        """Returns the prefix of tables without open records; they stay in use until `at_rest`."""
         prefix, self._prefix = self._prefix, None
         if prefix is None:
             prefix = f"test-{uuid.uuid4().hex[:12]}"
@@ -96,7 +96,7 @@ class Engines:
 
 
 class Datahog(RuleBasedStateMachine):
-    """Datahog, its world, and the model of it."""
+    """Datahog with its callers, processes and faults, and the model of it."""
 
     def __init__(self, engines: Engines) -> None:
         super().__init__()
@@ -111,10 +111,10 @@ class Datahog(RuleBasedStateMachine):
         self._names = 0
         self._set_back = 0.0
         self._meddled = False
-        # Of its own, so that it does not find what others could not deliver.
+        # Each example has its own tenant, so that it does not find the failed deliveries of others.
         self._caller = Caller("tests", f"t-{uuid.uuid4().hex[:12]}", unlimited=True)
 
-    # What people ask for.
+    # Calls of the API.
 
     @initialize(jobs=st.integers(1, 4))
     def begin(self, jobs: int) -> None:
@@ -157,16 +157,16 @@ class Datahog(RuleBasedStateMachine):
             body |= {"status": "DONE", "result": json.dumps(result).encode()}
         self._ask(lambda api: api.update_job(self._caller, request_id, body), interruption)
 
-    # What processes do.
+    # Steps of processes.
 
     @rule(wanted=st.integers(1, 4), interruption=_interruptions)
     def take(self, wanted: int, interruption: Interruption) -> None:
-        """A worker takes jobs, and waits for the answers of those it asks."""
+        """A worker claims jobs and waits for the responses of their providers or receivers."""
         self._take(wanted, interruption)
 
     @rule(wanted=st.integers(1, 4), reply=_replies, interruption=_interruptions)
     def work(self, wanted: int, reply: Reply, interruption: Interruption) -> None:
-        """A worker takes jobs, and goes on with the answer."""
+        """A worker claims jobs and continues with the response."""
         for process in self._take(wanted, None):
             if not process.over:
                 process.go_on(reply, interruption)
@@ -180,24 +180,24 @@ class Datahog(RuleBasedStateMachine):
 
     @rule(interruption=_interruptions)
     def look(self, interruption: Interruption) -> None:
-        """A reconciler looks, besides those that are still at it."""
+        """A reconciler scans, beside those that are still scanning."""
         self._start("reconciler", lambda: self._parts().reconciler.look(), interruption)
 
     @rule(steps=st.lists(st.integers(0, 3), min_size=3, max_size=3))
     def look_at_once(self, steps: list[int]) -> None:
-        """Three reconcilers look at the same time: each stops at a step of its own, and goes on later."""
+        """Three reconcilers scan at the same time; each pauses at its own step and continues later."""
         for number in steps:
             self.look((number, Fate.PAUSE))
 
     @rule(one=st.none() | _any_one)
     def beat(self, one: int | None) -> None:
-        """A worker renews the lease of one of its jobs, if it gets to it, and takes back what others have let go."""
+        """A worker may renew the lease of one of its jobs; then it recovers jobs whose leases have run out."""
         if self._jobs and one is not None:
             batches, taken = list(self._jobs.values())[one % len(self._jobs)]
             batches.renew([taken])
         self._batches("recoverer").recover()
 
-    # What befalls them.
+    # Faults.
 
     @precondition(lambda self: self._processes)
     @rule(one=_any_one)
@@ -215,7 +215,7 @@ class Datahog(RuleBasedStateMachine):
     @precondition(lambda self: self._set_back < _MOST_SET_BACK)
     @rule(seconds=st.sampled_from([5, 65, 700]), noticed=st.booleans())
     def set_clock_back(self, seconds: float, noticed: bool) -> None:
-        """All clocks are set back at once; a worker may have run meanwhile, and notice it."""
+        """All clocks are set back at once; a running worker may notice it."""
         self._clock.advance(seconds=-seconds)
         self._set_back += seconds
         if noticed:
@@ -223,7 +223,7 @@ class Datahog(RuleBasedStateMachine):
 
     @rule(queue=st.sampled_from(QUEUES), way=st.sampled_from(["empty", "list", "leases", "scheduled"]))
     def meddle(self, queue: str, way: str) -> None:
-        """A person deletes part of a queue, by RQ's tools or by hand."""
+        """A person deletes part of a queue with RQ's tools or by hand."""
         self._meddled = True
         if way == "empty":
             rq.Queue(queue, connection=self._engines.redis).empty()  # type: ignore[no-untyped-call]
@@ -232,7 +232,7 @@ class Datahog(RuleBasedStateMachine):
             self._engines.redis.delete(f"rq:{kind}:{queue}")
 
     def teardown(self) -> None:
-        """AllShards works again: all comes to rest. Not after a failure, nor when Hypothesis gave an example up."""
+        """Every part works again, and all comes to rest; not after a failure or an example that Hypothesis abandons."""
         if sys.exc_info()[0] is not None:
             for process in self._processes:
                 process.kill()
@@ -267,7 +267,7 @@ class Datahog(RuleBasedStateMachine):
 
     def _left(self) -> dict[str, Any]:
         later, connection = self._clock() + timedelta(days=30), self._engines.redis
-        # A job that lost its place by hand, and was needed no more, stays as a hash that nothing refers to.
+        # A dropped job that was deleted from its list by hand stays as a hash that nothing refers to.
         kinds = ("rq:rl:*:*", "rq:wip:*", *(() if self._meddled else ("rq:job:*",)))
         keys = [key for kind in kinds for key in connection.scan_iter(kind)]
         return {"due": self._parts().due.due(later, limit=10), "Redis": keys}
@@ -288,7 +288,7 @@ class Datahog(RuleBasedStateMachine):
         request = requests.get(request_id)
         return requests.load_results(request), request
 
-    # How processes are made.
+    # Helpers that start processes.
 
     def _parts(self, attempt: Attempt | None = None) -> Parts:
         engines = self._engines
@@ -320,16 +320,16 @@ class Datahog(RuleBasedStateMachine):
         return started
 
     def _work(self, batches: Batches, taken: Taken) -> None:
-        """What a worker does with a job: it runs it, and ends it as soon as Redis answers."""
-        places: list[bool | None] = []
+        """Runs a job as a worker does, and completes it as soon as Redis responds."""
+        returned: list[bool | None] = []
 
-        def give_back(answered: bool | None) -> None:
-            places.append(answered)
+        def return_permit(answered: bool | None) -> None:
+            returned.append(answered)
             batches.end([Ended(taken, answered=answered, goes_on=True)])
 
-        with running(give_back, begun_before=taken.begun_before):
+        with running(return_permit, begun_before=taken.begun_before):
             ended = self._perform(taken)
-        if places:
+        if returned:
             ended = Ended(taken, wait=ended.wait)
         while True:
             try:
@@ -358,7 +358,7 @@ class Datahog(RuleBasedStateMachine):
         self._jobs = {process: job for process, job in self._jobs.items() if not process.over}
 
     def _new_id(self) -> str:
-        """An id that nobody had; who reads the index finds it at the same place each time the example is run."""
+        """Returns a new id whose shard is the same in each run of the example, and so its order in the index."""
         self._names += 1
         ids = (f"r{self._names:03}-{uuid.uuid4().hex[:12]}" for _ in count())
         return next(made for made in ids if shard_of(OPEN, made, SHARDS) == f"{OPEN}#{self._names % SHARDS}")
@@ -368,7 +368,7 @@ class Datahog(RuleBasedStateMachine):
 
 
 def _tolerant(work: Callable[[], object]) -> object:
-    """What the work returns, or how it was refused."""
+    """Returns the outcome of the work, or the error that refused it."""
     try:
         return work()
     except (Conflict, NotFound, Problem, Unavailable, redis.RedisError) as refused:
@@ -383,13 +383,13 @@ def shared(engines: Settings, caplog: pytest.LogCaptureFixture) -> Iterator[Engi
         yield Engines(dynamodb_client(engines, {}), connection)
 
 
-def test_whatever_happens_every_request_is_what_the_model_says(shared: Engines) -> None:
+def test_every_request_agrees_with_the_model(shared: Engines) -> None:
     run_state_machine_as_test(
         cast(type[RuleBasedStateMachine], lambda: Datahog(shared)),
         settings=settings(
             max_examples=_EXAMPLES,
             stateful_step_count=40,
-            # The same examples in each run, unless it is a search.
+            # Each run has the same examples, unless it is a search.
             derandomize="DATAHOG_TEST_EXAMPLES" not in os.environ,
             database=None,
             deadline=None,
@@ -398,7 +398,7 @@ def test_whatever_happens_every_request_is_what_the_model_says(shared: Engines) 
     )
 
 
-def test_what_is_done_stays_done_when_a_request_is_retried(shared: Engines) -> None:
+def test_done_jobs_stay_done_when_a_request_is_retried(shared: Engines) -> None:
     machine = Datahog(shared)
     machine.begin(2)
     machine.work(1, Reply.LARGE, None)
@@ -408,21 +408,21 @@ def test_what_is_done_stays_done_when_a_request_is_retried(shared: Engines) -> N
     machine.teardown()
 
 
-# What the search finds when Datahog is broken, as short as it can be.
+# The shortest examples that a search finds when Datahog has a fault.
 
 
 def _count_in_what_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures are recorded of jobs that have ended, and of those of an earlier revision."""
+    """Breaks Datahog: it records failures of ended jobs and of jobs of an earlier revision."""
     always = f"attribute_exists(#pk) OR {persistence.requests._STILL_OPEN}"
     monkeypatch.setattr(persistence.requests, "_STILL_OPEN", f"({always})")
 
 
 def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures are recorded whether or not they were before."""
+    """Breaks Datahog: it records a failure again."""
     change = Items.change
 
     def forgetful(self: Items[Any], *args: Any, condition: str, **options: Any) -> Any:
-        # Of jobs, that is, and not of deliveries.
+        # Only the conditions of jobs have this form, not those of deliveries.
         condition = condition.replace("].#attempts = :attempts", "].#attempts >= :attempts")
         return change(self, *args, condition=condition, **options)
 
@@ -430,7 +430,7 @@ def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _fail_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs fail by an attempt that was counted before."""
+    """Breaks Datahog: a job fails by an attempt that was counted before."""
     change = Items.change_if
 
     def forgetful(self: Items[Any], *args: Any, condition: str, **options: Any) -> Any:
@@ -441,7 +441,7 @@ def _fail_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _fail_twice(machine: Datahog) -> None:
-    """Two make the same attempt; one counts it, for the other there is no time for the next."""
+    """Two workers make the same attempt: one counts it, the other has no time left for a next attempt."""
     machine.create(1, _DEADLINES[0], None)
     machine.take(2, None)
     machine.wait(LEASE + 1, False)
@@ -451,7 +451,7 @@ def _fail_twice(machine: Datahog) -> None:
     machine.go_on(0, Reply.BUSY, None)
 
 
-def test_that_an_ended_job_is_counted_in_is_found(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_detects_a_failure_counted_on_an_ended_job(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     _count_in_what_has_ended(monkeypatch)
     machine = Datahog(shared)
     machine.begin(1)
@@ -462,7 +462,7 @@ def test_that_an_ended_job_is_counted_in_is_found(shared: Engines, monkeypatch: 
         machine.go_on(0, Reply.ERROR, None)
 
 
-def test_that_an_attempt_is_counted_twice_is_found(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_detects_an_attempt_counted_twice(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     _count_twice(monkeypatch)
     machine = Datahog(shared)
     machine.begin(1)
@@ -471,7 +471,7 @@ def test_that_an_attempt_is_counted_twice_is_found(shared: Engines, monkeypatch:
         machine.work(1, Reply.ERROR, (0, Fate.DONE_TWICE))
 
 
-def test_a_job_goes_on_although_an_attempt_that_was_counted_before_fails_for_good(shared: Engines) -> None:
+def test_a_job_continues_after_a_counted_attempt_fails_for_good(shared: Engines) -> None:
     machine = Datahog(shared)
 
     _fail_twice(machine)
@@ -479,9 +479,7 @@ def test_a_job_goes_on_although_an_attempt_that_was_counted_before_fails_for_goo
     machine.teardown()
 
 
-def test_that_a_job_fails_by_an_attempt_that_was_counted_before_is_found(
-    shared: Engines, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_model_detects_a_job_failed_by_a_counted_attempt(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     _fail_after_all(monkeypatch)
     machine = Datahog(shared)
 
@@ -489,7 +487,7 @@ def test_that_a_job_fails_by_an_attempt_that_was_counted_before_is_found(
         _fail_twice(machine)
 
 
-def test_that_nothing_is_reconciled_is_found(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_detects_a_missing_reconciler(shared: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reconciler, "look", lambda self: 0)
     machine = Datahog(shared)
     machine.begin(1)

@@ -1,4 +1,4 @@
-"""Tenants: each reads, lists and counts its own; what has no tenant is the default one's."""
+"""Tenants: each reads, lists and counts only its own records; the default tenant owns records without one."""
 
 import uuid
 from datetime import timedelta
@@ -41,7 +41,7 @@ def forget_tenant(repositories: Repositories, table: str, request_id: str, kind:
     )
 
 
-def test_each_reads_its_own_and_datahog_all(repositories: Repositories) -> None:
+def test_a_tenant_reads_its_own_records_only(repositories: Repositories) -> None:
     request, retrieval = request_of(repositories, "acme"), retrieval_of(repositories, "acme")
 
     for repository, record in ((repositories.requests, request), (repositories.retrievals, retrieval)):
@@ -52,7 +52,7 @@ def test_each_reads_its_own_and_datahog_all(repositories: Repositories) -> None:
                 repository.get(record.request_id, other)
 
 
-def test_what_has_no_tenant_is_the_default_ones(repositories: Repositories) -> None:
+def test_records_without_a_tenant_belong_to_the_default_tenant(repositories: Repositories) -> None:
     request, retrieval = repositories.open_request(), repositories.retrieval()
     forget_tenant(repositories, "aggregator", request.request_id, "request")
     forget_tenant(repositories, "client", retrieval.request_id, "retrieval")
@@ -64,7 +64,7 @@ def test_what_has_no_tenant_is_the_default_ones(repositories: Repositories) -> N
         repositories.requests.get(request.request_id, "acme")
 
 
-def test_anothers_id_is_taken_whatever_the_content(repositories: Repositories) -> None:
+def test_an_id_of_another_tenant_is_a_conflict(repositories: Repositories) -> None:
     request = request_of(repositories, "acme", "r1")
 
     with pytest.raises(Conflict, match="^the request r1 exists with other content$"):
@@ -73,7 +73,7 @@ def test_anothers_id_is_taken_whatever_the_content(repositories: Repositories) -
     assert repositories.requests.get("r1") == request == request_of(repositories, "acme", "r1")
 
 
-def test_each_lists_its_own(repositories: Repositories) -> None:
+def test_a_tenant_lists_its_own_retrievals_only(repositories: Repositories) -> None:
     made = {tenant: [retrieval_of(repositories, tenant) for _ in range(6)] for tenant in _TENANTS}
 
     for tenant, retrievals in made.items():
@@ -82,7 +82,7 @@ def test_each_lists_its_own(repositories: Repositories) -> None:
         assert cursor is None
 
 
-def test_each_finds_its_own_failed_deliveries(repositories: Repositories) -> None:
+def test_a_tenant_finds_its_own_failed_deliveries_only(repositories: Repositories) -> None:
     since = repositories.clock()
     made = {}
     for tenant in _TENANTS:
@@ -95,7 +95,7 @@ def test_each_finds_its_own_failed_deliveries(repositories: Repositories) -> Non
         assert repositories.due.undelivered(since, limit=10, tenant=tenant) == [request_id]
 
 
-def test_no_two_tenants_or_kinds_share_a_partition() -> None:
+def test_tenants_and_kinds_have_separate_partitions() -> None:
     kinds = [kind_of(kind, tenant) for kind in ("open", "undelivered", "newest") for tenant in _TENANTS]
 
     shards = [f"{kind}#{number}" for kind in kinds for number in range(10)]
@@ -103,7 +103,7 @@ def test_no_two_tenants_or_kinds_share_a_partition() -> None:
     assert len(set(shards)) == len(shards)
 
 
-def test_idempotency_keys_are_each_tenants_own(repositories: Repositories) -> None:
+def test_tenants_use_the_same_idempotency_key_independently(repositories: Repositories) -> None:
     for tenant in _TENANTS:
         claim = repositories.keys.claim("k", {}, f"r-{tenant}", tenant=tenant)
         repositories.keys.answered(claim, tenant)
@@ -114,7 +114,7 @@ def test_idempotency_keys_are_each_tenants_own(repositories: Repositories) -> No
             repositories.keys.claim("k", {"other": True}, "r2", tenant=tenant)
 
 
-def test_a_key_given_back_is_given_back_by_its_own_tenant(repositories: Repositories) -> None:
+def test_releasing_a_key_leaves_that_of_another_tenant(repositories: Repositories) -> None:
     mine, other = (repositories.keys.claim("k", {}, "r1", tenant=tenant) for tenant in ("acme", "globex"))
 
     repositories.keys.release(mine)
@@ -123,7 +123,7 @@ def test_a_key_given_back_is_given_back_by_its_own_tenant(repositories: Reposito
     assert other.request_id == "r1"
 
 
-def test_still_open_are_ones_own_that_have_not_ended_or_gone(repositories: Repositories) -> None:
+def test_still_open_names_the_tenants_open_requests_only(repositories: Repositories) -> None:
     table = repositories.aggregator_table
     items = Items(table, "request", Request.from_item, shards=Shards(table, 1), clock=repositories.clock)
     mine, ended, theirs = (request_of(repositories, tenant) for tenant in ("acme", "acme", "globex"))
@@ -134,7 +134,7 @@ def test_still_open_are_ones_own_that_have_not_ended_or_gone(repositories: Repos
     assert items.still_open("acme", ids) == {mine.request_id}
 
 
-def test_a_key_says_whose_it_is_and_whether_limits_hold(repositories: Repositories) -> None:
+def test_an_api_key_holds_its_tenant_and_whether_it_is_unlimited(repositories: Repositories) -> None:
     table = Table(Transport(repositories.dynamodb), keys_table(repositories.prefix))
     keys = ApiKeys(table, clock=repositories.clock)
     keys.create("Ada", ["admin"])
@@ -143,7 +143,7 @@ def test_a_key_says_whose_it_is_and_whether_limits_hold(repositories: Repositori
     found = {key.name: (key.tenant, key.unlimited) for key in keys.list()}
     assert found == {"Ada": (DEFAULT_TENANT, False), "client": ("acme", True)}
 
-    # As keys were kept before there were tenants.
+    # Keys of a version without tenants lack these attributes.
     for item in table.query("#pk = :pk", {"pk": "keys"}):
         table.put({name: value for name, value in item.items() if name not in ("tenant", "unlimited")})
     assert {(key.tenant, key.unlimited) for key in keys.list()} == {(DEFAULT_TENANT, False)}

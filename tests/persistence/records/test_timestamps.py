@@ -1,4 +1,4 @@
-"""Times: one form for every moment, so that their text sorts as they follow one another."""
+"""Times: each moment has one text form, and texts sort in the order of time."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -17,7 +17,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("moment", "text"), MOMENTS)
-def test_a_moment_is_written_in_utc_with_milliseconds(moment: datetime, text: str) -> None:
+def test_a_time_is_written_in_utc_with_milliseconds(moment: datetime, text: str) -> None:
     assert to_text(moment) == text
     assert to_text(from_text(text)) == text
 
@@ -26,7 +26,7 @@ def test_a_moment_is_written_in_utc_with_milliseconds(moment: datetime, text: st
     "text",
     ["2026-11-24T10:00:00Z", "2026-11-24t10:00:00z", "2026-11-24T11:00:00+01:00", "2026-11-24T10:00:00.000000-00:00"],
 )
-def test_every_way_to_write_a_moment_is_read(text: str) -> None:
+def test_every_rfc3339_form_is_read(text: str) -> None:
     assert from_text(text) == datetime(2026, 11, 24, 10, tzinfo=UTC)
 
 
@@ -34,7 +34,7 @@ def test_every_way_to_write_a_moment_is_read(text: str) -> None:
     "text",
     ["", "soon", "2026-11-24", "2026-11-24T10:00:00", "2026-02-30T10:00:00Z", "0001-01-01T00:00:00+01:00", "\ud800"],
 )
-def test_what_names_no_moment_is_refused(text: str) -> None:
+def test_an_invalid_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an RFC 3339 time with an offset"):
         from_text(text)
 
@@ -46,5 +46,5 @@ def test_the_time_now_is_in_utc() -> None:
 @pytest.mark.parametrize(
     ("moment", "seconds"), [(None, 0), ("2026-11-24T09:59:59.000Z", 0), ("2026-11-24T10:00:01.500Z", 1.5)]
 )
-def test_what_has_come_or_was_never_set_is_not_waited_for(moment: str | None, seconds: float) -> None:
+def test_a_past_or_missing_time_means_no_wait(moment: str | None, seconds: float) -> None:
     assert seconds_until(moment, datetime(2026, 11, 24, 10, tzinfo=UTC)) == seconds

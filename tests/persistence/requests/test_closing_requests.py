@@ -1,4 +1,4 @@
-"""Closing requests: by one write, which also ends the jobs that had not ended."""
+"""Closing requests: one write ends the request and its open jobs."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from persistence.records.timestamps import to_text
 from tests.support.repositories import Repositories, at_once, conflicts
 
 
-def test_a_cancelled_request_keeps_what_was_done_and_cancels_the_rest(repositories: Repositories) -> None:
+def test_cancelling_keeps_done_jobs_and_cancels_the_others(repositories: Repositories) -> None:
     request = repositories.open_request(3)
     repositories.requests.finish_job(request.attempt(request.jobs[0]), b"1")
     repositories.requests.record_failure(request.attempt(request.jobs[1]), "timeout", repositories.clock())
@@ -29,7 +29,7 @@ def test_a_cancelled_request_keeps_what_was_done_and_cancels_the_rest(repositori
 
 
 @pytest.mark.parametrize(("done", "status"), [(0, RequestStatus.FAILED), (1, RequestStatus.PARTIAL)])
-def test_at_the_deadline_the_open_jobs_fail_and_say_so(
+def test_open_jobs_fail_at_the_deadline_with_that_reason(
     repositories: Repositories, done: int, status: RequestStatus
 ) -> None:
     request = repositories.open_request(3)
@@ -46,8 +46,8 @@ def test_at_the_deadline_the_open_jobs_fail_and_say_so(
     assert [job.last_error for job in closed.jobs[1:]] == ["deadline reached; timeout", "deadline reached"]
 
 
-def test_no_deadline_is_reached_before_its_time(repositories: Repositories) -> None:
-    # A worker that saw an earlier deadline pass must not close what was given a new one meanwhile.
+def test_a_request_is_not_closed_before_its_deadline(repositories: Repositories) -> None:
+    # A worker that saw an earlier deadline pass must not close a request that has a new one.
     request = repositories.open_request()
     repositories.clock.advance(minutes=59, seconds=59, milliseconds=999)
 
@@ -58,7 +58,7 @@ def test_no_deadline_is_reached_before_its_time(repositories: Repositories) -> N
 
 
 @pytest.mark.parametrize("reason", CloseReason)
-def test_an_ended_request_is_not_closed(repositories: Repositories, reason: CloseReason) -> None:
+def test_an_ended_request_is_not_closed_again(repositories: Repositories, reason: CloseReason) -> None:
     ended = repositories.ended_request(1, 1)
     repositories.clock.advance(hours=2)
 
@@ -68,12 +68,12 @@ def test_an_ended_request_is_not_closed(repositories: Repositories, reason: Clos
     assert repositories.requests.get(ended.request_id) == ended
 
 
-def test_of_many_who_close_a_request_one_does(repositories: Repositories) -> None:
+def test_concurrent_closes_end_a_request_once(repositories: Repositories) -> None:
     request = repositories.open_request(2)
 
-    answers = at_once([lambda: repositories.requests.close(request.request_id, CloseReason.CANCELLED)] * 20)
+    outcomes = at_once([lambda: repositories.requests.close(request.request_id, CloseReason.CANCELLED)] * 20)
 
-    assert conflicts(answers) == 19
+    assert conflicts(outcomes) == 19
 
 
 @pytest.mark.parametrize("reason", CloseReason)
@@ -82,7 +82,7 @@ def test_an_unknown_request_cannot_be_closed(repositories: Repositories, reason:
         repositories.requests.close("nobody", reason)
 
 
-def test_a_closed_request_is_soon_looked_at_so_that_it_is_delivered(repositories: Repositories) -> None:
+def test_a_closed_request_is_due_soon(repositories: Repositories) -> None:
     request = repositories.open_request()
     now = repositories.clock.advance(minutes=30)
 

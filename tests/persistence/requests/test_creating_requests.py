@@ -1,4 +1,4 @@
-"""Creating requests: written down once under their id, told apart by their content."""
+"""Creating requests: an id stands for one request, and other content under that id is a conflict."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ def create(repositories: Repositories, content: Any = None, request_id: str = "r
     return repositories.requests.create(request_id, PROVIDERS, CALLBACK_URL, deadline=deadline, content=content)
 
 
-def test_a_new_request_is_open_and_all_its_jobs_are_to_be_run(repositories: Repositories) -> None:
+def test_a_new_request_and_all_its_jobs_are_open(repositories: Repositories) -> None:
     now = to_text(repositories.clock())
 
     request, new = create(repositories)
@@ -38,7 +38,7 @@ def test_a_new_request_is_open_and_all_its_jobs_are_to_be_run(repositories: Repo
     assert request.expires_at is None
 
 
-def test_the_same_content_under_the_same_id_is_the_same_request(repositories: Repositories) -> None:
+def test_the_same_id_and_content_return_the_same_request(repositories: Repositories) -> None:
     first, _ = create(repositories, {"a": 1, "b": [2]})
     repositories.clock.advance(minutes=1)
 
@@ -48,7 +48,7 @@ def test_the_same_content_under_the_same_id_is_the_same_request(repositories: Re
     assert again == first
 
 
-def test_creating_again_tells_how_far_the_request_is(repositories: Repositories) -> None:
+def test_creating_again_returns_the_current_record(repositories: Repositories) -> None:
     first, _ = create(repositories)
     repositories.requests.finish_job(first.attempt(first.jobs[0]), b"1")
 
@@ -57,7 +57,7 @@ def test_creating_again_tells_how_far_the_request_is(repositories: Repositories)
     assert again.open_jobs == 1
 
 
-def test_other_content_under_the_same_id_is_a_conflict_and_changes_nothing(repositories: Repositories) -> None:
+def test_other_content_under_a_used_id_is_a_conflict(repositories: Repositories) -> None:
     first, _ = create(repositories, {"providers": ["gas"]})
 
     with pytest.raises(Conflict, match="r1 exists with other content"):
@@ -66,15 +66,15 @@ def test_other_content_under_the_same_id_is_a_conflict_and_changes_nothing(repos
     assert repositories.requests.get("r1") == first
 
 
-def test_of_many_who_create_the_same_request_one_is_told_that_it_is_new(repositories: Repositories) -> None:
-    answers = at_once([lambda: create(repositories)] * 20)
+def test_concurrent_creates_report_one_new_request(repositories: Repositories) -> None:
+    outcomes = at_once([lambda: create(repositories)] * 20)
 
-    assert conflicts(answers) == 0
+    assert conflicts(outcomes) == 0
     request = repositories.requests.get("r1")
-    assert (answers.count((request, True)), answers.count((request, False))) == (1, 19)
+    assert (outcomes.count((request, True)), outcomes.count((request, False))) == (1, 19)
 
 
-def test_an_expired_request_is_not_found_and_may_be_replaced(repositories: Repositories) -> None:
+def test_an_expired_request_is_not_found_and_its_id_is_free(repositories: Repositories) -> None:
     request, _ = create(repositories, "old")
     for job in request.jobs:
         repositories.requests.finish_job(request.attempt(job), b"1")
@@ -111,14 +111,14 @@ def test_an_unknown_request_is_not_found(repositories: Repositories) -> None:
 
 
 @pytest.mark.parametrize("request_id", ["a", "Z" * 64, "0-_", "-", "__proto__", "request"])
-def test_every_id_the_api_takes_is_a_key(repositories: Repositories, request_id: str) -> None:
+def test_every_id_that_the_api_accepts_can_be_stored(repositories: Repositories, request_id: str) -> None:
     create(repositories, request_id=request_id)
 
     assert repositories.requests.get(request_id).request_id == request_id
 
 
 def test_the_largest_request_fits_an_item(repositories: Repositories) -> None:
-    # DynamoDB takes items of up to 400 KB: 50 inline results, and the longest texts in every place.
+    # DynamoDB limits items to 400 KB; this record has 50 inline results and each text at its greatest length.
     url, error = "https://providers.test/" + "u" * 1500, "\N{PILE OF POO}" * 1000
     providers = [(f"p{number:063}", url) for number in range(50)]
     deadline = repositories.clock() + timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""Retrying requests: the failed jobs run again, under a new revision; what was done stays done."""
+"""Retrying requests: the failed jobs run again under a new revision; done jobs stay done."""
 
 import json
 from datetime import timedelta
@@ -16,7 +16,7 @@ def retry(repositories: Repositories, request: Request) -> Request:
     return repositories.requests.retry(request.request_id, deadline=repositories.clock() + timedelta(hours=2))
 
 
-def test_only_the_failed_jobs_are_run_again(repositories: Repositories) -> None:
+def test_a_retry_reopens_only_the_failed_jobs(repositories: Repositories) -> None:
     ended = repositories.ended_request(done=2, failed=2)
     repositories.clock.advance(minutes=1)
 
@@ -31,7 +31,7 @@ def test_only_the_failed_jobs_are_run_again(repositories: Repositories) -> None:
     assert request.deadline == to_text(repositories.clock() + timedelta(hours=2))
 
 
-def test_a_retried_request_ends_again_with_the_old_results_and_the_new(repositories: Repositories) -> None:
+def test_a_retried_request_ends_with_old_and_new_results(repositories: Repositories) -> None:
     kept = incompressible_json(9000)
     ended = repositories.ended_request(done=1, failed=2, result=kept)
     request = retry(repositories, ended)
@@ -44,7 +44,7 @@ def test_a_retried_request_ends_again_with_the_old_results_and_the_new(repositor
     assert repositories.requests.load_results(request) == {"p0": kept, "p1": b"2", "p2": b"2"}
 
 
-def test_a_retried_request_is_delivered_anew_as_another_revision(repositories: Repositories) -> None:
+def test_a_retried_request_is_delivered_as_a_new_revision(repositories: Repositories) -> None:
     ended = repositories.ended_request(failed=1)
     repositories.deliveries.attempt_failed(ended, "HTTP 410", None)
 
@@ -68,7 +68,7 @@ def test_a_retried_request_is_open_in_the_due_index(repositories: Repositories) 
 
 
 @pytest.mark.parametrize("done", [0, 1])
-def test_jobs_that_the_deadline_ended_are_run_again(repositories: Repositories, done: int) -> None:
+def test_a_retry_reopens_jobs_that_the_deadline_ended(repositories: Repositories, done: int) -> None:
     request = repositories.open_request(3)
     for job in request.jobs[:done]:
         repositories.requests.finish_job(request.attempt(job), b"1")
@@ -84,7 +84,7 @@ def test_jobs_that_the_deadline_ended_are_run_again(repositories: Repositories, 
     assert ended.status is RequestStatus.COMPLETE
 
 
-def test_a_request_may_be_retried_again_and_again(repositories: Repositories) -> None:
+def test_a_request_can_be_retried_repeatedly(repositories: Repositories) -> None:
     request = repositories.ended_request(done=1, failed=1)
 
     for revision in range(2, 5):
@@ -95,8 +95,8 @@ def test_a_request_may_be_retried_again_and_again(repositories: Repositories) ->
         assert (request.revision, request.status) == (revision, RequestStatus.PARTIAL)
 
 
-def test_fifty_failed_jobs_are_run_again_by_one_write(repositories: Repositories) -> None:
-    # DynamoDB takes update expressions of at most 4 KB and 300 operators.
+def test_one_write_reopens_fifty_failed_jobs(repositories: Repositories) -> None:
+    # DynamoDB limits update expressions to 4 KB and 300 operators.
     sent: list[str] = []
     repositories.dynamodb.meta.events.register(
         "before-send.dynamodb.UpdateItem",
@@ -112,7 +112,7 @@ def test_fifty_failed_jobs_are_run_again_by_one_write(repositories: Repositories
     assert len(sent[0]) <= 4096
 
 
-def test_results_live_as_long_as_the_new_deadline_needs_them(repositories: Repositories) -> None:
+def test_results_are_kept_past_the_new_deadline(repositories: Repositories) -> None:
     text = incompressible_json(400_000)
     ended = repositories.ended_request(failed=1, result=text)
     repositories.deliveries.succeeded(ended)
@@ -129,7 +129,7 @@ def test_results_live_as_long_as_the_new_deadline_needs_them(repositories: Repos
 
 
 @pytest.mark.parametrize("status", [RequestStatus.OPEN, RequestStatus.COMPLETE, RequestStatus.CANCELLED])
-def test_only_what_failed_is_retried(repositories: Repositories, status: RequestStatus) -> None:
+def test_a_request_without_failed_jobs_is_not_retried(repositories: Repositories, status: RequestStatus) -> None:
     request = repositories.open_request(2)
     if status is RequestStatus.COMPLETE:
         for job in request.jobs:
@@ -149,11 +149,11 @@ def test_an_unknown_request_cannot_be_retried(repositories: Repositories) -> Non
         repositories.requests.retry("nobody", deadline=repositories.clock())
 
 
-def test_of_many_who_retry_a_request_one_does(repositories: Repositories) -> None:
+def test_concurrent_retries_reopen_a_request_once(repositories: Repositories) -> None:
     ended = repositories.ended_request(done=1, failed=3)
 
-    answers = at_once([lambda: retry(repositories, ended)] * 20)
+    outcomes = at_once([lambda: retry(repositories, ended)] * 20)
 
-    assert conflicts(answers) == 19
+    assert conflicts(outcomes) == 19
     request = repositories.requests.get(ended.request_id)
     assert (request.revision, request.open_jobs) == (2, 3)

@@ -1,4 +1,4 @@
-"""Expired results: parts are deleted within two days of their last use, and never while anybody may need them."""
+"""Expired results: parts are deleted within two days of their last use, and never while a record may need them."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 
 
 def days_pass(repositories: Repositories, days: float) -> None:
-    """The reconciler looks four times a day."""
+    """Lets days pass, with four scans of the reconciler a day."""
     for _ in range(int(days * 4)):
         repositories.clock.advance(hours=6)
         repositories.expired.look()
@@ -27,7 +27,7 @@ def days_pass(repositories: Repositories, days: float) -> None:
 
 
 def orphan(repositories: Repositories, request_id: str = "r1") -> PendingResult:
-    """A result of which all parts are stored by somebody who died before the job's end was written."""
+    """Stores all parts of a result for a worker that dies before it completes the job."""
     request = repositories.requests.get(request_id)
     pending = repositories.requests.pending_result(request.attempt(request.jobs[0]), TEXT)
     repositories.results.store(pending)
@@ -57,10 +57,10 @@ def test_the_expiry_item_is_written_before_the_first_part(repositories: Reposito
     assert [b'"result#' in body for body in written] == [True, False, False]
 
 
-def test_a_result_may_be_written_down_until_its_job_ends(repositories: Repositories, request_id: str) -> None:
+def test_a_stored_result_is_kept_until_its_job_ends(repositories: Repositories, request_id: str) -> None:
     request = repositories.requests.get(request_id)
     attempt = request.attempt(request.jobs[0])
-    # Its worker has all of it stored, and stands still before the write.
+    # The worker has stored the whole result and pauses before it completes the job.
     stored = orphan(repositories)
     days_pass(repositories, 29)
 
@@ -91,7 +91,7 @@ def retried(repositories: Repositories) -> None:
 
 
 @pytest.mark.parametrize("happens", [ends_otherwise, fails, cancelled, retried])
-def test_what_no_job_can_end_with_any_more_is_deleted(
+def test_an_unreferenced_result_is_deleted_within_two_days(
     repositories: Repositories, request_id: str, happens: Callable[[Repositories], None]
 ) -> None:
     happens(repositories)
@@ -127,7 +127,7 @@ def test_a_result_is_kept_through_delivery_retry_and_redelivery(repositories: Re
     assert repositories.parts(request.request_id) == []
 
 
-def test_a_reader_at_the_last_moment_gets_the_whole_result(repositories: Repositories) -> None:
+def test_a_read_just_before_expiry_gets_the_whole_result(repositories: Repositories) -> None:
     request = repositories.ended_request(result=TEXT)
     repositories.deliveries.succeeded(request)
     days_pass(repositories, RETENTION / 86_400 - 0.25)
@@ -138,20 +138,20 @@ def test_a_reader_at_the_last_moment_gets_the_whole_result(repositories: Reposit
     assert repositories.requests.load_results(read) == {"p0": TEXT}
 
 
-def test_a_result_is_looked_at_a_few_times_in_its_life(repositories: Repositories) -> None:
+def test_a_result_is_checked_three_times_in_its_life(repositories: Repositories) -> None:
     request = repositories.ended_request(result=TEXT)
     repositories.deliveries.succeeded(request)
-    looks = []
+    scans = []
 
     for _ in range(40):
         repositories.clock.advance(hours=6)
-        looks.append(repositories.expired.look())
+        scans.append(repositories.expired.look())
 
-    assert sum(looks) == 3
+    assert sum(scans) == 3
     assert repositories.parts(request.request_id) == []
 
 
-def test_a_superseded_outcome_goes_and_the_later_one_stays(repositories: Repositories) -> None:
+def test_a_superseded_outcome_is_deleted_and_the_later_kept(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     texts = {revision: incompressible_json(500_000 + revision) for revision in (1, 2)}
     for revision, text in texts.items():
@@ -165,7 +165,7 @@ def test_a_superseded_outcome_goes_and_the_later_one_stays(repositories: Reposit
     assert repositories.retrievals.load_results(kept) == {"gas": texts[2]}
 
 
-def test_what_was_stored_of_a_callback_waits_for_its_repetition(repositories: Repositories) -> None:
+def test_results_of_a_failed_callback_are_kept_for_a_repeat(repositories: Repositories) -> None:
     retrieval = repositories.retrieval()
     store_for(repositories, retrieval)
     days_pass(repositories, 6)
@@ -177,7 +177,7 @@ def test_what_was_stored_of_a_callback_waits_for_its_repetition(repositories: Re
 
 
 def store_for(repositories: Repositories, retrieval: Retrieval) -> None:
-    """Die after the result of a callback is stored."""
+    """Lets a process store the result of a callback and die before it updates the record."""
 
     def die(request: Any, **_: object) -> None:
         if b'"retrieval"' in request.body:
@@ -190,7 +190,7 @@ def store_for(repositories: Repositories, retrieval: Retrieval) -> None:
     events.unregister("before-send.dynamodb.UpdateItem", die)
 
 
-def test_who_stood_still_until_the_parts_were_gone_leaves_none(repositories: Repositories, request_id: str) -> None:
+def test_a_late_store_after_the_deletion_leaves_no_part(repositories: Repositories, request_id: str) -> None:
     request = repositories.requests.get(request_id)
     pending = repositories.requests.pending_result(request.attempt(request.jobs[0]), incompressible_json(1_200_000))
     stop_after_one_part(repositories, pending)
@@ -205,7 +205,7 @@ def test_who_stood_still_until_the_parts_were_gone_leaves_none(repositories: Rep
 
 
 def stop_after_one_part(repositories: Repositories, pending: PendingResult) -> None:
-    """Have the engine refuse the second part."""
+    """Makes the engine refuse the second part."""
     refuse = refusing(lambda body: b"#0001" in body)
     events = repositories.dynamodb.meta.events
     events.register("before-send.dynamodb.PutItem", refuse)
@@ -216,7 +216,7 @@ def stop_after_one_part(repositories: Repositories, pending: PendingResult) -> N
 
 
 def refusing(chosen: Callable[[bytes], bool]) -> Callable[..., None]:
-    """A handler that has the engine refuse the chosen calls."""
+    """Returns a botocore event handler that makes the engine refuse the chosen calls."""
 
     def refuse(request: Any, **_: object) -> None:
         if chosen(request.body):
@@ -225,7 +225,7 @@ def refusing(chosen: Callable[[bytes], bool]) -> Callable[..., None]:
     return refuse
 
 
-def test_one_that_cannot_be_deleted_does_not_keep_the_others(repositories: Repositories) -> None:
+def test_one_failing_deletion_does_not_block_the_others(repositories: Repositories) -> None:
     requests = [repositories.ended_request(result=incompressible_json(400_000 + n)) for n in range(3)]
     for request in requests:
         repositories.deliveries.succeeded(request)

@@ -1,4 +1,4 @@
-"""JSON text: what is read, and what is refused before it costs too much."""
+"""JSON text: valid text is parsed, and text over the limits is refused before it costs too much."""
 
 import json
 from typing import Any
@@ -15,12 +15,12 @@ _values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
-# So many brackets that the depth has to be looked at.
+# A text with so many brackets that the parser has to measure their depth.
 _MANY = b"[" + b"[]," * DEEPEST + b"%s]"
 
 
 @given(_values)
-def test_a_text_says_its_value_whether_or_not_it_may_be_deep(value: Any) -> None:
+def test_a_text_parses_to_its_value_with_few_or_many_brackets(value: Any) -> None:
     try:
         text = orjson.dumps(value)
     except TypeError:  # a lone surrogate
@@ -31,7 +31,7 @@ def test_a_text_says_its_value_whether_or_not_it_may_be_deep(value: Any) -> None
 
 
 @pytest.mark.parametrize("text", [b"[" * DEEPEST + b"]" * DEEPEST, b'{"a":' * DEEPEST + b"1" + b"}" * DEEPEST])
-def test_as_many_levels_as_are_allowed_are_read_and_no_more(text: bytes) -> None:
+def test_nesting_beyond_the_limit_is_refused(text: bytes) -> None:
     parse(text)
 
     with pytest.raises(ValueError, match="nested more than 500 levels deep"):
@@ -43,13 +43,13 @@ def test_as_many_levels_as_are_allowed_are_read_and_no_more(text: bytes) -> None
     [b"1],[2", b"],[", b"1]],[[2", b"[],[]", b"1,2", b"]", b"[", b"{}{}", b"[1],", b"NaN", b"1e999", b'"\xff"', b""],
 )
 @pytest.mark.parametrize("padding", [b"", b"[]," * DEEPEST])
-def test_what_is_no_one_value_is_not_json(text: bytes, padding: bytes) -> None:
+def test_a_text_without_exactly_one_value_is_not_json(text: bytes, padding: bytes) -> None:
     with pytest.raises(ValueError, match="not JSON"):
         parse(padding + text)
 
 
 @pytest.mark.parametrize("part", [b"[]", b"{}", b'{"a":1}', b'{"[":"]"}'])
-def test_as_many_arrays_and_objects_as_are_allowed_are_read_and_no_more(part: bytes) -> None:
+def test_arrays_and_objects_beyond_the_limit_are_refused(part: bytes) -> None:
     text = b"[" + b",".join([part] * (MOST - 1)) + b"]"
     assert len(parse(text)) == MOST - 1
 
@@ -57,14 +57,14 @@ def test_as_many_arrays_and_objects_as_are_allowed_are_read_and_no_more(part: by
         parse(b"[" + text + b"]")
 
 
-def test_brackets_in_texts_are_none() -> None:
+def test_brackets_inside_strings_do_not_count() -> None:
     text = b'["' + b'[{\\"' * MOST + b'", ""]'
 
     assert parse(text) == ['[{"' * MOST, ""]
 
 
 @pytest.mark.parametrize("part", [b"[],", b'"', b'\\"', b'"\\', b'["', b'{"a":1},'])
-def test_what_has_too_much_or_no_end_is_refused(part: bytes) -> None:
+def test_a_huge_or_unfinished_text_is_refused(part: bytes) -> None:
     with pytest.raises(ValueError, match="not JSON|more than"):
         parse(b"[" + part * (5_242_880 // len(part)))
 

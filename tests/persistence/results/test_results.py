@@ -1,4 +1,4 @@
-"""Results: whatever their size, returned as the very bytes that were given, or said to be lost."""
+"""Results: a result of any size is loaded byte for byte, or reported as lost."""
 
 import json
 from datetime import timedelta
@@ -10,7 +10,7 @@ from persistence.errors import Conflict, ResultLost
 from persistence.results.store import CHUNK_SIZE, INLINE_LIMIT
 from tests.support.repositories import Repositories, at_once, conflicts, incompressible_json
 
-FIVE_MIB = 5 * 1024 * 1024
+FIVE_MIB = 5 * 1024 * 1024  # bytes
 
 TEXTS = [
     b"null",
@@ -27,13 +27,13 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: f"{text[:12]!r} of {len(text)}")
-def test_a_result_comes_back_byte_for_byte(repositories: Repositories, text: bytes) -> None:
+def test_a_result_is_loaded_byte_for_byte(repositories: Repositories, text: bytes) -> None:
     request = repositories.ended_request(result=text)
 
     assert repositories.requests.load_results(request) == {"p0": text}
 
 
-def test_a_result_of_five_mebibytes_that_cannot_be_compressed_comes_back_whole(repositories: Repositories) -> None:
+def test_an_incompressible_five_mib_result_is_loaded_whole(repositories: Repositories) -> None:
     text = incompressible_json(FIVE_MIB)
 
     request = repositories.ended_request(result=text)
@@ -43,7 +43,7 @@ def test_a_result_of_five_mebibytes_that_cannot_be_compressed_comes_back_whole(r
     assert repositories.requests.load_results(request) == {"p0": text}
 
 
-def test_small_results_ride_along_and_others_are_items_of_their_own(repositories: Repositories) -> None:
+def test_small_results_are_inline_and_large_ones_in_parts(repositories: Repositories) -> None:
     small, large = incompressible_json(INLINE_LIMIT), incompressible_json(2 * INLINE_LIMIT)
     request = repositories.open_request(2)
 
@@ -59,7 +59,7 @@ def test_small_results_ride_along_and_others_are_items_of_their_own(repositories
     }
 
 
-def test_the_results_of_several_jobs_are_told_apart(repositories: Repositories) -> None:
+def test_each_job_of_a_request_loads_its_own_result(repositories: Repositories) -> None:
     texts = {f"p{number}": incompressible_json(400_000 + number) for number in range(3)}
     request = repositories.open_request(3)
 
@@ -69,7 +69,7 @@ def test_the_results_of_several_jobs_are_told_apart(repositories: Repositories) 
     assert repositories.requests.load_results(repositories.requests.get(request.request_id)) == texts
 
 
-def test_only_results_that_are_there_are_loaded(repositories: Repositories) -> None:
+def test_jobs_without_a_result_are_left_out(repositories: Repositories) -> None:
     request = repositories.ended_request(done=1, failed=2)
 
     assert repositories.requests.load_results(request) == {"p0": b"1"}
@@ -85,7 +85,7 @@ def test_a_result_without_all_of_its_parts_is_lost(repositories: Repositories, m
         repositories.requests.load_results(request)
 
 
-def test_every_part_has_a_partition_key_of_its_own(repositories: Repositories) -> None:
+def test_each_part_has_its_own_partition_key(repositories: Repositories) -> None:
     request = repositories.ended_request(result=incompressible_json(1_200_000))
 
     keys = [part["pk"] for part in repositories.parts(request.request_id)]
@@ -110,22 +110,22 @@ def test_retry_and_redelivery_write_no_part(repositories: Repositories) -> None:
     assert written == ["request", "request"]
 
 
-def test_of_many_who_finish_a_job_only_the_first_leaves_parts(repositories: Repositories) -> None:
+def test_concurrent_completions_leave_the_parts_of_the_first(repositories: Repositories) -> None:
     request = repositories.open_request()
     texts = [incompressible_json(900_000 + number) for number in range(10)]
 
-    answers = at_once(
+    outcomes = at_once(
         partial(repositories.requests.finish_job, request.attempt(request.jobs[0]), text) for text in texts
     )
 
-    assert conflicts(answers) == 9
+    assert conflicts(outcomes) == 9
     request = repositories.requests.get(request.request_id)
     assert request.jobs[0].result is not None
     assert len(repositories.parts(request.request_id)) == request.jobs[0].result["parts"]
-    assert repositories.requests.load_results(request) == {"p0": texts[answers.index(request)]}
+    assert repositories.requests.load_results(request) == {"p0": texts[outcomes.index(request)]}
 
 
-def test_a_write_that_conflicts_does_not_touch_the_result_that_is_there(repositories: Repositories) -> None:
+def test_a_conflicting_write_keeps_the_existing_result(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     repositories.requests.finish_job(request.attempt(request.jobs[0]), incompressible_json(400_000))
 

@@ -1,4 +1,4 @@
-"""Resuming a store: after DynamoDB refused a part, it goes on with that part, in the same process or another."""
+"""Resuming a store: after DynamoDB refuses a part, the same process or another continues with that part."""
 
 import json
 import re
@@ -17,12 +17,12 @@ from persistence.records.job import JobStatus
 from tests.persistence.test_retrievals import outcome
 from tests.support.repositories import Repositories, incompressible_json
 
-# Of four parts.
+# Stored in four parts.
 TEXT = incompressible_json(1_900_000)
 
 
 class Writes:
-    """Counts what is written, by key, and has DynamoDB refuse some of it."""
+    """Counts the writes by key and makes DynamoDB refuse some of them."""
 
     def __init__(self, dynamodb: Any) -> None:
         self.parts: Counter[str] = Counter()
@@ -34,7 +34,7 @@ class Writes:
 
     @contextmanager
     def refusing(self, pattern: str, code: str = "InternalServerError") -> Iterator[None]:
-        """Refuse whatever has a text like that in its key or update."""
+        """Refuses each write with this pattern in its key or update expression."""
         self.refused, self.code = pattern, code
         yield
         self.refused = None
@@ -60,15 +60,15 @@ def writes(repositories: Repositories) -> Writes:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, none of which takes time."""
+    """The pauses (seconds) that the store made; none of them takes time."""
     made: list[float] = []
     monkeypatch.setattr(persistence.dynamodb.table, "time", SimpleNamespace(sleep=made.append))
     return made
 
 
 @pytest.mark.parametrize("refused", ["#0000", "#0002", "#0003", r"SET #stored", r"#openJobs"])
-@pytest.mark.parametrize("kept", [True, False], ids=["kept", "made anew"])
-def test_each_part_of_a_result_is_written_once(
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "made again"])
+def test_a_resumed_store_writes_each_part_once(
     repositories: Repositories, writes: Writes, refused: str, kept: bool
 ) -> None:
     request = repositories.open_request()
@@ -80,7 +80,7 @@ def test_each_part_of_a_result_is_written_once(
 
     repositories.requests.finish_job(attempt, result)
 
-    # Of another process only, it is not known whether the last part was written.
+    # A new process cannot know whether the last part was written, so it writes that part again.
     repeated = 3 if refused.startswith("SET") and not kept else 0
     assert (len(writes.parts), writes.parts.total()) == (4, 4 + repeated)
     request = repositories.requests.get(request.request_id)
@@ -88,7 +88,7 @@ def test_each_part_of_a_result_is_written_once(
     assert repositories.requests.load_results(request) == {"p0": TEXT}
 
 
-def test_a_repeated_callback_goes_on_with_what_is_left(repositories: Repositories, writes: Writes) -> None:
+def test_a_repeated_callback_writes_only_the_missing_parts(repositories: Repositories, writes: Writes) -> None:
     retrieval = repositories.retrieval("gas", "water")
     results = {"gas": TEXT, "water": incompressible_json(1_900_001)}
     for refused in ("#0001", "#0003", "#outcome"):
@@ -102,7 +102,7 @@ def test_a_repeated_callback_goes_on_with_what_is_left(repositories: Repositorie
     assert repositories.retrievals.load_results(retrieval) == results
 
 
-def test_the_same_text_of_another_job_or_revision_is_another_result(repositories: Repositories) -> None:
+def test_jobs_with_the_same_text_have_separate_results(repositories: Repositories) -> None:
     request = repositories.open_request(2)
     for job in request.jobs:
         repositories.requests.finish_job(request.attempt(job), TEXT)
@@ -110,7 +110,9 @@ def test_the_same_text_of_another_job_or_revision_is_another_result(repositories
     assert len(repositories.parts(request.request_id)) == 8
 
 
-def test_a_throttled_part_is_waited_for(repositories: Repositories, writes: Writes, pauses: list[float]) -> None:
+def test_a_throttled_part_is_retried_with_pauses(
+    repositories: Repositories, writes: Writes, pauses: list[float]
+) -> None:
     request = repositories.open_request()
 
     with writes.refusing("#0002", "ProvisionedThroughputExceededException"), pytest.raises(Unavailable):
@@ -120,7 +122,7 @@ def test_a_throttled_part_is_waited_for(repositories: Repositories, writes: Writ
     assert len(writes.parts) == 2
 
 
-def test_an_engine_in_trouble_is_not_waited_for(
+def test_a_failing_engine_raises_without_a_pause(
     repositories: Repositories, writes: Writes, pauses: list[float]
 ) -> None:
     request = repositories.open_request()

@@ -1,4 +1,4 @@
-"""Retention: whatever is kept of an ended request expires, and counts as gone from that moment on."""
+"""Retention: every item of an ended request expires, and counts as gone from that moment on."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,7 +13,7 @@ from persistence.records.retrieval import KIND, Retrieval
 from persistence.results.expired import ExpiredResults
 from tests.support.repositories import RETENTION, HandClock, Repositories, incompressible_json
 
-# Which is an item of its own, and which rides along.
+# A result that is stored in a part, and one that is stored inline.
 _LARGE, _SMALL = incompressible_json(9000), b"1"
 
 Retentions = Callable[[float], Repositories]
@@ -21,23 +21,23 @@ Retentions = Callable[[float], Repositories]
 
 @pytest.fixture
 def keeping(dynamodb: Any) -> Retentions:
-    """The repositories with a retention, in seconds."""
+    """Makes repositories with a retention in seconds."""
     return lambda retention: Repositories(dynamodb, retention=retention)
 
 
 def items(table: Table, repositories: Repositories) -> list[dict[str, Any]]:
-    """All items of a table, as they are there."""
+    """All stored items of a table, also expired ones."""
     found: list[dict[str, Any]] = repositories.dynamodb.scan(TableName=table.name, ConsistentRead=True)["Items"]
     return found
 
 
 def results(table: Table, repositories: Repositories) -> list[dict[str, Any]]:
-    """The items of a table that results are kept in: parts, and expiry items."""
+    """The items of a table that store results: parts and expiry items."""
     return [item for item in items(table, repositories) if item["sk"]["S"].startswith(("part", "result#"))]
 
 
 def looked_for(expired: ExpiredResults[Any], clock: HandClock, *, seconds: float) -> None:
-    """Let the reconciler look every six hours, for so long."""
+    """Lets the reconciler scan every six hours for `seconds`."""
     end = clock() + timedelta(seconds=seconds)
     while clock() < end:
         expired.look()
@@ -61,7 +61,7 @@ def given_up(repositories: Repositories, request: Request) -> None:
 @pytest.mark.parametrize("retention", [60, RETENTION])
 @pytest.mark.parametrize("deliver", [acknowledged, given_up])
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_all_that_is_kept_of_an_ended_request_expires(
+def test_all_items_of_an_ended_request_expire(
     keeping: Retentions, retention: float, deliver: Callable[[Repositories, Request], None], cancelled: bool
 ) -> None:
     repositories = keeping(retention)
@@ -84,7 +84,7 @@ def test_all_that_is_kept_of_an_ended_request_expires(
     now = repositories.clock().timestamp()
     assert sorted(expires_at.values()) == sorted([now + retention, now + 86_400])
     assert expires_at["request"] == now + retention
-    # The rest goes with the request: within two days.
+    # The results are deleted within two days after the request.
     looked_for(repositories.expired, repositories.clock, seconds=retention + 2 * 86_400)
     assert not results(repositories.aggregator_table, repositories)
 
@@ -108,7 +108,7 @@ def cancelled(repositories: Repositories, retrieval: Retrieval) -> None:
 
 @pytest.mark.parametrize("retention", [60, RETENTION])
 @pytest.mark.parametrize("end", [received, received_after_all, refused, cancelled])
-def test_all_that_the_client_keeps_of_an_ended_request_expires(
+def test_all_client_items_of_an_ended_request_expire(
     keeping: Retentions, retention: float, end: Callable[[Repositories, Retrieval], None]
 ) -> None:
     repositories = keeping(retention)
@@ -139,7 +139,7 @@ def asked_about(repositories: Repositories, retrieval: Retrieval) -> None:
 
 
 @pytest.mark.parametrize("wait", [accepted, cancel_came_late, asked_about])
-def test_what_waits_for_a_callback_that_never_comes_expires_too(
+def test_a_retrieval_without_a_callback_expires(
     repositories: Repositories, wait: Callable[[Repositories, Retrieval], None]
 ) -> None:
     wait(repositories, repositories.retrieval(request_id="r1"))
@@ -149,7 +149,7 @@ def test_what_waits_for_a_callback_that_never_comes_expires_too(
     assert int(item["expiresAt"]["N"]) == last_delivery.timestamp() + RETENTION
 
 
-def test_a_request_that_runs_again_is_kept_until_it_ends(repositories: Repositories) -> None:
+def test_a_rerun_request_is_kept_until_it_ends(repositories: Repositories) -> None:
     retrieval = repositories.retrieval(request_id="r1")
     accepted(repositories, retrieval)
     anew = repositories.clock.advance(days=8) + timedelta(days=3)
@@ -160,7 +160,7 @@ def test_a_request_that_runs_again_is_kept_until_it_ends(repositories: Repositor
     assert int(item["expiresAt"]["N"]) == (anew + timedelta(days=7)).timestamp() + RETENTION
 
 
-def test_what_has_expired_is_gone_for_everybody_although_it_is_still_there(keeping: Retentions) -> None:
+def test_an_expired_record_is_not_found_before_its_deletion(keeping: Retentions) -> None:
     repositories = keeping(60)
     deadline = repositories.clock() + timedelta(hours=1)
     request = repositories.ended_request(1, failed=1, result=_LARGE)

@@ -1,4 +1,4 @@
-"""Reconcile, over real engines: what is due and not on the queue is put there, once, and nothing else is."""
+"""The reconciler's loop on real engines: it enqueues each step that is due and missing, once, and no other."""
 
 import threading
 import time
@@ -24,15 +24,15 @@ from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew
 from workers.rq_worker.leases import Batches
 
-HEAL_AFTER = 10
-DELIVERY_TIMEOUT = 15
+HEAL_AFTER = 10  # seconds
+DELIVERY_TIMEOUT = 15  # seconds
 Make = Callable[..., Reconciler]
 Create = Callable[..., Request]
 
 
 @pytest.fixture
 def make(wiring: Wiring) -> Make:
-    """Makes a reconciler; `ahead` is how far its clock is in the future."""
+    """Makes a reconciler whose clock is `ahead` seconds in the future."""
 
     def reconciler(
         *, ahead: float = HEAL_AFTER + 1, period: float = 60, parts: Wiring = wiring, **options: Any
@@ -74,13 +74,13 @@ def retrieve(wiring: Wiring) -> None:
     wiring.retrievals.create("r1", ["gas"], deadline=datetime.now(UTC) + timedelta(days=1))
 
 
-def test_what_was_just_created_is_left_alone(make: Make, create: Create) -> None:
+def test_a_new_request_is_not_healed_yet(make: Make, create: Create) -> None:
     create()
 
     assert make(ahead=0).look() == 0
 
 
-def test_a_lost_enqueue_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
+def test_a_lost_enqueue_is_repeated(wiring: Wiring, make: Make, create: Create) -> None:
     create()
 
     assert make().look() == 2
@@ -88,7 +88,7 @@ def test_a_lost_enqueue_is_made_up_for(wiring: Wiring, make: Make, create: Creat
     assert queued(wiring.redis, FETCH) == ["fetch-r1-0-1-0", "fetch-r1-1-1-0"]
 
 
-def test_a_lost_attempt_is_put_back_when_it_is_due_and_not_before(wiring: Wiring, make: Make, create: Create) -> None:
+def test_a_lost_attempt_is_enqueued_when_it_is_due(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas")
     at = datetime.now(UTC) + timedelta(seconds=100)
     wiring.requests.record_failure(request.attempt(request.jobs[0]), "HTTP 500", at)
@@ -99,7 +99,7 @@ def test_a_lost_attempt_is_put_back_when_it_is_due_and_not_before(wiring: Wiring
     assert scheduled(wiring.redis, FETCH) == ["fetch-r1-0-1-1"]
 
 
-def test_only_jobs_that_have_not_ended_are_put_back(wiring: Wiring, make: Make, create: Create) -> None:
+def test_only_open_jobs_are_enqueued(wiring: Wiring, make: Make, create: Create) -> None:
     request = create()
     wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
@@ -108,7 +108,7 @@ def test_only_jobs_that_have_not_ended_are_put_back(wiring: Wiring, make: Make, 
     assert queued(wiring.redis, FETCH) == ["fetch-r1-1-1-0"]
 
 
-def test_a_lost_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
+def test_a_lost_delivery_is_enqueued(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas")
     wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
@@ -117,7 +117,7 @@ def test_a_lost_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Crea
     assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
 
 
-def test_a_first_delivery_that_may_be_under_way_is_let_be(wiring: Wiring, make: Make, create: Create) -> None:
+def test_a_first_delivery_is_not_repeated_within_its_timeout(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas")
     wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
@@ -125,7 +125,7 @@ def test_a_first_delivery_that_may_be_under_way_is_let_be(wiring: Wiring, make: 
     assert make(ahead=DELIVERY_TIMEOUT + HEAL_AFTER + 1).look() == 1
 
 
-def test_a_lost_repetition_of_a_delivery_is_made_up_for(wiring: Wiring, make: Make, create: Create) -> None:
+def test_a_lost_delivery_attempt_is_enqueued_when_it_is_due(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas")
     wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
     at = datetime.now(UTC) + timedelta(seconds=100)
@@ -138,7 +138,7 @@ def test_a_lost_repetition_of_a_delivery_is_made_up_for(wiring: Wiring, make: Ma
 
 
 @pytest.mark.usefixtures("retrieve")
-def test_a_lost_submission_is_made_up_for(wiring: Wiring, make: Make) -> None:
+def test_a_lost_submission_is_enqueued(wiring: Wiring, make: Make) -> None:
     assert make(ahead=0).look() == 0
     assert make().look() == 1
 
@@ -146,7 +146,7 @@ def test_a_lost_submission_is_made_up_for(wiring: Wiring, make: Make) -> None:
 
 
 @pytest.mark.usefixtures("retrieve")
-def test_a_lost_repetition_of_a_submission_is_made_up_for(wiring: Wiring, make: Make) -> None:
+def test_a_lost_submission_attempt_is_enqueued_when_it_is_due(wiring: Wiring, make: Make) -> None:
     at = datetime.now(UTC) + timedelta(seconds=20)
     wiring.retrievals.submission_failed(wiring.retrievals.get("r1"), "HTTP 503", at)
 
@@ -157,7 +157,7 @@ def test_a_lost_repetition_of_a_submission_is_made_up_for(wiring: Wiring, make: 
 
 
 @pytest.mark.usefixtures("retrieve")
-def test_a_lost_cancellation_is_made_up_for(wiring: Wiring, make: Make) -> None:
+def test_a_lost_cancellation_is_enqueued(wiring: Wiring, make: Make) -> None:
     wiring.retrievals.request_cancel("r1")
 
     assert make().look() == 1
@@ -166,7 +166,9 @@ def test_a_lost_cancellation_is_made_up_for(wiring: Wiring, make: Make) -> None:
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_what_is_done_with_is_not_looked_at_again(wiring: Wiring, make: Make, create: Create, delivered: bool) -> None:
+def test_a_request_with_an_ended_delivery_is_not_scanned_again(
+    wiring: Wiring, make: Make, create: Create, delivered: bool
+) -> None:
     request = create("r1", "gas")
     wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
     request = wiring.requests.get("r1")
@@ -192,7 +194,7 @@ def test_an_accepted_request_is_checked_after_its_deadline(wiring: Wiring, make:
 
 
 @pytest.mark.usefixtures("retrieve")
-def test_a_lost_check_is_made_up_for(wiring: Wiring, make: Make) -> None:
+def test_a_lost_check_is_enqueued(wiring: Wiring, make: Make) -> None:
     wiring.retrievals.cancel_came_late(wiring.retrievals.request_cancel("r1"))
 
     assert make(ahead=0).look() == 0
@@ -203,7 +205,7 @@ def test_a_lost_check_is_made_up_for(wiring: Wiring, make: Make) -> None:
     assert scheduled(wiring.redis, SUBMIT) == ["check-r1-0"]
 
 
-def test_a_request_whose_deadline_has_passed_ends_and_is_delivered(wiring: Wiring, make: Make, create: Create) -> None:
+def test_a_request_ends_at_its_deadline_and_is_delivered(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas", "water", deadline=-1)
     wiring.requests.finish_job(request.attempt(request.jobs[0]), b"[]")
 
@@ -215,7 +217,7 @@ def test_a_request_whose_deadline_has_passed_ends_and_is_delivered(wiring: Wirin
     assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
 
 
-def test_a_deadline_is_looked_after_in_time(wiring: Wiring, make: Make, create: Create) -> None:
+def test_the_next_check_is_at_a_near_deadline(wiring: Wiring, make: Make, create: Create) -> None:
     request = create("r1", "gas", deadline=15)
 
     make().look()
@@ -225,7 +227,7 @@ def test_a_deadline_is_looked_after_in_time(wiring: Wiring, make: Make, create: 
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_what_is_on_the_queue_is_not_put_there_again(wiring: Wiring, make: Make, create: Create, late: bool) -> None:
+def test_a_queued_step_is_not_enqueued_again(wiring: Wiring, make: Make, create: Create, late: bool) -> None:
     wiring.queue.put(*fetch_steps(create(), datetime.now(UTC)))
 
     assert make(ahead=1000 if late else HEAL_AFTER + 1).look() == 0
@@ -234,14 +236,14 @@ def test_what_is_on_the_queue_is_not_put_there_again(wiring: Wiring, make: Make,
 
 
 @pytest.mark.usefixtures("retrieve")
-def test_looking_again_finds_nothing_more(make: Make, create: Create) -> None:
+def test_a_second_scan_enqueues_nothing(make: Make, create: Create) -> None:
     create()
     make().look()
 
     assert [make(ahead=ahead).look() for ahead in (12, 60, 600, 6000)] == [0, 0, 0, 0]
 
 
-def test_the_next_look_is_taken_some_time_later(wiring: Wiring, make: Make, create: Create) -> None:
+def test_the_next_check_is_scheduled_after_a_scan(wiring: Wiring, make: Make, create: Create) -> None:
     create()
 
     make().look()
@@ -250,7 +252,7 @@ def test_the_next_look_is_taken_some_time_later(wiring: Wiring, make: Make, crea
     assert 35 < (due_at - datetime.now(UTC)).total_seconds() < 45
 
 
-def test_everything_comes_back_after_the_loss_of_all_of_redis(wiring: Wiring, make: Make, create: Create) -> None:
+def test_all_steps_are_enqueued_after_redis_is_emptied(wiring: Wiring, make: Make, create: Create) -> None:
     for number in range(20):
         wiring.queue.put(*fetch_steps(create(f"r{number}"), datetime.now(UTC)))
     wiring.redis.flushall()
@@ -260,7 +262,7 @@ def test_everything_comes_back_after_the_loss_of_all_of_redis(wiring: Wiring, ma
     assert len(queued(wiring.redis, FETCH)) == 40
 
 
-def test_two_at_once_do_each_thing_once(wiring: Wiring, make: Make, create: Create) -> None:
+def test_concurrent_scans_enqueue_each_step_once(wiring: Wiring, make: Make, create: Create) -> None:
     for number in range(20):
         create(f"r{number}")
     together = threading.Barrier(2)
@@ -276,7 +278,7 @@ def test_two_at_once_do_each_thing_once(wiring: Wiring, make: Make, create: Crea
     assert len(taken) == len({job.job_id for job in taken}) == 40
 
 
-def test_two_at_once_close_a_request_once(wiring: Wiring, make: Make, create: Create) -> None:
+def test_concurrent_scans_close_a_request_once(wiring: Wiring, make: Make, create: Create) -> None:
     create("r1", "gas", deadline=-1)
 
     with ThreadPoolExecutor(4) as pool:
@@ -287,7 +289,7 @@ def test_two_at_once_close_a_request_once(wiring: Wiring, make: Make, create: Cr
     assert set(queued(wiring.redis, DELIVER)) == {"deliver-r1-1-0"}
 
 
-def test_a_record_that_cannot_be_read_does_not_keep_the_others_from_being_healed(
+def test_an_unreadable_record_does_not_block_others(
     wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = wiring._aggregator_table
@@ -299,7 +301,7 @@ def test_a_record_that_cannot_be_read_does_not_keep_the_others_from_being_healed
     assert "broken: cannot be reconciled" in caplog.text
 
 
-def test_many_records_that_cannot_be_read_do_not_fill_every_look(
+def test_a_batch_of_unreadable_records_does_not_block_others(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
@@ -312,7 +314,7 @@ def test_many_records_that_cannot_be_read_do_not_fill_every_look(
     assert wiring.due_index(wiring._aggregator_table).due(datetime.now(UTC) + timedelta(seconds=30), limit=9) == []
 
 
-def test_what_has_expired_is_nothing_to_do_and_fills_no_look(
+def test_a_batch_of_expired_records_does_not_block_others(
     wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
@@ -335,7 +337,7 @@ def test_what_has_expired_is_nothing_to_do_and_fills_no_look(
         ({"dynamodb_endpoint_url": "http://127.0.0.1:1"}, Unavailable),
     ],
 )
-def test_what_is_due_stays_due_while_an_engine_is_away(
+def test_a_record_stays_due_while_an_engine_is_away(
     wiring: Wiring,
     make_wiring: Callable[..., Wiring],
     make: Make,
@@ -363,7 +365,7 @@ def test_a_submission_stays_due_until_it_is_on_the_queue(
 
 
 class Running:
-    """A reconciler that runs on a thread in this block, and is stopped at its end."""
+    """Runs a reconciler on a thread while the block lasts, and stops it at the end."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._reconciler = reconciler
@@ -379,14 +381,14 @@ class Running:
         assert not self.thread.is_alive()
 
 
-def test_it_looks_again_and_again_until_it_is_stopped(wiring: Wiring, make: Make, create: Create) -> None:
+def test_the_reconciler_scans_periodically_until_stopped(wiring: Wiring, make: Make, create: Create) -> None:
     with Running(make(period=0.05)):
         for name in ("r1", "r2"):
             create(name, "gas")
             eventually(lambda name=name: f"fetch-{name}-0-1-0" in queued(wiring.redis, FETCH))  # type: ignore[misc]
 
 
-def test_it_stops_at_once_however_long_its_period(make: Make) -> None:
+def test_the_reconciler_stops_at_once_with_a_long_period(make: Make) -> None:
     began = time.monotonic()
 
     with Running(make(period=3600)):
@@ -395,7 +397,7 @@ def test_it_stops_at_once_however_long_its_period(make: Make) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_it_goes_on_after_an_engine_was_away(
+def test_the_reconciler_survives_the_loss_of_an_engine(
     make_wiring: Callable[..., Wiring], wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
 ) -> None:
     create()
@@ -406,7 +408,7 @@ def test_it_goes_on_after_an_engine_was_away(
         assert running.thread.is_alive()
 
 
-def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
+def test_more_than_a_batch_of_lost_steps_is_enqueued_at_once(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
@@ -417,7 +419,7 @@ def test_more_than_one_look_takes_in_is_put_back_without_a_pause(
         eventually(lambda: len(queued(wiring.redis, FETCH)) == 10, 10)
 
 
-def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
+def test_healthy_records_do_not_delay_a_lost_step(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
@@ -429,7 +431,7 @@ def test_what_needs_nothing_does_not_delay_what_is_lost_by_a_pause(
         eventually(lambda: "fetch-lost-0-1-0" in queued(wiring.redis, FETCH), 10)
 
 
-def test_an_entry_of_another_kind_keeps_no_other_waiting(
+def test_an_entry_of_unknown_kind_does_not_block_others(
     wiring: Wiring, make: Make, create: Create, caplog: pytest.LogCaptureFixture
 ) -> None:
     due = {"dueShard": "open#0", "dueAt": to_text(datetime.now(UTC))}
@@ -444,7 +446,7 @@ def test_an_entry_of_another_kind_keeps_no_other_waiting(
     assert len(index.due(datetime.now(UTC) + timedelta(days=1), limit=9)) == 2
 
 
-def test_results_that_no_record_needs_are_collected_now_and_then(make: Make) -> None:
+def test_unneeded_results_are_not_collected_in_every_scan(make: Make) -> None:
     looks: list[int] = []
 
     class Collector:
@@ -459,7 +461,7 @@ def test_results_that_no_record_needs_are_collected_now_and_then(make: Make) -> 
     assert len(looks) == 1
 
 
-def test_one_look_puts_a_whole_batch_in_one_call(
+def test_a_scan_enqueues_the_batch_of_a_shard_in_one_call(
     wiring: Wiring, make: Make, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
@@ -480,7 +482,7 @@ def test_one_look_puts_a_whole_batch_in_one_call(
     assert sum(calls) == 30
 
 
-def test_a_look_that_is_told_to_stop_ends_soon(wiring: Wiring, make: Make, create: Create) -> None:
+def test_a_stopped_reconciler_enqueues_nothing(wiring: Wiring, make: Make, create: Create) -> None:
     create()
     reconciler = make()
 

@@ -1,4 +1,4 @@
-"""Workers and reconcilers in each other's way, on real engines: what comes late or twice counts once."""
+"""Races of workers and reconcilers on real engines: late and repeated writes count once."""
 
 import json
 import random
@@ -40,12 +40,12 @@ from workers.rq_worker.run_again import Later
 
 _WORKERS, _RECONCILERS = 20, 2
 _PROVIDERS = tuple(f"p{number}" for number in range(10))
-_REFUSALS = 2
-_DELIVERY_TIMEOUT = 15
+_REFUSALS = 2  # refused calls before each success
+_DELIVERY_TIMEOUT = 15  # seconds
 
 
 class _World(StubServer):
-    """Providers that refuse mostly, and a receiver that takes its time."""
+    """Providers that refuse `_REFUSALS` calls before each success, and a receiver that takes 0.3 s."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +62,11 @@ class _World(StubServer):
 
 
 class _Crew:
-    """Workers and reconcilers on threads, each with the wiring of one of several processes, while the block runs."""
+    """Workers and reconcilers on threads while the block lasts; their wirings are those of several processes."""
 
     def __init__(self, wirings: list[Wiring], monkeypatch: pytest.MonkeyPatch) -> None:
         self.counted: Counter[Attempt] = Counter()
-        """How often each failed attempt was written down."""
+        """How often each failed attempt was recorded."""
         self._over = threading.Event()
         self._mine = threading.local()
         monkeypatch.setattr(jobs, "wiring", lambda: self._mine.wiring)
@@ -115,7 +115,7 @@ class _Crew:
 def test_two_reconcilers_and_twenty_workers_end_a_request_once(
     make_wiring: Callable[..., Wiring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The reconcilers look at everything, all the time.
+    # The reconcilers scan all records all the time.
     monkeypatch.setattr(workers.reconciler.plans, "SOONEST", timedelta(milliseconds=1))
     monkeypatch.setattr(workers.reconciler.plans, "LATEST", timedelta(milliseconds=1))
     options = {"retry": {"initialDelay": 0.02, "jitter": 0}, "breaker": {"failures": 1000}}
@@ -138,7 +138,7 @@ def test_two_reconcilers_and_twenty_workers_end_a_request_once(
                 )
                 wirings[0].queue.put(*fetch_steps(request, datetime.now(UTC)))
                 for _ in range(10):
-                    # What runs is put on the queue once more, so that two work on the same.
+                    # The reconcilers enqueue running jobs again, so that two workers run the same job.
                     time.sleep(0.02)
                     connection.flushall()
                 eventually(partial(_delivered, requests, request_id))
@@ -153,7 +153,7 @@ def test_two_reconcilers_and_twenty_workers_end_a_request_once(
                 failed = [a for a in crew.counted if (a.request_id, a.provider) == (ended.request_id, job.provider)]
                 assert job.attempts == 1 + len(failed)
         assert set(crew.counted.values()) == {1}
-        # Some were asked in vain, which is what all this is about.
+        # There were more calls than counted attempts, so workers did race.
         asked = sum(asked.method == "GET" for asked in world.asked)
         assert asked > sum(job.attempts for number in range(5) for job in requests.get(f"r{number}").jobs)
 
@@ -164,7 +164,7 @@ def _delivered(requests: Requests, request_id: str) -> bool:
 
 @pytest.fixture
 def create(wiring: Wiring) -> Callable[..., Request]:
-    """Creates the request r1, to be delivered to the URL, due to end in an hour."""
+    """Creates the request r1 with the URL's callback and a deadline in an hour."""
 
     def request(url: str, *providers: str) -> Request:
         named = [(name, f"http://{name}") for name in providers]
@@ -176,12 +176,12 @@ def create(wiring: Wiring) -> Callable[..., Request]:
 
 @pytest.fixture
 def make_wiring_of_receivers(make_wiring: Callable[..., Wiring]) -> Wiring:
-    """A wiring that may deliver to this machine."""
+    """A wiring whose egress policy allows this machine."""
     return make_wiring(webhook_secrets=(SECRET,), outbound_networks=LOOPBACK)
 
 
 def reconciler(wiring: Wiring, ahead: float) -> Reconciler:
-    """One whose clock is so many seconds ahead."""
+    """Returns a reconciler whose clock is `ahead` seconds in the future."""
     return Reconciler(
         wiring.requests,
         wiring.retrievals,
@@ -197,14 +197,14 @@ def reconciler(wiring: Wiring, ahead: float) -> Reconciler:
     )
 
 
-def test_however_often_reconcilers_look_a_delivery_under_way_is_made_once(
+def test_many_scans_do_not_repeat_a_delivery_under_way(
     make_wiring_of_receivers: Wiring, wiring: Wiring, create: Callable[..., Request]
 ) -> None:
     found: list[int] = []
 
     def look() -> None:
         for ahead in range(_DELIVERY_TIMEOUT):
-            # Each record is looked at again, whenever that should have been.
+            # The record becomes due at once.
             wiring.requests.look_again(wiring.requests.get("r1"), datetime.now(UTC))
             found.append(reconciler(wiring, ahead - 1).look())
 
@@ -221,8 +221,8 @@ def test_however_often_reconcilers_look_a_delivery_under_way_is_made_once(
     assert wiring.requests.get("r1").delivery.status is DeliveryStatus.SUCCEEDED
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["by who ended it", "by its own job"])
-def test_an_acknowledgement_that_cannot_be_written_down_is_asked_for_again_under_the_same_id(
+@pytest.mark.parametrize("first", [True, False], ids=["by the last job", "by its own job"])
+def test_an_unrecorded_acknowledgement_repeats_the_webhook_id(
     make_wiring_of_receivers: Wiring, wiring: Wiring, create: Callable[..., Request], first: bool
 ) -> None:
     deliver = make_wiring_of_receivers.deliver
@@ -242,7 +242,7 @@ def test_an_acknowledgement_that_cannot_be_written_down_is_asked_for_again_under
             deliver.first(ended)
             assert queued(wiring.redis, DELIVER) == ["deliver-r1-1-0"]
         else:
-            # The worker repeats a job that ends so.
+            # A worker repeats a job that raises this.
             with pytest.raises(Unavailable):
                 deliver("r1")
         assert wiring.requests.get("r1").delivery.status is DeliveryStatus.PENDING
@@ -255,7 +255,7 @@ def test_an_acknowledgement_that_cannot_be_written_down_is_asked_for_again_under
     assert (delivery.status, delivery.attempts) == (DeliveryStatus.SUCCEEDED, 1)
 
 
-def test_jobs_of_a_request_that_fail_in_the_same_millisecond_keep_each_its_own_retry(
+def test_simultaneous_failures_get_separate_retries(
     wiring: Wiring, create: Callable[..., Request], stub: StubServer
 ) -> None:
     names = [f"p{number:02}" for number in range(20)]
@@ -280,10 +280,10 @@ def test_jobs_of_a_request_that_fail_in_the_same_millisecond_keep_each_its_own_r
         return job(attempt, now)
 
     stub.replies = [Reply(500)]
-    answers = at_once(partial(fetch, request.attempt(job)) for job in request.jobs)
+    outcomes = at_once(partial(fetch, request.attempt(job)) for job in request.jobs)
 
     failed = wiring.requests.get("r1")
-    assert answers == [False] * len(names)
+    assert outcomes == [False] * len(names)
     assert {(job.attempts, job.status) for job in failed.jobs} == {(1, JobStatus.INIT)}
     assert len({job.next_attempt_at for job in failed.jobs}) == 1
     assert scheduled(wiring.redis, FETCH) == sorted(f"fetch-r1-{index}-1-1" for index in range(len(names)))
@@ -294,9 +294,7 @@ def test_jobs_of_a_request_that_fail_in_the_same_millisecond_keep_each_its_own_r
         assert Attempt(*json.loads(zlib.decompress(data))[2][:-1]) == failed.attempt(job)
 
 
-def test_a_job_that_is_done_is_never_marked_failed_whatever_comes_late(
-    wiring: Wiring, create: Callable[..., Request], stub: StubServer
-) -> None:
+def test_late_writes_never_fail_a_done_job(wiring: Wiring, create: Callable[..., Request], stub: StubServer) -> None:
     request = create(stub.url, "gas", "water")
     attempt = request.attempt(request.jobs[0])
     wiring.requests.finish_job(attempt, b'"first"')
@@ -328,12 +326,12 @@ def test_a_job_that_is_done_is_never_marked_failed_whatever_comes_late(
         return requests.get("r1").jobs[0]
 
     come_late()
-    # At the deadline, for all who look at once.
+    # Three reconcilers scan at once after the deadline.
     setattr(wiring._request_items, "clock", lambda: datetime.now(UTC) + timedelta(hours=2))  # noqa: B010
     at_once([reconciler(wiring, 7200).look] * 3)
     assert [job.status for job in requests.get("r1").jobs] == [JobStatus.DONE, JobStatus.FAILED]
     come_late()
-    # And after the other job was tried again.
+    # The other job is open again after a retry.
     requests.retry("r1", deadline=datetime.now(UTC) + timedelta(hours=3))
     come_late()
     requests.close("r1", CloseReason.CANCELLED)

@@ -1,4 +1,4 @@
-"""ShardLeases, over a real Redis: no two reconcilers hold the same shard, and each shard finds one that does."""
+"""Shard leases on a real Redis: no two reconcilers hold the same shard, and one holds each shard."""
 
 import time
 from collections import Counter
@@ -14,7 +14,7 @@ from datahog.settings import Settings
 from tests.support.system import eventually
 from workers.reconciler.shard_leases import AllShards, LeasedShards
 
-LEASE = 1.0
+LEASE = 1.0  # seconds
 INDEX = "datahog-aggregator"
 SHARDS = [f"open#{number}" for number in range(10)]
 
@@ -23,29 +23,29 @@ Make = Callable[..., LeasedShards]
 
 @pytest.fixture
 def make(connection: "redis.Redis") -> Make:
-    """Makes the shares of one more reconciler."""
+    """Makes the shard leases of one more reconciler; `lease` is in seconds."""
     return lambda lease=LEASE: LeasedShards(connection, lease=lease)
 
 
 def held(*members: LeasedShards, shards: list[str] = SHARDS) -> list[list[str]]:
-    """What each holds, when all look at it now, one after the other; no shard is held by two."""
+    """Returns the shards that each member holds, asked one after the other; no two hold the same shard."""
     found = [sorted(member.held(INDEX, shards)) for member in members]
     assert max(Counter(chain(*found)).values(), default=0) <= 1, found
     return found
 
 
-def test_one_alone_holds_all_once_redis_is_settled(make: Make) -> None:
+def test_a_single_reconciler_holds_all_shards_after_settling(make: Make) -> None:
     one = make()
 
     began = time.monotonic()
     eventually(lambda: held(one) == [sorted(SHARDS)], 5)
 
-    # Others might have lived, and held some.
+    # Other reconcilers might have lived and held some shards.
     assert time.monotonic() - began >= LEASE / 2 - 0.1
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 12])
-def test_several_hold_equal_shares_that_make_up_all(make: Make, count: int) -> None:
+def test_several_reconcilers_divide_all_shards_equally(make: Make, count: int) -> None:
     members = [make() for _ in range(count)]
 
     def is_divided() -> bool:
@@ -55,7 +55,7 @@ def test_several_hold_equal_shares_that_make_up_all(make: Make, count: int) -> N
     eventually(is_divided, 10)
 
 
-def test_one_that_comes_later_gets_its_share(make: Make) -> None:
+def test_a_later_reconciler_gets_half_of_the_shards(make: Make) -> None:
     first = make()
     eventually(lambda: held(first) == [sorted(SHARDS)], 5)
     second = make()
@@ -63,7 +63,7 @@ def test_one_that_comes_later_gets_its_share(make: Make) -> None:
     eventually(lambda: [len(share) for share in held(first, second)] == [5, 5], 5)
 
 
-def test_the_share_of_one_that_died_goes_to_the_others(make: Make) -> None:
+def test_shards_of_a_dead_reconciler_pass_on_after_its_lease(make: Make) -> None:
     first, second = make(), make()
     eventually(lambda: [len(share) for share in held(first, second)] == [5, 5], 10)
 
@@ -73,7 +73,7 @@ def test_the_share_of_one_that_died_goes_to_the_others(make: Make) -> None:
     assert time.monotonic() - began < 2 * LEASE
 
 
-def test_the_share_of_one_that_leaves_goes_at_once(make: Make) -> None:
+def test_shards_of_a_leaving_reconciler_pass_on_at_once(make: Make) -> None:
     first, second = make(), make()
     eventually(lambda: [len(share) for share in held(first, second)] == [5, 5], 10)
 
@@ -82,12 +82,12 @@ def test_the_share_of_one_that_leaves_goes_at_once(make: Make) -> None:
     eventually(lambda: held(first) == [sorted(SHARDS)], LEASE / 2)
 
 
-def test_after_redis_is_emptied_no_two_hold_the_same(make: Make, connection: "redis.Redis") -> None:
+def test_no_two_hold_a_shard_after_redis_is_emptied(make: Make, connection: "redis.Redis") -> None:
     members = [make() for _ in range(3)]
     eventually(lambda: sum(map(len, held(*members))) == len(SHARDS), 10)
 
     connection.flushall()
-    # The first one says that it lives before the others know that they must.
+    # The first member sends its heartbeat before the others know that they must.
     members[0]._said_at[INDEX] = 0
 
     until = time.monotonic() + 2 * LEASE
@@ -96,11 +96,11 @@ def test_after_redis_is_emptied_no_two_hold_the_same(make: Make, connection: "re
     assert sum(map(len, held(*members))) == len(SHARDS)
 
 
-def test_after_all_were_cut_off_no_two_hold_the_same(make: Make, connection: "redis.Redis") -> None:
+def test_no_two_hold_a_shard_after_all_lost_their_leases(make: Make, connection: "redis.Redis") -> None:
     members = [make() for _ in range(3)]
     eventually(lambda: sum(map(len, held(*members))) == len(SHARDS), 10)
 
-    # As if Redis had been away for longer than a lease.
+    # The members are gone from Redis, as after a loss of longer than a lease.
     connection.delete(f"datahog:reconcilers:{INDEX}")
     members[2]._said_at[INDEX] = 0
 
@@ -110,16 +110,16 @@ def test_after_all_were_cut_off_no_two_hold_the_same(make: Make, connection: "re
     assert sum(map(len, held(*members))) == len(SHARDS)
 
 
-def test_a_dead_ones_share_is_free_although_redis_clock_was_set_back(make: Make, connection: "redis.Redis") -> None:
+def test_shards_of_the_dead_are_free_after_a_clock_change(make: Make, connection: "redis.Redis") -> None:
     first, second = make(), make()
     eventually(lambda: [len(share) for share in held(first, second)] == [5, 5], 10)
-    # What was written an hour ahead of what Redis takes for now.
+    # The heartbeat was written by a clock that is an hour ahead of the one of Redis.
     connection.zadd(f"datahog:reconcilers:{INDEX}", {second._id: (time.time() + 3600) * 1000})
 
     eventually(lambda: held(first) == [sorted(SHARDS)], 5)
 
 
-def test_shards_that_are_added_are_divided_too(make: Make) -> None:
+def test_added_shards_are_divided_too(make: Make) -> None:
     members = [make(), make()]
     eventually(lambda: sum(map(len, held(*members))) == len(SHARDS), 10)
     more = [*SHARDS, "open#10", "open#11"]
@@ -127,7 +127,7 @@ def test_shards_that_are_added_are_divided_too(make: Make) -> None:
     eventually(lambda: [len(share) for share in held(*members, shards=more)] == [6, 6], 10)
 
 
-def test_without_redis_each_goes_on_with_what_it_held(make: Make, connection: "redis.Redis") -> None:
+def test_without_redis_each_keeps_its_shards(make: Make, connection: "redis.Redis") -> None:
     one, other = make(), make()
     eventually(lambda: [len(share) for share in held(one, other)] == [5, 5], 10)
     before = held(one, other)
@@ -142,7 +142,7 @@ def test_without_redis_each_goes_on_with_what_it_held(make: Make, connection: "r
     one.beat()
 
 
-def test_without_redis_from_the_start_each_takes_all() -> None:
+def test_without_redis_from_the_start_each_holds_all_shards() -> None:
     with redis.Redis.from_url("redis://127.0.0.1:1/0") as away:
         alone = LeasedShards(away, lease=LEASE)
 
@@ -151,7 +151,7 @@ def test_without_redis_from_the_start_each_takes_all() -> None:
         alone.leave()
 
 
-def test_who_is_alone_by_design_holds_everything() -> None:
+def test_all_shards_holds_every_shard() -> None:
     alone = AllShards()
 
     alone.beat()
@@ -173,7 +173,7 @@ def shared(engines: Settings) -> Iterator["redis.Redis"]:
         max_size=30,
     )
 )
-def test_whatever_members_do_no_two_live_ones_hold_the_same(
+def test_no_two_live_reconcilers_hold_a_shard_after_any_moves(
     shared: "redis.Redis", moves: list[tuple[str, int, int]]
 ) -> None:
     shared.flushall()
@@ -190,7 +190,7 @@ def test_whatever_members_do_no_two_live_ones_hold_the_same(
         elif move == "empty":
             shared.flushall()
         else:
-            # It has stopped, or its lease is over; another takes its place.
+            # The member has stopped, or its lease has run out; a new member replaces it.
             if move == "leave":
                 member.leave()
             else:

@@ -1,24 +1,24 @@
-"""Shares: no owner gets more of a worker's threads than a multiple of those that stay free."""
+"""Fairness groups: no owner gets more of a worker's threads than a multiple of those that stay free."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 from workers.rq_worker.fairness import Shares
 
 
-def test_a_share_that_is_full_has_no_room_for_a_job_that_moves() -> None:
+def test_a_full_group_refuses_a_job() -> None:
     shares = Shares(20)
     for number in range(17):
         shares.join(f"gas-{number}", "gas")
 
     moved = [shares.move(f"gas-{number}", "delivering") for number in range(17)]
 
-    # Four times the three threads that are free.
+    # A group has at most four times the three threads that stay free.
     assert moved == [True] * 12 + [False] * 5
     assert shares.free == 3
     assert shares.rooms() == {"delivering": 0, "gas": 1}
 
 
-def test_one_job_of_each_share_has_room_when_all_threads_run() -> None:
+def test_a_busy_worker_admits_one_job_per_group() -> None:
     shares = Shares(2)
     shares.join("a", "gas")
     shares.join("b", "gas")
@@ -28,7 +28,7 @@ def test_one_job_of_each_share_has_room_when_all_threads_run() -> None:
     assert shares.move("a", "delivering")
 
 
-def test_a_job_that_has_left_is_in_no_share() -> None:
+def test_a_job_that_has_left_is_in_no_group() -> None:
     shares = Shares(2)
     shares.join("a", "gas")
     shares.leave("a")
@@ -38,7 +38,7 @@ def test_a_job_that_has_left_is_in_no_share() -> None:
     assert shares.free == 2
 
 
-def test_jobs_moved_by_many_threads_are_counted_once() -> None:
+def test_jobs_moved_by_many_threads_count_once() -> None:
     shares = Shares(1000)
     for number in range(200):
         shares.join(str(number), "gas")

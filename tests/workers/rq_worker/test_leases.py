@@ -1,4 +1,4 @@
-"""Taking and ending jobs in batches on a real Valkey: two workers at one job never harm each other's work."""
+"""Claims and completions in batches on a real Valkey: two workers with one job never undo each other's work."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Make = Callable[[str], Batches]
 
 @pytest.fixture
 def make(connection: "redis.Redis") -> Make:
-    """Makes the batches of one worker; a lease is over at once, as if the worker had died."""
+    """Makes the batches of one worker; its leases run out at once, as if it had died."""
     return lambda worker: Batches(connection, QUEUES, worker=worker, lease=-1)
 
 
@@ -24,7 +24,7 @@ def take_one(batches: Batches) -> Taken:
     return job
 
 
-def test_no_more_is_taken_than_wanted(queue: Queue, make: Make) -> None:
+def test_no_more_jobs_are_claimed_than_wanted(queue: Queue, make: Make) -> None:
     queue.put(*(step("note", f"job-{number}") for number in range(5)))
 
     assert [job.job_id for job in make("a").take(3)] == ["job-0", "job-1", "job-2"]
@@ -32,7 +32,7 @@ def test_no_more_is_taken_than_wanted(queue: Queue, make: Make) -> None:
     assert make("c").take(3) == []
 
 
-def test_what_is_taken_says_what_to_do(queue: Queue, make: Make) -> None:
+def test_a_claimed_job_holds_its_queue_and_payload(queue: Queue, make: Make) -> None:
     queue.put(step("note", "a", queue=DELIVER))
 
     job = take_one(make("w"))
@@ -41,13 +41,13 @@ def test_what_is_taken_says_what_to_do(queue: Queue, make: Make) -> None:
     assert job.data
 
 
-def test_of_many_delayed_jobs_those_that_are_due_are_taken(queue: Queue, make: Make) -> None:
+def test_only_due_delayed_jobs_are_claimed(queue: Queue, make: Make) -> None:
     queue.put(*(step("note", f"due-{n}", wait=-1) for n in range(3)), step("note", "early", wait=60))
 
     assert sorted(job.job_id for job in make("w").take(10)) == ["due-0", "due-1", "due-2"]
 
 
-def test_a_job_that_vanished_is_skipped(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+def test_a_deleted_job_is_skipped(connection: "redis.Redis", queue: Queue, make: Make) -> None:
     queue.put(step("note", "gone"), step("note", "scheduled-gone", wait=-1), step("note", "there"))
     connection.delete("rq:job:gone", "rq:job:scheduled-gone")
 
@@ -55,9 +55,7 @@ def test_a_job_that_vanished_is_skipped(connection: "redis.Redis", queue: Queue,
 
 
 @pytest.mark.parametrize("job_id", [b"string", b"\xff", "\u00fc".encode()])
-def test_what_is_no_job_is_skipped_and_loses_none_that_are(
-    connection: "redis.Redis", queue: Queue, make: Make, job_id: bytes
-) -> None:
+def test_an_entry_that_is_no_job_is_skipped(connection: "redis.Redis", queue: Queue, make: Make, job_id: bytes) -> None:
     if job_id == b"string":
         connection.set("rq:job:string", "x")
     else:
@@ -72,9 +70,7 @@ def test_what_is_no_job_is_skipped_and_loses_none_that_are(
     assert make("w").recover() == 2
 
 
-def test_a_job_that_says_of_no_queue_is_of_the_one_where_it_lay(
-    connection: "redis.Redis", queue: Queue, make: Make
-) -> None:
+def test_a_job_without_an_origin_has_the_queue_of_its_list(connection: "redis.Redis", queue: Queue, make: Make) -> None:
     queue.put(step("note", "a"), step("note", "b"))
     connection.hdel("rq:job:b", "origin")
 
@@ -82,7 +78,7 @@ def test_a_job_that_says_of_no_queue_is_of_the_one_where_it_lay(
     assert make("w").recover() == 2
 
 
-def test_the_jobs_of_a_queue_leave_room_for_those_of_the_queues_behind(queue: Queue, make: Make) -> None:
+def test_a_full_queue_leaves_slots_for_the_next_queue(queue: Queue, make: Make) -> None:
     queue.put(*(step("note", f"deliver-{number}", queue=DELIVER) for number in range(5)))
     queue.put(*(step("note", f"fetch-{number}") for number in range(5)))
 
@@ -90,7 +86,7 @@ def test_the_jobs_of_a_queue_leave_room_for_those_of_the_queues_behind(queue: Qu
     assert [job.job_id for job in make("w").take(6, most=3, rooms={DELIVER: 0})] == ["fetch-4"]
 
 
-def test_a_job_is_recovered_when_its_lease_is_over(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+def test_a_job_is_recovered_after_its_lease(connection: "redis.Redis", queue: Queue, make: Make) -> None:
     queue.put(step("note", "a"))
     dead, alive = make("dead"), make("alive")
     take_one(dead)
@@ -102,7 +98,7 @@ def test_a_job_is_recovered_when_its_lease_is_over(connection: "redis.Redis", qu
     assert running(connection) == 1
 
 
-def test_a_renewed_lease_is_not_over(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+def test_a_job_with_a_renewed_lease_is_not_recovered(connection: "redis.Redis", queue: Queue, make: Make) -> None:
     queue.put(step("note", "a"))
     job = take_one(make("w"))
 
@@ -123,7 +119,7 @@ def test_a_lost_lease_cannot_be_renewed(connection: "redis.Redis", queue: Queue,
 
 
 @pytest.mark.parametrize("late", [{}, {"wait": 5}])
-def test_who_has_lost_a_job_to_another_does_not_end_it(
+def test_a_worker_that_lost_a_job_cannot_complete_it(
     connection: "redis.Redis", queue: Queue, make: Make, late: dict[str, float]
 ) -> None:
     queue.put(step("note", "a"))
@@ -140,7 +136,7 @@ def test_who_has_lost_a_job_to_another_does_not_end_it(
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_of_two_who_run_one_job_the_last_to_start_ends_it(
+def test_the_last_worker_to_claim_a_job_completes_it(
     connection: "redis.Redis", queue: Queue, make: Make, first: int
 ) -> None:
     queue.put(step("note", "a"))
@@ -156,7 +152,7 @@ def test_of_two_who_run_one_job_the_last_to_start_ends_it(
     assert not running(connection)
 
 
-def test_ending_again_changes_nothing(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+def test_completing_a_job_again_changes_nothing(connection: "redis.Redis", queue: Queue, make: Make) -> None:
     queue.put(step("note", "later"), step("note", "done"))
     batches = make("w")
     later, done = batches.take(2)
@@ -169,7 +165,7 @@ def test_ending_again_changes_nothing(connection: "redis.Redis", queue: Queue, m
     assert not connection.exists("rq:job:done")
 
 
-def test_a_job_comes_again_after_its_wait(connection: "redis.Redis", queue: Queue, make: Make) -> None:
+def test_a_job_with_a_wait_is_scheduled_after_it(connection: "redis.Redis", queue: Queue, make: Make) -> None:
     queue.put(step("note", "a"))
     batches = make("w")
     before = time.time()
@@ -181,7 +177,7 @@ def test_a_job_comes_again_after_its_wait(connection: "redis.Redis", queue: Queu
 
 
 @pytest.mark.parametrize(("wait", "state", "left"), [(None, None, []), (60.0, b"scheduled", ["a"])])
-def test_a_job_that_goes_on_and_ends_in_one_batch_has_ended(
+def test_a_job_continued_and_completed_in_one_batch_is_complete(
     wait: float | None, state: bytes | None, left: list[str], connection: "redis.Redis", queue: Queue, make: Make
 ) -> None:
     queue.put(step("note", "a"))
@@ -195,7 +191,7 @@ def test_a_job_that_goes_on_and_ends_in_one_batch_has_ended(
     assert running(connection) == 0
 
 
-def test_a_job_that_is_put_again_while_it_runs_runs_again(queue: Queue, make: Make) -> None:
+def test_a_job_enqueued_while_it_runs_runs_again(queue: Queue, make: Make) -> None:
     queue.put(step("note", "a"))
     batches = make("w")
     first = take_one(batches)

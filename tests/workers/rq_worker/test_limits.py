@@ -1,4 +1,4 @@
-"""What a provider's limit and breaker let through, on a real Valkey: over all workers, and the rest waits its turn."""
+"""A provider's limit and circuit breaker on a real Valkey: they hold over all workers, and other jobs wait."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ from workers.queue import QUEUES, Queue
 from workers.rq_worker.leases import Batches, Ended, Taken
 
 Make = Callable[[str], Batches]
-LEASE = 20
+LEASE = 20  # seconds
 
 
 class Clock:
-    """Time that passes when told."""
+    """A clock (seconds since the epoch) that the test sets."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -49,14 +49,14 @@ def worker(make: Make) -> Batches:
 
 @pytest.fixture(autouse=True)
 def gas(providers: dict[str, Provider]) -> None:
-    """Five places; three failures in a row open the breaker for 30 s."""
+    """Gas has five permits, and three failures in a row open its circuit breaker for 30 s."""
     breaker = BreakerPolicy(failures=3, open_seconds=30)
     providers["gas"] = Provider(url="http://x", concurrency=5, breaker=breaker, connect_timeout=3, total_timeout=60)
     providers["water"] = Provider(url="http://x", concurrency=5)
 
 
 def put(queue: Queue, count: int, provider: str = "gas", first: int = 0, wait: float | None = None) -> list[str]:
-    """Put so many jobs of a provider on the queue; returns their ids."""
+    """Enqueues `count` jobs of a provider; returns their ids. `wait` is in seconds."""
     ids = [f"{provider}-{number}" for number in range(first, first + count)]
     queue.put(*(step("note", job_id, provider=provider, wait=wait) for job_id in ids))
     return ids
@@ -67,14 +67,14 @@ def ids_of(jobs: Sequence[Taken]) -> list[str]:
 
 
 def fail(worker: Batches, queue: Queue, times: int) -> None:
-    """Have so many attempts at gas fail, one after the other."""
+    """Makes attempts at gas fail, one after the other."""
     for number in range(times):
         put(queue, 1, first=1000 + number)
         [job] = worker.take(1)
         worker.end([Ended(job, answered=False)])
 
 
-def test_no_more_run_than_the_limit_over_all_workers_and_the_oldest_are_next(queue: Queue, make: Make) -> None:
+def test_the_limit_holds_over_all_workers_in_queue_order(queue: Queue, make: Make) -> None:
     one, other = make("one"), make("other")
     expected = put(queue, 12)
 
@@ -86,7 +86,7 @@ def test_no_more_run_than_the_limit_over_all_workers_and_the_oldest_are_next(que
     assert ids_of(other.take(10)) == expected[5:7]
 
 
-def test_those_that_wait_are_where_rq_keeps_them(connection: "redis.Redis", queue: Queue) -> None:
+def test_waiting_jobs_are_in_the_registry_of_rq(connection: "redis.Redis", queue: Queue) -> None:
     expected = put(queue, 7)
 
     registry = RateLimitRegistry("gas", connection)
@@ -98,14 +98,14 @@ def test_those_that_wait_are_where_rq_keeps_them(connection: "redis.Redis", queu
     assert (job.get_status(), job.rate_limit_key, job.rate_limit_concurrency) == ("rate_limited", "gas", 5)
 
 
-def test_a_provider_with_thousands_waiting_lets_others_pass(queue: Queue, worker: Batches) -> None:
+def test_a_provider_with_thousands_waiting_does_not_block_others(queue: Queue, worker: Batches) -> None:
     slow = put(queue, 10_000)
     others = put(queue, 3, "water")
 
     assert ids_of(worker.take(100)) == slow[:5] + others
 
 
-def test_what_no_limit_holds_back_is_held_to_a_share_of_the_worker(
+def test_a_provider_without_a_tight_limit_is_held_to_its_group(
     queue: Queue, worker: Batches, providers: dict[str, Provider]
 ) -> None:
     providers["gas"] = Provider(url="http://x", concurrency=10_000)
@@ -122,7 +122,7 @@ def test_what_no_limit_holds_back_is_held_to_a_share_of_the_worker(
     assert ids_of(worker.take(2, most=2, rooms={"gas": 1})) == [slow[6], *late]
 
 
-def test_of_many_that_hold_others_up_each_gets_its_turn(
+def test_held_back_providers_take_turns(
     queue: Queue, worker: Batches, providers: dict[str, Provider], clock: Clock
 ) -> None:
     hogs = [f"hog{number}" for number in range(10)]
@@ -141,7 +141,7 @@ def test_of_many_that_hold_others_up_each_gets_its_turn(
 
 
 @pytest.mark.parametrize("outcome", [{"answered": True}, {"answered": False}, {}, {"wait": 60.0}])
-def test_a_place_is_given_back_however_a_job_ends(queue: Queue, worker: Batches, outcome: dict[str, float]) -> None:
+def test_a_permit_is_returned_with_every_outcome(queue: Queue, worker: Batches, outcome: dict[str, float]) -> None:
     put(queue, 6)
     taken = worker.take(10)
 
@@ -150,7 +150,7 @@ def test_a_place_is_given_back_however_a_job_ends(queue: Queue, worker: Batches,
     assert ids_of(worker.take(10)) == ["gas-5"]
 
 
-def test_a_job_that_goes_on_can_give_its_place_back(queue: Queue, worker: Batches) -> None:
+def test_a_continuing_job_can_return_its_permit(queue: Queue, worker: Batches) -> None:
     put(queue, 8)
     first, second, *_ = worker.take(10)
 
@@ -165,7 +165,7 @@ def test_a_job_that_goes_on_can_give_its_place_back(queue: Queue, worker: Batche
     assert ids_of(worker.take(10)) == ["gas-6"]
 
 
-def test_ending_again_gives_no_second_place(queue: Queue, worker: Batches) -> None:
+def test_completing_again_returns_no_second_permit(queue: Queue, worker: Batches) -> None:
     put(queue, 8)
     first, *_ = worker.take(10)
 
@@ -175,9 +175,7 @@ def test_ending_again_gives_no_second_place(queue: Queue, worker: Batches) -> No
     assert ids_of(worker.take(10)) == ["gas-5"]
 
 
-def test_the_places_of_a_dead_worker_stay_taken_until_its_jobs_come_back(
-    queue: Queue, make: Make, clock: Clock
-) -> None:
+def test_permits_of_a_dead_worker_are_kept_until_recovery(queue: Queue, make: Make, clock: Clock) -> None:
     put(queue, 8)
     held = ids_of(make("dead").take(3))
     alive = make("alive")
@@ -192,7 +190,7 @@ def test_the_places_of_a_dead_worker_stay_taken_until_its_jobs_come_back(
     assert sorted(ids_of(alive.take(10))) == sorted(held)
 
 
-def test_a_delayed_job_takes_a_place_when_it_is_due(queue: Queue, worker: Batches, clock: Clock) -> None:
+def test_a_delayed_job_takes_a_permit_when_it_is_due(queue: Queue, worker: Batches, clock: Clock) -> None:
     put(queue, 7, wait=10)
     put(queue, 4, first=100)
     assert len(worker.take(20)) == 4
@@ -202,7 +200,7 @@ def test_a_delayed_job_takes_a_place_when_it_is_due(queue: Queue, worker: Batche
     assert len(worker.take(20)) == 1
 
 
-def test_what_rq_cleans_up_between_jobs_takes_no_limit_and_no_breaker_away(
+def test_the_cleanup_of_rq_keeps_limits_and_breakers(
     connection: "redis.Redis", queue: Queue, worker: Batches, clock: Clock
 ) -> None:
     delayed = put(queue, 7, wait=10)
@@ -219,9 +217,7 @@ def test_what_rq_cleans_up_between_jobs_takes_no_limit_and_no_breaker_away(
     assert len(worker.take(20)) == 1
 
 
-def test_jobs_that_are_needed_no_more_leave_their_places_to_others(
-    connection: "redis.Redis", queue: Queue, worker: Batches
-) -> None:
+def test_dropped_jobs_return_their_permits(connection: "redis.Redis", queue: Queue, worker: Batches) -> None:
     expected = put(queue, 12)
     running = worker.take(2)
     delayed = put(queue, 1, first=100, wait=60)
@@ -248,9 +244,7 @@ def test_failures_in_a_row_open_the_breaker_for_all_workers(queue: Queue, make: 
     assert ids_of(worker.take(10)) == expected[:1]
 
 
-def test_when_the_clock_was_set_back_a_provider_held_back_is_looked_at(
-    queue: Queue, worker: Batches, clock: Clock
-) -> None:
+def test_a_held_provider_is_probed_after_the_clock_is_set_back(queue: Queue, worker: Batches, clock: Clock) -> None:
     clock.now += 3600
     fail(worker, queue, 3)
     expected = put(queue, 10)
@@ -262,7 +256,7 @@ def test_when_the_clock_was_set_back_a_provider_held_back_is_looked_at(
     assert ids_of(worker.take(10)) == expected[:1]
 
 
-def test_when_the_clock_was_set_back_what_was_put_for_later_is_due(queue: Queue, worker: Batches) -> None:
+def test_delayed_jobs_are_due_after_the_clock_is_set_back(queue: Queue, worker: Batches) -> None:
     expected = put(queue, 3, wait=3600)
     assert worker.take(10) == []
 
@@ -272,9 +266,7 @@ def test_when_the_clock_was_set_back_what_was_put_for_later_is_due(queue: Queue,
     assert sorted(ids_of(worker.take(10))) == expected
 
 
-def test_when_the_clock_was_set_back_a_lease_lasts_no_longer_than_a_new_one(
-    queue: Queue, make: Make, clock: Clock
-) -> None:
+def test_a_lease_is_shortened_after_the_clock_is_set_back(queue: Queue, make: Make, clock: Clock) -> None:
     clock.now += 3600
     put(queue, 1)
     make("dead").take(1)
@@ -288,7 +280,7 @@ def test_when_the_clock_was_set_back_a_lease_lasts_no_longer_than_a_new_one(
     assert worker.recover() == 1
 
 
-def test_fewer_failures_or_one_success_between_do_not(queue: Queue, worker: Batches) -> None:
+def test_a_success_between_failures_keeps_the_breaker_closed(queue: Queue, worker: Batches) -> None:
     fail(worker, queue, 2)
     put(queue, 1)
     worker.end([Ended(job, answered=True) for job in worker.take(1)])
@@ -299,7 +291,7 @@ def test_fewer_failures_or_one_success_between_do_not(queue: Queue, worker: Batc
     assert len(worker.take(10)) == 5
 
 
-def test_what_was_not_asked_is_no_failure(queue: Queue, worker: Batches) -> None:
+def test_jobs_without_a_call_do_not_open_the_breaker(queue: Queue, worker: Batches) -> None:
     for number in range(5):
         put(queue, 1, first=number)
         worker.end([Ended(job) for job in worker.take(1)])
@@ -310,7 +302,7 @@ def test_what_was_not_asked_is_no_failure(queue: Queue, worker: Batches) -> None
 
 
 @pytest.mark.parametrize("waits", ["on the queue", "held"])
-def test_one_probe_decides(queue: Queue, make: Make, clock: Clock, waits: str) -> None:
+def test_one_probe_decides_whether_the_breaker_closes(queue: Queue, make: Make, clock: Clock, waits: str) -> None:
     one, other = make("one"), make("other")
     fail(one, queue, 3)
     expected = put(queue, 20)
@@ -331,7 +323,7 @@ def test_one_probe_decides(queue: Queue, make: Make, clock: Clock, waits: str) -
     assert ids_of(one.take(20)) == expected[2:7]
 
 
-def test_after_a_probe_that_was_lost_there_is_another(queue: Queue, make: Make, clock: Clock) -> None:
+def test_a_lost_probe_is_followed_by_another(queue: Queue, make: Make, clock: Clock) -> None:
     fail(make("one"), queue, 3)
     put(queue, 20)
     clock.now += 31
@@ -342,7 +334,7 @@ def test_after_a_probe_that_was_lost_there_is_another(queue: Queue, make: Make, 
     assert len(make("other").take(20)) == 1
 
 
-def test_a_backlog_that_was_held_drains_without_a_stampede(queue: Queue, worker: Batches, clock: Clock) -> None:
+def test_a_held_backlog_drains_within_the_limit(queue: Queue, worker: Batches, clock: Clock) -> None:
     fail(worker, queue, 3)
     expected = put(queue, 300)
     worker.take(300)
@@ -357,7 +349,7 @@ def test_a_backlog_that_was_held_drains_without_a_stampede(queue: Queue, worker:
     assert done == expected
 
 
-def test_rqs_own_worker_drains_what_waits_too(
+def test_a_stock_rq_worker_drains_waiting_jobs(
     connection: "redis.Redis",
     engines: Settings,
     queue: Queue,

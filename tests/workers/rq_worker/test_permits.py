@@ -1,4 +1,4 @@
-"""Permits of a provider's limit that were once lost for ever: whatever befalls a job, its provider is asked again."""
+"""Permits of a provider: none is lost for ever, also if a job is removed, recovered or enqueued twice."""
 
 import threading
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from tests.support.engines.rq_state import FETCH, step
 from workers.queue import QUEUES, Queue, Step, fetch_job_id
 from workers.rq_worker.leases import Batches, Ended, Taken
 
-LEASE = 20
+LEASE = 20  # seconds
 Make = Callable[[str], Batches]
 
 
 class Clock:
-    """Time that passes when told."""
+    """A clock (seconds since the epoch) that the test sets."""
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC).timestamp()
@@ -62,7 +62,7 @@ def take_one(batches: Batches) -> Taken:
 
 
 def drain(make: Make, clock: Clock) -> list[str]:
-    """Run everything, for a simulated hour; returns the ids in the order in which they ran."""
+    """Runs all jobs for a simulated hour; returns their ids in the order in which they ran."""
     worker, ran = make("last"), []
     for _ in range(60):
         clock.now += 60
@@ -73,7 +73,7 @@ def drain(make: Make, clock: Clock) -> list[str]:
     return ran
 
 
-def test_a_job_that_puts_itself_for_later_is_asked_again(
+def test_a_job_that_reschedules_itself_runs_again(
     connection: "redis.Redis", queue: Queue, make: Make, clock: Clock
 ) -> None:
     queue.put(gas("a"))
@@ -89,7 +89,7 @@ def test_a_job_that_puts_itself_for_later_is_asked_again(
     assert drain(make, clock) == ["b", "a"]
 
 
-def test_a_put_by_a_worker_that_was_frozen_changes_nothing(
+def test_a_late_enqueue_of_a_running_job_keeps_its_state(
     connection: "redis.Redis", queue: Queue, make: Make, clock: Clock
 ) -> None:
     queue.put(gas("next"))
@@ -106,7 +106,7 @@ def test_a_put_by_a_worker_that_was_frozen_changes_nothing(
     assert drain(make, clock) == ["b"]
 
 
-def test_six_reconcilers_that_heal_at_once_lose_no_permit(
+def test_six_concurrent_reconcilers_lose_no_permit(
     connection: "redis.Redis", queue: Queue, make: Make, clock: Clock
 ) -> None:
     steps = [gas(f"job-{number}") for number in range(40)]
@@ -134,7 +134,7 @@ def test_six_reconcilers_that_heal_at_once_lose_no_permit(
 
 @pytest.mark.parametrize("began", [False, True], ids=["queued", "started"])
 @pytest.mark.parametrize("way", ["rq empty", "rq delete", "rq cancel", "list deleted", "leases deleted"])
-def test_a_job_that_somebody_removes_gives_its_permit_back(
+def test_a_job_removed_by_hand_returns_its_permit(
     way: str, began: bool, connection: "redis.Redis", queue: Queue, make: Make, clock: Clock
 ) -> None:
     queue.put(gas("a"), gas("b"))
@@ -207,7 +207,7 @@ def test_a_queued_job_in_no_list_is_missing(connection: "redis.Redis", queue: Qu
     assert [job.job_id for job in make("w").take(5)] == ["b", "c", "a"]
 
 
-def test_a_recovered_job_is_not_taken_for_missing(queue: Queue, make: Make, clock: Clock) -> None:
+def test_a_recovered_job_is_not_missing(queue: Queue, make: Make, clock: Clock) -> None:
     steps = [step("note", name) for name in "abc"]
     queue.put(*steps)
     make("dies").take(2)

@@ -1,4 +1,4 @@
-"""Jobs that others enqueue with RQ itself, on a real Valkey: what RQ promises of them, our worker keeps."""
+"""Jobs that others enqueue with RQ itself, on a real Valkey: our worker keeps the promises of RQ."""
 
 from datetime import timedelta
 
@@ -24,13 +24,13 @@ from tests.support.workers.worker_process import CONCURRENCY, WorkerProcess
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(shared_worker: WorkerProcess) -> WorkerProcess:
-    """The worker of all these tests."""
+    """Starts the worker of this module's tests."""
     return shared_worker
 
 
 @pytest.fixture
 def others(connection: "redis.Redis") -> rq.Queue:
-    """RQ's own queue of the name."""
+    """RQ's own queue of fetch jobs."""
     return rq.Queue(FETCH, connection=connection, serializer=JSONSerializer)
 
 
@@ -39,20 +39,20 @@ def status_of(job: Job) -> JobStatus:
 
 
 def known_worker(connection: "redis.Redis") -> BaseWorker:
-    """What RQ knows of the worker: the emptying of Redis for each test makes it forgotten until the next heartbeat."""
+    """Returns the worker that RQ knows; each test empties Redis, so RQ knows it from the next heartbeat on."""
     [worker] = eventually(lambda: rq.Worker.all(connection=connection))
     return worker
 
 
 def finish(job: Job) -> Result:
-    """What a job has left, once it has ended well."""
+    """Waits until a job has succeeded; returns its result."""
     eventually(lambda: status_of(job) == JobStatus.FINISHED, 10)
     result = job.latest_result()
     assert result
     return result
 
 
-def test_its_result_is_kept_and_says_who_made_it_and_when(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_kept_result_names_its_worker_and_times(connection: "redis.Redis", others: rq.Queue) -> None:
     before = now().replace(microsecond=0)
     job = others.enqueue(functions.give, 1, b=[2])
 
@@ -67,7 +67,7 @@ def test_its_result_is_kept_and_says_who_made_it_and_when(connection: "redis.Red
     assert job.id in others.finished_job_registry
 
 
-def test_when_it_began_is_kept_as_it_was(others: rq.Queue) -> None:
+def test_a_finished_job_keeps_its_start_time(others: rq.Queue) -> None:
     job = others.enqueue("time.sleep", 0.4)
 
     result = finish(job)
@@ -82,7 +82,7 @@ def test_when_it_began_is_kept_as_it_was(others: rq.Queue) -> None:
 
 
 @pytest.mark.parametrize(("result_ttl", "kept"), [(60, range(1, 61)), (-1, [-1])])
-def test_it_is_kept_for_as_long_as_it_says(
+def test_a_job_is_kept_for_its_result_ttl(
     connection: "redis.Redis", others: rq.Queue, result_ttl: int, kept: list[int]
 ) -> None:
     job = others.enqueue(functions.give, result_ttl=result_ttl)
@@ -93,14 +93,14 @@ def test_it_is_kept_for_as_long_as_it_says(
     assert connection.ttl(f"rq:results:{job.id}") in kept
 
 
-def test_nothing_is_kept_of_one_that_wants_nothing_kept(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_job_with_result_ttl_zero_leaves_nothing(connection: "redis.Redis", others: rq.Queue) -> None:
     others.enqueue(functions.note, "a", seconds="0.1", result_ttl=0)
 
     eventually(lambda: names(connection) == ["a"])
     eventually(lambda: not leftovers(connection))
 
 
-def test_it_is_tried_again_as_often_as_it_says_and_then_failed(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_job_fails_after_its_retries(connection: "redis.Redis", others: rq.Queue) -> None:
     job = others.enqueue(functions.fail_each_time, "a", retry=Retry(max=2, interval=[0, 1]))
 
     eventually(lambda: status_of(job) == JobStatus.SCHEDULED)
@@ -111,7 +111,7 @@ def test_it_is_tried_again_as_often_as_it_says_and_then_failed(connection: "redi
 
 
 @pytest.mark.parametrize(("wait", "result_ttl"), [(0, 0), (1, 0), (0, 60)])
-def test_it_may_ask_to_run_again(connection: "redis.Redis", others: rq.Queue, wait: int, result_ttl: int) -> None:
+def test_a_job_can_ask_to_run_again(connection: "redis.Redis", others: rq.Queue, wait: int, result_ttl: int) -> None:
     others.enqueue(functions.again, "a", wait, result_ttl=result_ttl)
 
     eventually(lambda: names(connection) == ["a"])
@@ -124,7 +124,7 @@ def test_a_coroutine_is_run(connection: "redis.Redis", others: rq.Queue, result_
     eventually(lambda: names(connection) == ["a"])
 
 
-def test_its_callbacks_are_called(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_callbacks_of_a_job_are_called(connection: "redis.Redis", others: rq.Queue) -> None:
     both = {"on_success": Callback(functions.on_success), "on_failure": Callback(functions.on_failure)}
 
     good = others.enqueue(functions.give, 1, **both)
@@ -138,13 +138,13 @@ def test_its_callbacks_are_called(connection: "redis.Redis", others: rq.Queue) -
     ]
 
 
-def test_a_callback_that_raises_fails_it(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_callback_that_raises_fails_its_job(connection: "redis.Redis", others: rq.Queue) -> None:
     job = others.enqueue(functions.give, on_success=Callback(functions.refuse))
 
     assert "ValueError: the callback refused" in failure(connection, job.id)
 
 
-def test_what_depends_on_it_runs_after_it(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_dependent_jobs_run_after_their_dependency(connection: "redis.Redis", others: rq.Queue) -> None:
     first = others.enqueue(functions.note, "first", "0.3")
     second = others.enqueue(functions.note, "second", depends_on=first)
     others.enqueue(functions.note, "third", depends_on=[first, second])
@@ -154,9 +154,7 @@ def test_what_depends_on_it_runs_after_it(connection: "redis.Redis", others: rq.
     assert names(connection) == ["first", "second", "third"]
 
 
-def test_what_depends_on_one_that_failed_stays_deferred_unless_it_does_not_mind(
-    connection: "redis.Redis", others: rq.Queue
-) -> None:
+def test_dependents_of_a_failed_job_run_only_if_they_allow_it(connection: "redis.Redis", others: rq.Queue) -> None:
     bad = others.enqueue(functions.broken_later, "0.3")
     minds = others.enqueue(functions.note, "minds", depends_on=bad)
     others.enqueue(functions.note, "does not", depends_on=Dependency([bad], allow_failure=True))
@@ -166,7 +164,7 @@ def test_what_depends_on_one_that_failed_stays_deferred_unless_it_does_not_mind(
     assert others.deferred_job_registry.get_job_ids() == [minds.id]
 
 
-def test_it_is_repeated(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_job_with_repetitions_is_repeated(connection: "redis.Redis", others: rq.Queue) -> None:
     job = others.enqueue(functions.note, "a", repeat=Repeat(times=2, interval=[0, 1]))
 
     eventually(lambda: len(ran(connection)) == 3)
@@ -177,7 +175,7 @@ def test_it_is_repeated(connection: "redis.Redis", others: rq.Queue) -> None:
     assert len(ran(connection)) == 3
 
 
-def test_it_may_write_how_far_it_is(others: rq.Queue) -> None:
+def test_a_job_can_store_its_progress(others: rq.Queue) -> None:
     job = others.enqueue(functions.mark_progress, meta={"owner": "me"})
 
     finish(job)
@@ -185,7 +183,7 @@ def test_it_may_write_how_far_it_is(others: rq.Queue) -> None:
     assert job.get_meta() == {"owner": "me", "progress": 0.5}
 
 
-def test_those_that_take_too_long_fail_and_give_their_places_back(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_timed_out_jobs_fail_and_free_their_slots(connection: "redis.Redis", others: rq.Queue) -> None:
     finish(others.enqueue(functions.give, on_success=Callback(functions.on_success, timeout=77)))
     late = [
         others.enqueue(functions.spin, job_timeout=1),
@@ -206,7 +204,7 @@ def test_those_that_take_too_long_fail_and_give_their_places_back(connection: "r
     assert connection.zrange("test:peaks", -1, -1) == [str(CONCURRENCY).encode()]
 
 
-def test_no_more_run_at_once_than_their_rate_limit_says(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_no_more_jobs_run_at_once_than_their_rate_limit(connection: "redis.Redis", others: rq.Queue) -> None:
     limit = RateLimit("theirs", concurrency=2)
     failed = [others.enqueue(functions.broken_later, "0.2", rate_limit=limit) for _ in range(2)]
     for number in range(4):
@@ -221,7 +219,7 @@ def test_no_more_run_at_once_than_their_rate_limit_says(connection: "redis.Redis
     eventually(lambda: not registry.get_allowed_job_ids())
 
 
-def test_delayed_ones_have_their_rate_limit_when_they_are_due(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_delayed_jobs_keep_their_rate_limit(connection: "redis.Redis", others: rq.Queue) -> None:
     limit = RateLimit("theirs", concurrency=3)
     for number in range(6):
         others.enqueue_in(timedelta(seconds=0.5), functions.note, f"{number}", "0.2", rate_limit=limit)
@@ -232,7 +230,7 @@ def test_delayed_ones_have_their_rate_limit_when_they_are_due(connection: "redis
     eventually(lambda: not RateLimitRegistry("theirs", connection).get_allowed_job_ids())
 
 
-def test_while_it_runs_it_says_so(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_running_job_is_shown_as_started(connection: "redis.Redis", others: rq.Queue) -> None:
     before = now()
     job = others.enqueue("time.sleep", 0.5)
 
@@ -247,7 +245,7 @@ def test_while_it_runs_it_says_so(connection: "redis.Redis", others: rq.Queue) -
     assert job.id not in others.started_job_registry
 
 
-def test_one_that_takes_longer_than_its_lease_is_not_abandoned(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_job_longer_than_its_lease_is_not_abandoned(connection: "redis.Redis", others: rq.Queue) -> None:
     registry = others.started_job_registry
     before = known_worker(connection)
     job = others.enqueue("time.sleep", 1.2)
@@ -261,13 +259,13 @@ def test_one_that_takes_longer_than_its_lease_is_not_abandoned(connection: "redi
     assert job.id not in others.failed_job_registry
 
 
-def test_one_that_began_in_time_is_kept_past_its_time_to_wait(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_started_job_is_kept_past_its_ttl(connection: "redis.Redis", others: rq.Queue) -> None:
     job = others.enqueue(functions.broken_later, "1.2", ttl=1, result_ttl=0)
 
     assert "poisoned" in failure(connection, job.id)
 
 
-def test_delayed_ones_run_on_time_with_no_scheduler(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_delayed_jobs_run_on_time_without_a_scheduler(connection: "redis.Redis", others: rq.Queue) -> None:
     jobs = [
         others.enqueue_in(timedelta(seconds=1), functions.note, "in"),
         others.enqueue_at(now() + timedelta(seconds=1.5), functions.note, "at"),
@@ -283,7 +281,7 @@ def test_delayed_ones_run_on_time_with_no_scheduler(connection: "redis.Redis", o
 
 
 @pytest.mark.parametrize("result_ttl", [0, 60])
-def test_one_whose_module_is_missing_is_failed_with_the_reason(
+def test_a_job_of_a_missing_module_fails_with_the_reason(
     connection: "redis.Redis", others: rq.Queue, result_ttl: int
 ) -> None:
     job = others.enqueue("no.such.module", result_ttl=result_ttl)
@@ -292,7 +290,7 @@ def test_one_whose_module_is_missing_is_failed_with_the_reason(
 
 
 @pytest.mark.parametrize("result_ttl", [0, 60])
-def test_one_that_was_pickled_is_failed_with_the_reason(connection: "redis.Redis", result_ttl: int) -> None:
+def test_a_pickled_job_fails_with_the_reason(connection: "redis.Redis", result_ttl: int) -> None:
     pickled = rq.Queue(FETCH, connection=connection, serializer=PickleSerializer)
 
     job = pickled.enqueue(functions.note, "a", result_ttl=result_ttl)
@@ -301,7 +299,7 @@ def test_one_that_was_pickled_is_failed_with_the_reason(connection: "redis.Redis
     assert not names(connection)
 
 
-def test_one_whose_timeout_is_no_number_does_no_harm(connection: "redis.Redis", others: rq.Queue) -> None:
+def test_a_job_with_an_invalid_timeout_runs(connection: "redis.Redis", others: rq.Queue) -> None:
     suspend(connection)
     job = others.enqueue(functions.note, "a", result_ttl=0)
     connection.hset(job.key, "timeout", "soon")
@@ -312,7 +310,7 @@ def test_one_whose_timeout_is_no_number_does_no_harm(connection: "redis.Redis", 
     eventually(lambda: not leftovers(connection))
 
 
-def test_a_result_that_is_no_json_is_kept_as_just_that(others: rq.Queue) -> None:
+def test_a_result_that_is_no_json_is_stored_as_unserializable(others: rq.Queue) -> None:
     job = others.enqueue("datetime.datetime.now")
 
     finish(job)
@@ -321,7 +319,7 @@ def test_a_result_that_is_no_json_is_kept_as_just_that(others: rq.Queue) -> None
 
 
 @pytest.mark.parametrize("result_ttl", [0, 60])
-def test_one_whose_reason_is_no_text_is_failed_all_the_same(
+def test_a_job_fails_also_with_an_unencodable_reason(
     connection: "redis.Redis", others: rq.Queue, result_ttl: int
 ) -> None:
     jobs = [others.enqueue(functions.fail_with, "\ud800", result_ttl=result_ttl) for _ in range(CONCURRENCY)]

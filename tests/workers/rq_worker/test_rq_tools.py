@@ -1,4 +1,4 @@
-"""The tools that come with RQ, as people run them: its own worker, `rq requeue` and RQ Dashboard work with ours."""
+"""The tools of RQ with our worker and queues: `rq worker`, `rq requeue` and RQ Dashboard work."""
 
 import os
 import subprocess
@@ -21,19 +21,19 @@ from tests.support.system import eventually, free_ports
 from tests.support.workers.worker_process import CONCURRENCY, ROOT, WorkerProcess
 from workers.queue import QUEUES, Queue
 
-# A queue that no worker of ours takes from.
+# A queue that none of our workers claims from.
 THEIRS = "theirs"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(shared_worker: WorkerProcess) -> WorkerProcess:
-    """The worker of all these tests."""
+    """Starts the worker of this module's tests."""
     return shared_worker
 
 
 @pytest.fixture(autouse=True)
 def limits(providers: dict[str, Provider]) -> None:
-    """Of gas one runs at once, of water two."""
+    """Gas has one permit, water two."""
     providers["gas"] = Provider(url="http://x", concurrency=1)
     providers["water"] = Provider(url="http://x", concurrency=2)
 
@@ -45,7 +45,7 @@ class Tools:
         self._redis_url = redis_url
 
     def run(self, command: str, *arguments: str) -> str:
-        """Run a command to its end, which must be a good one, and return what it has written."""
+        """Runs a command, which must succeed; returns its output."""
         options = ("-u", self._redis_url, "-S", "rq.serializers.JSONSerializer")
         done = subprocess.run(
             [sys.executable, "-m", "rq.cli", command, *options, *arguments],
@@ -71,34 +71,34 @@ class Dashboard:
         self._url = f"http://127.0.0.1:{(port := free_ports()['viewer_port'])}"
         command = [sys.executable, "-m", "rq_dashboard", "-b", "127.0.0.1", "-p", str(port), "-u", redis_url, "--json"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually(self._answers)
+        eventually(self._responds)
 
     def page(self, path: str) -> str:
-        """A page that people look at."""
-        answer = requests.get(f"{self._url}/{path}", timeout=10)
-        assert answer.status_code == 200, answer.text
-        return answer.text
+        """Returns a page of the dashboard."""
+        response = requests.get(f"{self._url}/{path}", timeout=10)
+        assert response.status_code == 200, response.text
+        return response.text
 
     def data(self, path: str) -> Any:
-        """What a page is filled with."""
-        answer = requests.get(f"{self._url}/0/data/{path}.json", timeout=10)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        """Returns the data that a page loads."""
+        response = requests.get(f"{self._url}/0/data/{path}.json", timeout=10)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     def jobs(self, registry: str) -> list[str]:
         """The ids of the jobs in a registry, as its page lists them."""
         return [job["id"] for job in self.data(f"jobs/{FETCH}/{registry}/8/asc/1")["jobs"]]
 
     def press(self, path: str) -> None:
-        """What a button does."""
-        answer = requests.post(f"{self._url}/{path}", timeout=10)
-        assert (answer.status_code, answer.json()["status"]) == (200, "OK")
+        """Makes the call of a button."""
+        response = requests.post(f"{self._url}/{path}", timeout=10)
+        assert (response.status_code, response.json()["status"]) == (200, "OK")
 
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         assert self._process.poll() is None
         with suppress(requests.ConnectionError):
             return requests.get(self._url, timeout=10).ok
@@ -107,14 +107,14 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(engines: Settings) -> Iterator[Dashboard]:
-    """The dashboard of all these tests."""
+    """The dashboard of this module's tests."""
     dashboard = Dashboard(engines.redis_url)
     yield dashboard
     dashboard.close()
 
 
 def failed_once(connection: "redis.Redis", queue: Queue, *ids: str, provider: str | None = None) -> None:
-    """Have these jobs fail; each would succeed now."""
+    """Makes these jobs fail once; each would succeed in its next run."""
     queue.put(*(step("fail_once", job_id, provider=provider) for job_id in ids))
     for job_id in ids:
         assert "not yet" in failure(connection, job_id)
@@ -136,9 +136,7 @@ def test_rq_worker_drains_a_queue(connection: "redis.Redis", queue: Queue, tools
     assert not RateLimitRegistry("water", connection).get_allowed_job_ids()
 
 
-def test_rq_worker_with_its_scheduler_runs_what_is_delayed(
-    connection: "redis.Redis", queue: Queue, tools: Tools
-) -> None:
+def test_rq_worker_with_its_scheduler_runs_delayed_jobs(connection: "redis.Redis", queue: Queue, tools: Tools) -> None:
     queue.put(
         step("later", "again", "0.5", queue=THEIRS),
         *(step("note", f"water-{number}", queue=THEIRS, provider="water", wait=1) for number in range(3)),
@@ -151,7 +149,7 @@ def test_rq_worker_with_its_scheduler_runs_what_is_delayed(
 
 
 @pytest.mark.parametrize("which", [("--all",), ("a", "b")], ids=["all", "by id"])
-def test_rq_requeue_has_failed_jobs_run_again(
+def test_rq_requeue_runs_failed_jobs_again(
     connection: "redis.Redis", queue: Queue, tools: Tools, which: tuple[str, ...]
 ) -> None:
     failed_once(connection, queue, "a", "b")
@@ -162,7 +160,7 @@ def test_rq_requeue_has_failed_jobs_run_again(
     eventually(lambda: not leftovers(connection))
 
 
-def test_a_requeued_job_waits_for_its_place_under_the_limit_and_gives_it_back(
+def test_a_requeued_job_waits_for_a_permit_and_returns_it(
     connection: "redis.Redis", queue: Queue, tools: Tools
 ) -> None:
     registry = RateLimitRegistry("gas", connection)
@@ -208,7 +206,7 @@ def test_the_dashboard_shows_the_queues_the_worker_and_the_jobs(
     assert (known["successful_job_count"], known["failed_job_count"]) == (1, 1)
 
 
-def test_the_dashboard_shows_why_a_job_has_failed(
+def test_the_dashboard_shows_the_reason_of_a_failed_job(
     connection: "redis.Redis", queue: Queue, dashboard: Dashboard
 ) -> None:
     queue.put(step("broken", job_id="poison"))
@@ -222,7 +220,7 @@ def test_the_dashboard_shows_why_a_job_has_failed(
 
 
 @pytest.mark.parametrize("path", ["", "0/view/workers", f"0/view/jobs/{FETCH}/failed/8/asc/1", "0/view/job/poison"])
-def test_the_dashboards_pages_are_there(
+def test_the_pages_of_the_dashboard_load(
     connection: "redis.Redis", queue: Queue, dashboard: Dashboard, path: str
 ) -> None:
     queue.put(step("broken", job_id="poison"))
@@ -232,7 +230,7 @@ def test_the_dashboards_pages_are_there(
 
 
 @pytest.mark.parametrize("button", ["job/a/requeue", f"requeue/{FETCH}"])
-def test_the_dashboard_has_failed_jobs_run_again(
+def test_the_dashboard_runs_failed_jobs_again(
     connection: "redis.Redis", queue: Queue, dashboard: Dashboard, button: str
 ) -> None:
     failed_once(connection, queue, "a", provider="gas")
@@ -243,7 +241,9 @@ def test_the_dashboard_has_failed_jobs_run_again(
     eventually(lambda: not leftovers(connection))
 
 
-def test_what_the_dashboard_deletes_does_not_run(connection: "redis.Redis", queue: Queue, dashboard: Dashboard) -> None:
+def test_a_job_deleted_in_the_dashboard_does_not_run(
+    connection: "redis.Redis", queue: Queue, dashboard: Dashboard
+) -> None:
     queue.put(*(step("note", name, "0.3", provider="gas") for name in ("a", "b", "c")))
     eventually(lambda: running(connection))
 

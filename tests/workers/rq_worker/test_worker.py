@@ -1,4 +1,4 @@
-"""The worker as a process on a real Valkey: what it takes it ends or gives back, whatever befalls it or Redis."""
+"""The worker process on a real Valkey: it completes or returns each claimed job, also if it or Redis fails."""
 
 import signal
 import time
@@ -22,13 +22,13 @@ from workers.rq_worker.worker import ConcurrentWorker
 
 @pytest.fixture
 def own_redis(make_system: Callable[..., System]) -> System:
-    """A Redis that may be killed; its append-only file is kept."""
+    """A Redis that the test may kill; its append-only file is kept."""
     system = make_system()
     system.start("redis")
     return system
 
 
-def test_what_ends_a_request_goes_before_what_begins_one(
+def test_deliveries_run_before_submissions_and_fetches(
     connection: "redis.Redis", queue: Queue, start: StartWorker
 ) -> None:
     queue.put(*(step("note", f"{name}-{number}", queue=name) for number in (1, 2) for name in reversed(QUEUES)))
@@ -39,11 +39,11 @@ def test_what_ends_a_request_goes_before_what_begins_one(
     assert names(connection) == [f"{name}-{number}" for name in QUEUES for number in (1, 2)]
 
 
-def test_jobs_of_a_killed_worker_come_back(connection: "redis.Redis", queue: Queue, start: StartWorker) -> None:
+def test_jobs_of_a_killed_worker_are_recovered(connection: "redis.Redis", queue: Queue, start: StartWorker) -> None:
     killed = start(lease=1)
     expected = [f"job-{number}" for number in range(4)]
     queue.put(*(step("hang", name) for name in expected))
-    # Held is not begun: a job that is killed before its first call would hang in its next one.
+    # A claimed job may not run yet, and one that is killed before its first call would hang in its next run.
     eventually(lambda: all(begun(connection, name) for name in expected))
     killed.send(signal.SIGKILL)
     killed.exit_code()
@@ -55,7 +55,7 @@ def test_jobs_of_a_killed_worker_come_back(connection: "redis.Redis", queue: Que
     eventually(lambda: not leftovers(connection))
 
 
-def test_a_worker_that_lives_keeps_a_job_that_takes_longer_than_its_lease(
+def test_a_living_worker_keeps_a_job_longer_than_its_lease(
     connection: "redis.Redis", queue: Queue, start: StartWorker
 ) -> None:
     start(lease=0.5)
@@ -70,7 +70,7 @@ def test_a_worker_that_lives_keeps_a_job_that_takes_longer_than_its_lease(
     assert "took back" not in other.log
 
 
-def test_told_to_stop_it_finishes_what_runs_and_leaves_the_rest(
+def test_a_stopped_worker_finishes_only_running_jobs(
     connection: "redis.Redis", queue: Queue, start: StartWorker
 ) -> None:
     worker = start(concurrency=2)
@@ -85,7 +85,7 @@ def test_told_to_stop_it_finishes_what_runs_and_leaves_the_rest(
     assert not running(connection)
 
 
-def test_told_to_stop_it_gives_back_what_does_not_end_within_the_grace(
+def test_a_stopped_worker_returns_jobs_after_the_grace_period(
     connection: "redis.Redis", queue: Queue, start: StartWorker
 ) -> None:
     worker = start(grace=0.5)
@@ -100,7 +100,7 @@ def test_told_to_stop_it_gives_back_what_does_not_end_within_the_grace(
     eventually(lambda: names(connection) == ["long"], 5)
 
 
-def test_told_to_stop_it_keeps_its_jobs_however_long_the_grace(
+def test_a_stopped_worker_keeps_its_leases_in_the_grace_period(
     connection: "redis.Redis", queue: Queue, start: StartWorker
 ) -> None:
     worker = start(lease=0.5, grace=10)
@@ -115,7 +115,7 @@ def test_told_to_stop_it_keeps_its_jobs_however_long_the_grace(
     assert "took back" not in other.log
 
 
-def test_an_idle_worker_stops_at_once_and_signs_off(connection: "redis.Redis", start: StartWorker) -> None:
+def test_an_idle_worker_stops_at_once_and_deregisters(connection: "redis.Redis", start: StartWorker) -> None:
     worker = start(grace=10)
 
     worker.send(signal.SIGINT)
@@ -124,7 +124,9 @@ def test_an_idle_worker_stops_at_once_and_signs_off(connection: "redis.Redis", s
     assert rq.Worker.count(connection=connection) == 0
 
 
-def test_rqs_shutdown_command_stops_it(connection: "redis.Redis", queue: Queue, start: StartWorker) -> None:
+def test_the_shutdown_command_of_rq_stops_the_worker(
+    connection: "redis.Redis", queue: Queue, start: StartWorker
+) -> None:
     worker = start()
     queue.put(step("note", "running", "0.5"))
     eventually(lambda: running(connection))
@@ -136,7 +138,7 @@ def test_rqs_shutdown_command_stops_it(connection: "redis.Redis", queue: Queue, 
     assert names(connection) == ["running"]
 
 
-def test_a_stock_worker_of_rq_can_do_the_same_jobs(
+def test_a_stock_rq_worker_can_run_the_same_jobs(
     connection: "redis.Redis", engines: Settings, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATAHOG_REDIS_URL", engines.redis_url)
@@ -163,7 +165,7 @@ def test_a_stock_worker_and_ours_share_a_queue(
     assert sorted(names(connection)) == sorted(expected)
 
 
-def test_it_goes_on_when_redis_was_killed_and_started_again(own_redis: System, start: StartWorker) -> None:
+def test_the_worker_continues_after_a_restart_of_redis(own_redis: System, start: StartWorker) -> None:
     url = own_redis.settings.redis_url
     with redis.Redis.from_url(url) as connection:
         queue = Queue(connection, "tests.support.workers.job_functions", lambda _: None)
@@ -180,13 +182,13 @@ def test_it_goes_on_when_redis_was_killed_and_started_again(own_redis: System, s
         eventually(lambda: {"before", "delayed", "after"} <= set(names(connection)))
         eventually(lambda: not leftovers(connection))
         assert names(connection).count("before") == 1
-        # It listens again, too.
+        # The worker listens for commands again.
         eventually(lambda: connection.pubsub_channels("rq:pubsub:*"))
         send_shutdown_command(connection, rq.Worker.all(connection=connection)[0].name)
         assert worker.exit_code() == 0
 
 
-def test_it_goes_on_when_redis_hung_for_a_while(own_redis: System, start: StartWorker) -> None:
+def test_the_worker_continues_after_redis_hung(own_redis: System, start: StartWorker) -> None:
     url = own_redis.settings.redis_url
     with redis.Redis.from_url(url) as connection:
         worker = start(url)
@@ -202,7 +204,7 @@ def test_it_goes_on_when_redis_hung_for_a_while(own_redis: System, start: StartW
         assert worker.exit_code() == 0
 
 
-def test_it_waits_for_redis_at_its_start(own_redis: System, tmp_path: Path) -> None:
+def test_the_worker_waits_for_redis_at_its_start(own_redis: System, tmp_path: Path) -> None:
     own_redis.kill("redis")
 
     with WorkerProcess(own_redis.settings.redis_url, tmp_path / "early.log", ready="queue away") as early:
@@ -211,7 +213,7 @@ def test_it_waits_for_redis_at_its_start(own_redis: System, tmp_path: Path) -> N
         eventually(lambda: "jobs at once" in early.log)
 
 
-def test_told_to_stop_without_redis_it_still_finishes_what_runs(own_redis: System, start: StartWorker) -> None:
+def test_a_worker_stopped_without_redis_finishes_running_jobs(own_redis: System, start: StartWorker) -> None:
     url = own_redis.settings.redis_url
     with redis.Redis.from_url(url) as connection:
         worker = start(url, grace=10)
@@ -228,7 +230,7 @@ def test_told_to_stop_without_redis_it_still_finishes_what_runs(own_redis: Syste
     assert "running: failed" in worker.log
 
 
-def test_it_leaves_the_timeouts_of_the_connection_as_they_are(engines: Settings) -> None:
+def test_the_worker_keeps_the_connection_timeouts(engines: Settings) -> None:
     with redis.Redis.from_url(engines.redis_url, socket_timeout=2) as connection:
         ConcurrentWorker(QUEUES, connection, concurrency=1, grace=1)
 

@@ -1,4 +1,4 @@
-"""What becomes of jobs in a worker on a real Valkey: run once, on time, again when they ask, failed with the reason."""
+"""Jobs in a worker on a real Valkey: they run once, on time, again if they ask, and fail with their reason."""
 
 import math
 import random
@@ -22,7 +22,7 @@ from workers.queue import QUEUES, Queue
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(shared_worker: WorkerProcess) -> WorkerProcess:
-    """The worker of all these tests."""
+    """Starts the worker of this module's tests."""
     return shared_worker
 
 
@@ -36,7 +36,7 @@ def test_each_job_runs_once_and_leaves_nothing_behind(connection: "redis.Redis",
     eventually(lambda: not leftovers(connection))
 
 
-def test_as_many_run_at_once_as_told_and_no_more(connection: "redis.Redis", queue: Queue) -> None:
+def test_no_more_jobs_run_at_once_than_the_concurrency(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(*(step("note", f"job-{number}", "0.1") for number in range(20)))
 
     eventually(lambda: len(ran(connection)) == 20)
@@ -44,7 +44,7 @@ def test_as_many_run_at_once_as_told_and_no_more(connection: "redis.Redis", queu
     assert connection.zrange("test:peaks", -1, -1) == [str(CONCURRENCY).encode()]
 
 
-def test_a_job_put_on_the_queue_twice_runs_once(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_job_enqueued_twice_runs_once(connection: "redis.Redis", queue: Queue) -> None:
     suspend(connection)
     queue.put(step("note", "twin", "0.2"), step("note", "twin", "0.2"))
     queue.put(step("note", "twin", "0.2"), step("note", "other", "0.4"))
@@ -55,7 +55,7 @@ def test_a_job_put_on_the_queue_twice_runs_once(connection: "redis.Redis", queue
     assert sorted(names(connection)) == ["other", "twin"]
 
 
-def test_a_delayed_job_runs_on_time_and_never_before(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_delayed_job_runs_on_time_and_never_early(connection: "redis.Redis", queue: Queue) -> None:
     steps = [step("note", f"job-{number}", wait=0.3 + number * 0.0613) for number in range(20)]
     due = {one.job_id: one.at.timestamp() for one in steps if one.at}
 
@@ -66,7 +66,7 @@ def test_a_delayed_job_runs_on_time_and_never_before(connection: "redis.Redis", 
         assert 0 <= began - due[name] < 0.2
 
 
-def test_a_job_may_ask_to_come_later(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_job_can_ask_to_run_later(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("later", "patient", "0.7"))
 
     eventually(lambda: ran(connection))
@@ -77,7 +77,7 @@ def test_a_job_may_ask_to_come_later(connection: "redis.Redis", queue: Queue) ->
     eventually(lambda: not leftovers(connection))
 
 
-def test_a_job_that_finds_no_database_is_held_and_run_again(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_job_without_a_database_is_deferred_and_run_again(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("unavailable", "held"))
 
     eventually(lambda: names(connection) == ["held"], 10)
@@ -125,7 +125,7 @@ def test_a_job_with_a_broken_payload_is_kept_as_failed(connection: "redis.Redis"
     eventually(lambda: names(connection) == ["after"])
 
 
-def test_a_job_may_give_its_place_back_before_it_ends(
+def test_a_job_can_return_its_permit_before_it_ends(
     connection: "redis.Redis", queue: Queue, providers: dict[str, Provider]
 ) -> None:
     providers["gas"] = Provider(url="http://x", concurrency=1)
@@ -137,7 +137,7 @@ def test_a_job_may_give_its_place_back_before_it_ends(
     eventually(lambda: not leftovers(connection))
 
 
-def test_a_failed_job_that_is_put_again_may_succeed(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_failed_job_that_is_enqueued_again_can_succeed(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("broken", job_id="mended"))
     failure(connection, "mended")
 
@@ -147,7 +147,7 @@ def test_a_failed_job_that_is_put_again_may_succeed(connection: "redis.Redis", q
     eventually(lambda: not leftovers(connection))
 
 
-def test_a_poisoned_job_that_redis_has_forgotten_does_no_harm(
+def test_a_poisoned_job_lost_from_redis_does_not_stop_the_worker(
     connection: "redis.Redis", queue: Queue, worker: WorkerProcess
 ) -> None:
     queue.put(step("broken_later", "0.3", job_id="forgotten"))
@@ -160,7 +160,7 @@ def test_a_poisoned_job_that_redis_has_forgotten_does_no_harm(
     eventually(lambda: names(connection) == ["after"])
 
 
-def test_a_poisoned_job_of_which_redis_has_only_a_part_does_no_harm(
+def test_a_damaged_poisoned_job_does_not_stop_the_worker(
     connection: "redis.Redis", queue: Queue, worker: WorkerProcess
 ) -> None:
     queue.put(step("broken_later", "0.3", job_id="partial"))
@@ -185,7 +185,7 @@ def test_a_suspended_worker_waits_until_it_is_resumed(connection: "redis.Redis",
     eventually(lambda: sorted(names(connection)) == ["delayed", "patient"])
 
 
-def test_a_worker_is_known_and_works_again_when_redis_was_emptied(connection: "redis.Redis", queue: Queue) -> None:
+def test_a_worker_registers_again_after_redis_is_emptied(connection: "redis.Redis", queue: Queue) -> None:
     queue.put(step("note", "running", "0.5"))
     eventually(lambda: running(connection))
 

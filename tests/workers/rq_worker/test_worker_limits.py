@@ -1,4 +1,4 @@
-"""Limits over worker processes on a real Valkey: they hold whoever is killed, and no provider delays another."""
+"""Limits over worker processes on a real Valkey: they hold when workers are killed, and no provider delays another."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ from workers.queue import Queue
 
 
 class Visited:
-    """A server that takes its time, and counts who is there at once."""
+    """A server that takes 0.3 s for each call and counts concurrent calls."""
 
     def __init__(self) -> None:
         self.inside = self.peak = 0
@@ -51,7 +51,7 @@ def visited() -> Iterator[Visited]:
     made.server.shutdown()
 
 
-def test_the_limit_holds_over_processes_while_they_are_killed(
+def test_the_limit_holds_while_worker_processes_are_killed(
     connection: "redis.Redis", queue: Queue, start: StartWorker, providers: dict[str, Provider], visited: Visited
 ) -> None:
     providers["gas"] = Provider(url="http://x", concurrency=3)
@@ -72,10 +72,10 @@ def test_the_limit_holds_over_processes_while_they_are_killed(
     assert connection.zcard("rq:rl:gas:allowed") == 0
 
 
-def test_a_slow_provider_with_thousands_waiting_delays_nobody(
+def test_a_provider_with_thousands_waiting_delays_no_other(
     connection: "redis.Redis", queue: Queue, start: StartWorker, providers: dict[str, Provider]
 ) -> None:
-    # The second one's limit is no help: only that a worker keeps places for others is.
+    # The limit of `hog` is too high to protect others; only the fairness groups of a worker do.
     providers["slow"] = Provider(url="http://x", concurrency=50)
     providers["hog"] = Provider(url="http://x", concurrency=10_000)
     providers["quick"] = Provider(url="http://x", concurrency=50)
@@ -94,7 +94,7 @@ def test_a_slow_provider_with_thousands_waiting_delays_nobody(
 
 
 @pytest.mark.parametrize("hung", [DELIVER, SUBMIT])
-def test_a_hung_receiver_or_aggregator_does_not_keep_the_worker_from_fetching(
+def test_a_hung_receiver_or_aggregator_does_not_block_fetches(
     connection: "redis.Redis", queue: Queue, start: StartWorker, hung: str
 ) -> None:
     start(concurrency=20)
