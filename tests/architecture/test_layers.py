@@ -61,7 +61,7 @@ for name in sys.argv[1:]:
 
 
 @_each_module
-def test_no_module_imports_from_a_layer_above_it(module: Path) -> None:
+def test_no_module_imports_from_a_higher_layer(module: Path) -> None:
     layer = module.relative_to(_ROOT).parts[0]
     below = set() if layer == "simulator" else set(_LAYERS[_LAYERS.index(layer) :])
 
@@ -73,7 +73,7 @@ def test_no_module_imports_from_a_layer_above_it(module: Path) -> None:
 
 
 @_each_module
-def test_no_module_of_a_package_imports_from_one_above_it(module: Path) -> None:
+def test_no_module_imports_from_a_higher_package(module: Path) -> None:
     name = _name(module)
     package = ".".join(name.split(".")[:2])
     layer = name.split(".")[0]
@@ -84,7 +84,7 @@ def test_no_module_of_a_package_imports_from_one_above_it(module: Path) -> None:
     assert package not in _PACKAGES or [one for one in own if not _is_in(one, allowed)] == []
 
 
-def test_the_rules_name_each_package_that_a_layer_has() -> None:
+def test_the_rules_name_each_package_of_a_layer() -> None:
     packages = {_name(path) for path in _MODULES if path.name == "__init__.py"}
 
     assert {name for name in packages if name.count(".") == 1} - {"specs.swagger_ui"} == set(_PACKAGES)
@@ -105,14 +105,14 @@ def test_no_package_is_crowded() -> None:
     } == set()
 
 
-def test_no_module_is_long() -> None:
+def test_no_module_has_too_many_lines() -> None:
     long = {str(path.relative_to(_ROOT)) for path in _MODULES if len(path.read_text().splitlines()) > _MOST_LINES}
 
     assert long == _LONG
 
 
 @_each_module
-def test_every_module_opens_with_one_line_that_says_what_it_is_for(module: Path) -> None:
+def test_every_module_docstring_opens_with_one_sentence(module: Path) -> None:
     first, _, rest = (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")
 
     assert first.endswith((".", "!"))
@@ -120,7 +120,7 @@ def test_every_module_opens_with_one_line_that_says_what_it_is_for(module: Path)
 
 
 @_each_module
-def test_only_the_top_layer_reads_the_environment_and_not_at_import(module: Path) -> None:
+def test_only_the_top_layer_reads_the_environment(module: Path) -> None:
     tree = ast.parse(module.read_text())
     is_top = module.is_relative_to(_ROOT / "datahog")
 
@@ -129,7 +129,7 @@ def test_only_the_top_layer_reads_the_environment_and_not_at_import(module: Path
     assert read == []
 
 
-def test_importing_opens_no_connection_and_starts_no_thread_or_process() -> None:
+def test_importing_opens_no_connection_thread_or_process() -> None:
     names = [_name(path) for path in _MODULES if path.stem != "__main__"]
 
     done = subprocess.run([sys.executable, "-c", _IMPORT_ALL, *names], cwd=_ROOT, capture_output=True, text=True)

@@ -19,13 +19,13 @@ _SECURITY = (_ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
-def test_every_path_that_a_page_names_is_there(page: Path) -> None:
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
     named = _PATH.findall(page.read_text(encoding="utf-8"))
 
     assert [path for path in named if not (_ROOT / path).exists() and not (page.parent / path).exists()] == []
 
 
-def test_the_readme_is_short_enough_to_read_at_once() -> None:
+def test_the_readme_has_at_most_150_lines() -> None:
     assert len((_ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
@@ -35,7 +35,7 @@ def test_the_site_has_each_page_under_docs() -> None:
     assert sorted(listed) == sorted(page.name for page in _ROOT.glob("docs/*.md"))
 
 
-def test_every_link_to_a_chapter_leads_to_one() -> None:
+def test_every_link_to_a_heading_finds_it() -> None:
     links = [
         (page, target, chapter)
         for page in _PAGES
@@ -46,7 +46,7 @@ def test_every_link_to_a_chapter_leads_to_one() -> None:
     assert [link for link in links if link[2] not in _chapters(link[0].parent / link[1] if link[1] else link[0])] == []
 
 
-def test_every_control_names_what_shows_it() -> None:
+def test_every_control_names_its_test() -> None:
     table = _SECURITY.split("## Threats and controls")[1].split("## Rights on AWS")[0]
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
 
@@ -54,7 +54,7 @@ def test_every_control_names_what_shows_it() -> None:
     assert [cells[1].strip() for cells in rows if not re.search(r"`[\w./-]+`", cells[-2])] == []
 
 
-def test_the_rights_of_those_who_work_are_the_calls_that_are_made_and_no_more() -> None:
+def test_runtime_rights_are_exactly_the_calls_made() -> None:
     [policy] = re.findall(r"```json\n(.*?)```", _SECURITY, re.DOTALL)
     records, keys = json.loads(policy)["Statement"]
 
@@ -71,7 +71,7 @@ def test_the_rights_of_those_who_work_are_the_calls_that_are_made_and_no_more() 
     assert _keys_methods_used() == {"get"}
 
 
-def test_the_rights_to_make_tables_are_the_calls_that_are_made_and_no_more() -> None:
+def test_table_creation_rights_are_exactly_the_calls_made() -> None:
     told = set(re.findall(r"`(?:dynamodb:)?(\w+)`", _SECURITY.split("running `tables` needs")[1]))
 
     methods = {

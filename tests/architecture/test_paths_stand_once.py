@@ -31,11 +31,11 @@ _PATH = re.compile(rf"{specs.base_path(specs.CLIENT)}|/({'|'.join(sorted(_segmen
 @pytest.mark.parametrize(
     "module", [path for path in _MODULES if path not in _APART], ids=lambda path: str(path.relative_to(_ROOT))
 )
-def test_no_module_writes_a_path_out(module: Path) -> None:
+def test_no_module_contains_a_path_of_an_api(module: Path) -> None:
     assert [text for text in _literals(module) if _PATH.search(text)] == []
 
 
-def test_a_path_would_be_found() -> None:
+def test_the_pattern_finds_paths() -> None:
     assert _PATH.search(f"{specs.base_path(specs.AGGREGATOR)}/requests/x")
     assert _PATH.search("/callbacks/x")
 

@@ -50,7 +50,7 @@ def repositories() -> Iterator[Repositories]:
         )
 
 
-def test_the_aggregators_transitions_are_those_of_the_diagrams(repositories: Repositories) -> None:
+def test_the_aggregators_transitions_match_the_diagrams(repositories: Repositories) -> None:
     seen = {RequestStatus: set[Transition](), JobStatus: set[Transition](), DeliveryStatus: set[Transition]()}
     known: set[tuple[object, ...]] = set()
     paths: list[tuple[_Step, ...]] = [()]
@@ -77,7 +77,7 @@ def test_the_aggregators_transitions_are_those_of_the_diagrams(repositories: Rep
         assert transitions == {pair for pair in _transitions(enum) if _EDGE not in pair}, enum.__name__
 
 
-def test_the_submissions_transitions_are_those_of_the_diagram(repositories: Repositories) -> None:
+def test_submission_transitions_match_the_diagram(repositories: Repositories) -> None:
     retrievals, later = repositories.retrievals, repositories.clock() + timedelta(seconds=5)
     steps: list[Callable[[Retrieval], object]] = [
         lambda retrieval: retrievals.submission_failed(retrieval, "HTTP 503", later),

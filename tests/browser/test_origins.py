@@ -37,7 +37,7 @@ def _read(system: System, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [specs.CLIENT, specs.AGGREGATOR])
-def test_a_page_of_another_origin_can_read_neither_api(page: Page, system: System, stranger: str, name: str) -> None:
+def test_a_foreign_page_can_read_neither_api(page: Page, system: System, stranger: str, name: str) -> None:
     page.goto(stranger)
     assert page.title() == "A stranger's page"
 
@@ -47,7 +47,7 @@ def test_a_page_of_another_origin_can_read_neither_api(page: Page, system: Syste
             _fetch(page, _read(system, name), headers=headers)
 
 
-def test_a_page_of_another_origin_cannot_make_a_request(page: Page, system: System, stranger: str) -> None:
+def test_a_foreign_page_cannot_create_a_request(page: Page, system: System, stranger: str) -> None:
     url = system.settings.client_url + target(specs.CLIENT, "createRequest")
     before = system.call(specs.CLIENT, "listRequests").json()
     page.goto(stranger)
@@ -66,9 +66,7 @@ def test_the_viewer_can_read_both_apis(page: Page, system: System, viewer: str, 
 
 
 @pytest.mark.parametrize("name", [specs.CLIENT, specs.AGGREGATOR])
-def test_the_viewer_can_read_every_header_that_a_document_declares(
-    page: Page, system: System, viewer: str, name: str
-) -> None:
+def test_the_viewer_can_read_every_declared_header(page: Page, system: System, viewer: str, name: str) -> None:
     url, declared = (
         system.settings.api_urls[name] + target(name, "createRequest"),
         operations(name)["createRequest"].responses,

@@ -50,9 +50,7 @@ def test_the_result_is_posted_as_declared_and_signed(aggregator: Api, receiver: 
     assert call.webhook_id == document["delivery"]["webhookId"]
 
 
-def test_a_result_is_posted_again_when_asked_whatever_key_comes_along(
-    aggregator: Api, receiver: Receiver, path: str
-) -> None:
+def test_a_redelivery_ignores_the_idempotency_key(aggregator: Api, receiver: Receiver, path: str) -> None:
     request_id = _create(aggregator, receiver, path, "steady")
     _delivered(aggregator, request_id, "SUCCEEDED")
 
@@ -67,7 +65,7 @@ def test_a_result_is_posted_again_when_asked_whatever_key_comes_along(
     assert len({call.webhook_id for call in receiver.calls(path)}) == 1
 
 
-def test_an_open_request_has_nothing_to_post(aggregator: Api, receiver: Receiver, path: str) -> None:
+def test_an_open_request_cannot_be_redelivered(aggregator: Api, receiver: Receiver, path: str) -> None:
     request_id = _create(aggregator, receiver, path, "mute")
 
     answer = aggregator.call("redeliverRequest", request_id)
@@ -76,9 +74,7 @@ def test_an_open_request_has_nothing_to_post(aggregator: Api, receiver: Receiver
     assert receiver.calls(path) == []
 
 
-def test_all_that_could_not_be_delivered_since_a_time_is_posted_again(
-    aggregator: Api, receiver: Receiver, path: str
-) -> None:
+def test_failed_deliveries_since_a_time_are_posted_again(aggregator: Api, receiver: Receiver, path: str) -> None:
     receiver.answers(path, Answer(410))
     since = to_text(utc_now())
     request_ids = {_create(aggregator, receiver, path, "steady") for _ in range(3)}
@@ -95,7 +91,7 @@ def test_all_that_could_not_be_delivered_since_a_time_is_posted_again(
         _delivered(aggregator, request_id, "SUCCEEDED")
 
 
-def test_what_failed_before_the_time_is_left_alone(aggregator: Api, receiver: Receiver, path: str) -> None:
+def test_failures_before_the_given_time_stay_untouched(aggregator: Api, receiver: Receiver, path: str) -> None:
     receiver.answers(path, Answer(410))
     request_id = _create(aggregator, receiver, path, "steady")
     _delivered(aggregator, request_id, "FAILED")
@@ -106,7 +102,7 @@ def test_what_failed_before_the_time_is_left_alone(aggregator: Api, receiver: Re
     assert len(receiver.calls(path)) == 1
 
 
-def test_a_time_that_is_none_is_refused(aggregator: Api) -> None:
+def test_an_invalid_time_is_refused(aggregator: Api) -> None:
     answer = aggregator.call("redeliverFailed", json={"since": "2026-12-31T23:59:60Z"})
 
     assert answer.status_code == 422

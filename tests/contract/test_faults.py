@@ -67,7 +67,7 @@ def _send(app: Any, name: str, operation_id: str, arguments: dict[str, Any], bod
 
 
 @pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in _CALLS.items() for call in calls])
-def test_without_the_database_the_answer_is_503_and_soon(cut_off: Wiring, name: str, call: _Call) -> None:
+def test_a_missing_database_gives_503_soon(cut_off: Wiring, name: str, call: _Call) -> None:
     app = cut_off.aggregator_app() if name == specs.AGGREGATOR else cut_off.client_app()
     began = time.monotonic()
 
@@ -79,13 +79,13 @@ def test_without_the_database_the_answer_is_503_and_soon(cut_off: Wiring, name: 
     assert check_problem(answer)["type"].endswith(":unavailable")
 
 
-def test_what_needs_no_database_is_answered_without(cut_off: Wiring) -> None:
+def test_listing_providers_needs_no_database(cut_off: Wiring) -> None:
     app = cut_off.aggregator_app()
 
     assert _send(app, specs.AGGREGATOR, "listProviders", {}, {}).status_code == 200
 
 
-def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     # Handlers that lack all their parts: whatever they are asked, they fail.
     broken = Client(*cast(Any, [None] * 7), default_deadline=1)
     app = build_app(specs.CLIENT, broken, **_OPTIONS)
@@ -100,7 +100,7 @@ def test_a_fault_of_our_own_is_logged_and_not_shown(caplog: pytest.LogCaptureFix
     assert "Traceback" in caplog.text
 
 
-def test_a_document_without_its_handlers_fails_at_the_start() -> None:
+def test_missing_handlers_fail_at_the_start() -> None:
     app = build_app(specs.CLIENT, object(), **_OPTIONS)
 
     with pytest.raises(ResolverError, match="get_health"), TestClient(app):

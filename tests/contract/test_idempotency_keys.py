@@ -28,7 +28,7 @@ def _create(aggregator: Api, key: str, body: dict[str, Any]) -> requests.Respons
     return aggregator.call("createRequest", json=body, headers={"Idempotency-Key": key})
 
 
-def test_the_same_key_and_body_are_answered_as_before(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_the_same_key_and_body_repeat_the_response(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     first = _create(aggregator, key, body)
     aggregator.call("cancelRequest", first.json()["requestId"])
 
@@ -39,7 +39,7 @@ def test_the_same_key_and_body_are_answered_as_before(aggregator: Api, key: str,
     assert again.headers["Location"] == first.headers["Location"]
 
 
-def test_the_same_members_in_another_order_are_the_same_body(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_the_order_of_members_does_not_change_a_body(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     first = _create(aggregator, key, body)
 
     again = _create(aggregator, key, dict(reversed(body.items())))
@@ -47,7 +47,7 @@ def test_the_same_members_in_another_order_are_the_same_body(aggregator: Api, ke
     assert again.json() == first.json()
 
 
-def test_another_body_with_the_key_is_refused(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_another_body_with_the_same_key_is_refused(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     _create(aggregator, key, body)
 
     answer = _create(aggregator, key, body | {"providers": ["gas"]})
@@ -56,13 +56,13 @@ def test_another_body_with_the_key_is_refused(aggregator: Api, key: str, body: d
     assert answer.json()["type"].endswith(":idempotency-key-reused")
 
 
-def test_another_key_is_another_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_another_key_creates_another_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     one, other = _create(aggregator, key, body), _create(aggregator, key + "-2", body)
 
     assert one.json()["requestId"] != other.json()["requestId"]
 
 
-def test_many_with_the_key_at_once_make_one_request(
+def test_simultaneous_calls_with_one_key_create_one_request(
     system: System, aggregator: Api, key: str, body: dict[str, Any]
 ) -> None:
     answers = [
@@ -97,7 +97,7 @@ def test_a_key_may_have_255_characters(aggregator: Api, key: str, body: dict[str
 
 
 @pytest.mark.parametrize("wrong", ["x" * 256, "", "a b", "ключ".encode(), b"a\xff"])
-def test_a_key_that_is_none_is_refused(aggregator: Api, body: dict[str, Any], wrong: str) -> None:
+def test_an_invalid_key_is_refused(aggregator: Api, body: dict[str, Any], wrong: str) -> None:
     answer = _create(aggregator, wrong, body)
 
     assert answer.status_code == 400

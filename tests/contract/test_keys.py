@@ -38,7 +38,7 @@ def _call(request: pytest.FixtureRequest, name: str, operation_id: str, **argume
 
 
 @_each_operation
-def test_the_scope_that_is_declared_opens_an_operation_and_all_others_do_not(
+def test_only_the_declared_scope_opens_an_operation(
     request: pytest.FixtureRequest, made: dict[str, str], name: str, operation_id: str
 ) -> None:
     scope = str(operations(name)[operation_id].scope)
@@ -70,7 +70,7 @@ def test_the_scope_that_is_declared_opens_an_operation_and_all_others_do_not(
         {"X-API-Key": new_key()},
     ],
 )
-def test_without_a_key_that_is_known_nothing_opens(
+def test_a_missing_or_unknown_key_is_refused(
     request: pytest.FixtureRequest, name: str, operation_id: str, headers: dict[str, str]
 ) -> None:
     answer = _call(request, name, operation_id, key=None, headers=headers)
@@ -89,13 +89,11 @@ def test_without_a_key_that_is_known_nothing_opens(
         {"x-api-key": API_KEY, "Authorization": "Basic YTpi"},
     ],
 )
-def test_a_key_opens_by_either_header(api: Api, headers: dict[str, str]) -> None:
+def test_a_key_is_accepted_in_either_header(api: Api, headers: dict[str, str]) -> None:
     assert api.call("getRequest", "nobodys", key=None, headers=headers).status_code == 404
 
 
-def test_a_key_works_at_once_and_a_revoked_one_no_more_with_nothing_restarted(
-    system: System, client: Api, aggregator: Api
-) -> None:
+def test_new_and_revoked_keys_take_effect_without_a_restart(system: System, client: Api, aggregator: Api) -> None:
     keys = Wiring(system.settings, {}).api_keys
     text = keys.create("Ada", ["requests:read"])
 
@@ -109,7 +107,7 @@ def test_a_key_works_at_once_and_a_revoked_one_no_more_with_nothing_restarted(
     assert time.monotonic() - revoked < REMEMBERED + 2
 
 
-def test_a_body_of_a_caller_without_a_key_is_not_looked_at(api: Api) -> None:
+def test_a_body_without_a_key_is_not_examined(api: Api) -> None:
     answer = api.call("createRequest", key=None, data=b"x" * 1_000_000, headers={"Content-Type": "text/plain"})
 
     assert answer.status_code == 401

@@ -59,9 +59,7 @@ def _statuses(api: Api, key: str, count: int) -> list[int]:
     return [api.call("getRequest", "nobodys", key=key).status_code for _ in range(count)]
 
 
-def test_whoever_calls_too_often_waits_as_told_and_is_let_in_again(
-    limited: System, apis: list[Api], tenant: str
-) -> None:
+def test_a_caller_over_the_rate_limit_passes_after_retry_after(limited: System, apis: list[Api], tenant: str) -> None:
     key, colleagues = _key(limited, tenant), _key(limited, tenant)
     waits = []
 
@@ -81,7 +79,7 @@ def test_whoever_calls_too_often_waits_as_told_and_is_let_in_again(
         assert _statuses(api, key, 1) == [404]
 
 
-def test_whoever_has_too_much_open_waits_for_an_end(limited: System, apis: list[Api], tenant: str) -> None:
+def test_a_full_quota_refuses_until_a_request_ends(limited: System, apis: list[Api], tenant: str) -> None:
     for api in apis:
         made = [_create(api, _key(limited, tenant)) for _ in range(_QUOTA)]
         assert [answer.status_code for answer in made] == [202] * _QUOTA
@@ -104,9 +102,7 @@ def test_whoever_has_too_much_open_waits_for_an_end(limited: System, apis: list[
             assert [_create(api, colleague).status_code for _ in range(2)] == [202, 429]
 
 
-def test_what_is_open_may_be_sent_again_and_what_was_refused_leaves_no_trace(
-    limited: System, apis: list[Api], tenant: str
-) -> None:
+def test_an_open_request_may_be_sent_again_at_a_full_quota(limited: System, apis: list[Api], tenant: str) -> None:
     aggregator, key = apis[0], _key(limited, tenant)
     ids = [uuid.uuid4().hex for _ in range(_QUOTA)]
     assert [_create(aggregator, key, request_id).status_code for request_id in ids] == [202] * _QUOTA
@@ -118,9 +114,7 @@ def test_what_is_open_may_be_sent_again_and_what_was_refused_leaves_no_trace(
     assert aggregator.call("getRequest", refused, key=key).status_code == 404
 
 
-def test_what_has_ended_may_be_sent_again_although_too_much_is_open(
-    limited: System, apis: list[Api], tenant: str
-) -> None:
+def test_an_ended_request_may_be_sent_again_at_a_full_quota(limited: System, apis: list[Api], tenant: str) -> None:
     aggregator, key = apis[0], _key(limited, tenant)
     request_id = uuid.uuid4().hex
     assert _create(aggregator, key, request_id).status_code == 202
@@ -134,7 +128,7 @@ def test_what_has_ended_may_be_sent_again_although_too_much_is_open(
     assert _create(aggregator, _key(limited, f"{tenant}-2"), request_id).status_code == 409
 
 
-def test_to_retry_is_to_open_again(limited: System, apis: list[Api], tenant: str) -> None:
+def test_retrying_counts_as_opening(limited: System, apis: list[Api], tenant: str) -> None:
     aggregator, key = apis[0], _key(limited, tenant)
     request_id = _create(aggregator, key).json()["requestId"]
     outcome = {"provider": "gas", "status": "FAILED"}
@@ -151,14 +145,14 @@ def test_to_retry_is_to_open_again(limited: System, apis: list[Api], tenant: str
     assert check_problem(refused)["type"].endswith(":too-many-open-requests")
 
 
-def test_no_limit_holds_for_a_key_that_calls_for_everybody(limited: System, apis: list[Api], tenant: str) -> None:
+def test_an_unlimited_key_passes_every_limit(limited: System, apis: list[Api], tenant: str) -> None:
     key = _key(limited, tenant, unlimited=True)
 
     for api in apis:
         assert {_create(api, key).status_code for _ in range(_CALLS + 1)} == {202}
 
 
-def test_without_redis_everybody_is_let_in_and_the_log_says_so_once(
+def test_calls_pass_without_redis_and_the_log_says_so_once(
     limited: System, apis: list[Api], tenant: str, receiver: Receiver
 ) -> None:
     key = _key(limited, tenant)
@@ -178,7 +172,7 @@ def test_without_redis_everybody_is_let_in_and_the_log_says_so_once(
         assert "Traceback" not in limited.log(api.name)
 
 
-def test_a_redis_that_hangs_holds_nobody_up_for_long(limited: System, apis: list[Api], tenant: str) -> None:
+def test_a_frozen_redis_delays_calls_only_briefly(limited: System, apis: list[Api], tenant: str) -> None:
     key = _key(limited, tenant)
 
     def call(api: Api) -> tuple[int, float, list[int], float]:

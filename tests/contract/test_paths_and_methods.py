@@ -26,7 +26,7 @@ def _allowed(answer: requests.Response) -> set[str]:
     return set(answer.headers["Allow"].split(", "))
 
 
-def test_options_tells_the_methods_of_each_path(api: Api) -> None:
+def test_options_lists_the_methods_of_each_path(api: Api) -> None:
     for path, methods in _declared(api).items():
         answer = _send(api, "OPTIONS", path.replace("{requestId}", "x"))
 
@@ -34,7 +34,7 @@ def test_options_tells_the_methods_of_each_path(api: Api) -> None:
         assert _allowed(answer) == methods
 
 
-def test_a_method_that_a_path_does_not_have_is_refused_and_the_others_named(api: Api) -> None:
+def test_an_undeclared_method_is_refused_with_the_allowed_ones(api: Api) -> None:
     for path, methods in _declared(api).items():
         for method in set(_EACH) - methods:
             answer = _send(api, method, path.replace("{requestId}", "x"))
@@ -62,7 +62,7 @@ def test_head_is_get_without_the_body(api: Api) -> None:
     + ["/requests/x/cancel/", "/openapi.json/", "/openapi.yaml"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_a_path_that_there_is_not_is_not_found(api: Api, method: str, path: str) -> None:
+def test_an_undeclared_path_is_not_found(api: Api, method: str, path: str) -> None:
     url = requests.Request(method, api.url).prepare()
     url.url = api.url + path
     with requests.Session() as session:
@@ -79,14 +79,14 @@ def test_nothing_is_served_outside_the_base_path(api: Api) -> None:
         check_problem(requests.get(root + path, timeout=20, allow_redirects=False))
 
 
-def test_each_api_serves_its_document_as_it_is_written(api: Api) -> None:
+def test_each_api_serves_its_document_unchanged(api: Api) -> None:
     answer = _send(api, "GET", "/openapi.json")
 
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.json() == json.loads(json.dumps(api.document))
 
 
-def test_each_api_shows_its_document_to_people_from_its_own_files(api: Api) -> None:
+def test_swagger_ui_loads_only_files_of_its_own_api(api: Api) -> None:
     page = requests.get(f"{api.url}/ui/", timeout=20)
     files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
 
@@ -98,11 +98,11 @@ def test_each_api_shows_its_document_to_people_from_its_own_files(api: Api) -> N
         assert requests.get(f"{api.url}/ui/{file}", timeout=20).status_code == 200
 
 
-def test_a_page_that_there_is_not_is_a_problem_too(api: Api) -> None:
+def test_a_missing_page_is_a_problem_document(api: Api) -> None:
     assert check_problem(_send(api, "GET", "/ui/nope.js"))["status"] == 404
 
 
-def test_only_the_viewers_origin_may_call_from_a_browser(api: Api, system: System) -> None:
+def test_only_the_viewers_origin_passes_cors(api: Api, system: System) -> None:
     def preflight(origin: str) -> requests.Response:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         return requests.options(f"{api.url}/requests", headers=headers, timeout=20)
@@ -115,7 +115,7 @@ def test_only_the_viewers_origin_may_call_from_a_browser(api: Api, system: Syste
     assert "Access-Control-Allow-Origin" not in stranger.headers
 
 
-def test_a_browser_sees_the_headers_of_errors_too(api: Api, system: System) -> None:
+def test_error_responses_carry_cors_headers(api: Api, system: System) -> None:
     origin = str(system.settings.viewer_origin)
 
     answer = requests.get(f"{api.url}/nope", headers={"Origin": origin}, timeout=20)

@@ -12,7 +12,7 @@ _PACKAGE = swagger_ui.FILES.parent
 
 # Fetching the packages, once, takes as long as the network does.
 @pytest.mark.timeout(300)
-def test_the_files_are_those_of_the_pinned_release() -> None:
+def test_the_files_match_the_pinned_release() -> None:
     release = installed(_PACKAGE) / "swagger-ui-dist"
 
     version = json.loads((_PACKAGE / "package.json").read_text())["dependencies"]["swagger-ui-dist"]

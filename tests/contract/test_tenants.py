@@ -85,7 +85,7 @@ def _call(api: Api, operation_id: str, tenant: Tenant, request_id: str) -> reque
 
 
 @pytest.mark.parametrize(("name", "operation_id"), _NAMING)
-def test_no_operation_tells_or_does_anything_about_anothers_request(
+def test_another_tenants_request_looks_like_a_missing_one(
     request: pytest.FixtureRequest, receiver: Receiver, acme: Tenant, globex: Tenant, name: str, operation_id: str
 ) -> None:
     api: Api = request.getfixturevalue(name)
@@ -102,9 +102,7 @@ def test_no_operation_tells_or_does_anything_about_anothers_request(
     assert _call(api, operation_id, acme, request_id).status_code in (200, 202, 409)
 
 
-def test_the_list_holds_ones_own_only_page_by_page(
-    client: Api, receiver: Receiver, acme: Tenant, globex: Tenant
-) -> None:
+def test_the_list_has_only_the_callers_requests(client: Api, receiver: Receiver, acme: Tenant, globex: Tenant) -> None:
     owners = [acme, globex, acme, acme, globex]
     ids = [(owner, _create(client, owner, receiver, "steady")) for owner in owners]
 
@@ -120,7 +118,7 @@ def test_the_list_holds_ones_own_only_page_by_page(
         assert sorted(listed) == sorted(request_id for owner, request_id in ids if owner is tenant)
 
 
-def test_a_request_at_the_client_is_its_tenants_though_the_client_has_one_key_for_all(
+def test_the_client_separates_tenants_with_one_key(
     client: Api, aggregator: Api, receiver: Receiver, acme: Tenant
 ) -> None:
     request_id = _create(client, acme, receiver, "steady")
@@ -134,7 +132,7 @@ def test_a_request_at_the_client_is_its_tenants_though_the_client_has_one_key_fo
 
 
 @pytest.mark.parametrize("operation_id", ["createRequest", "createRecord"])
-def test_an_id_that_another_tenant_has_taken_is_a_conflict_as_any_other(
+def test_an_id_taken_by_another_tenant_is_a_conflict(
     aggregator: Api, receiver: Receiver, acme: Tenant, globex: Tenant, operation_id: str
 ) -> None:
     request_id = _create(aggregator, acme, receiver, requestId=uuid.uuid4().hex)
@@ -153,7 +151,7 @@ def test_an_id_that_another_tenant_has_taken_is_a_conflict_as_any_other(
     assert aggregator.call("getRequest", request_id, key=globex.key).status_code == 404
 
 
-def test_idempotency_keys_are_each_tenants_own(
+def test_idempotency_keys_belong_to_one_tenant(
     aggregator: Api, receiver: Receiver, acme: Tenant, globex: Tenant
 ) -> None:
     key = {"Idempotency-Key": str(uuid.uuid4())}
@@ -168,7 +166,7 @@ def test_idempotency_keys_are_each_tenants_own(
     assert create(globex, providers=["gas"]).status_code == 422
 
 
-def test_only_ones_own_deliveries_are_started_anew(
+def test_only_the_callers_deliveries_are_restarted(
     aggregator: Api, receiver: Receiver, acme: Tenant, globex: Tenant
 ) -> None:
     # Whoever is told so gives up at once.
@@ -192,7 +190,7 @@ def test_only_ones_own_deliveries_are_started_anew(
     assert status(globex) == "FAILED"
 
 
-def test_what_was_written_down_before_there_were_tenants_is_the_default_tenants(
+def test_records_without_a_tenant_belong_to_the_default(
     system: System, client: Api, aggregator: Api, receiver: Receiver, acme: Tenant
 ) -> None:
     wiring = Wiring(system.settings, {})
@@ -212,9 +210,7 @@ def test_what_was_written_down_before_there_were_tenants_is_the_default_tenants(
         assert api.call("getRequest", request_id, key=acme.key).status_code == 404
 
 
-def test_keys_are_rotated_with_nothing_restarted_and_nothing_lost(
-    system: System, api: Api, receiver: Receiver, acme: Tenant
-) -> None:
+def test_keys_rotate_without_a_restart(system: System, api: Api, receiver: Receiver, acme: Tenant) -> None:
     keys = Wiring(system.settings, {}).api_keys
     request_id = _create(api, acme, receiver)
     new = Tenant(acme.name, keys.create("rotated", scopes(), tenant=acme.name))

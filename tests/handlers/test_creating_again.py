@@ -81,7 +81,7 @@ _LATER: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("later", _LATER.values(), ids=_LATER)
-def test_the_same_id_and_content_are_the_same_request(create: Create, later: dict[str, Any]) -> None:
+def test_repeated_content_is_accepted_where_new_is_refused(create: Create, later: dict[str, Any]) -> None:
     body = _BODY | {"deadline": to_text(utc_now() + timedelta(hours=1))}
     with pytest.raises(Problem) as refused:
         create(body, **later)
@@ -97,7 +97,7 @@ def test_the_same_id_and_content_are_the_same_request(create: Create, later: dic
 
 
 @pytest.mark.parametrize("behind", [timedelta(), SKEW])
-def test_what_the_client_accepts_at_the_limit_the_aggregator_does_too(behind: timedelta) -> None:
+def test_the_aggregator_accepts_the_clients_latest_deadline(behind: timedelta) -> None:
     now = utc_now()
     for ahead, accepted in ((timedelta(), True), (SKEW, True), (SKEW + timedelta(milliseconds=1), False)):
         body = {"deadline": to_text(now.replace(microsecond=0) + _MONTH + ahead)}
@@ -110,13 +110,13 @@ def test_what_the_client_accepts_at_the_limit_the_aggregator_does_too(behind: ti
         assert deadline_of(body, at_client - behind, _MONTH, clocks=2) == deadline
 
 
-def test_the_longest_default_is_accepted_by_a_clock_that_is_behind() -> None:
+def test_a_clock_behind_accepts_the_longest_default() -> None:
     now = utc_now()
     deadline = deadline_of({}, now, _MONTH)
 
     deadline_of({"deadline": to_text(deadline)}, now - SKEW, _MONTH, clocks=2)
 
 
-def test_a_deadline_that_has_passed_says_so() -> None:
+def test_a_past_deadline_is_reported_as_past() -> None:
     with pytest.raises(Problem, match="^deadline: has passed; must"):
         deadline_of({"deadline": to_text(utc_now() - timedelta(seconds=1))}, utc_now(), _MONTH)

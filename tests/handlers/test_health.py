@@ -24,14 +24,14 @@ def ask(health: Health) -> Problem | ConnexionResponse:
         return problem
 
 
-def test_what_is_well_is_ready() -> None:
+def test_passing_checks_are_ready() -> None:
     answer = ask(Health({"redis": lambda: None, "worker": lambda: None}))
 
     assert isinstance(answer, ConnexionResponse)
     assert answer.body == b'{"status":"ready","checks":{"redis":"ok","worker":"ok"}}'
 
 
-def test_what_is_not_well_is_named_and_its_error_is_not_shown() -> None:
+def test_a_failed_check_is_named_without_its_error() -> None:
     answer = ask(Health({"dynamodb": lambda: None, "redis": fails, "worker": lambda: "nobody listens to a, b"}))
 
     assert isinstance(answer, Problem)
@@ -40,7 +40,7 @@ def test_what_is_not_well_is_named_and_its_error_is_not_shown() -> None:
     assert answer.document["checks"] == {"dynamodb": "ok", "redis": "failed", "worker": "failed"}
 
 
-def test_what_hangs_is_given_up_on_holds_up_no_other_and_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_check_is_abandoned_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers.health, "PATIENCE", 0.3)
     released = threading.Event()
     asked: list[None] = []
@@ -65,7 +65,7 @@ def test_what_hangs_is_given_up_on_holds_up_no_other_and_is_not_asked_twice(monk
     assert len(asked) == 1
 
 
-def test_many_who_ask_are_answered_by_one_look_and_later_by_another() -> None:
+def test_concurrent_calls_share_one_check_for_a_second() -> None:
     looks: list[None] = []
     now = [0.0]
     health = Health({"redis": lambda: looks.append(None)}, clock=lambda: now[0])

@@ -78,7 +78,7 @@ def make_api(caller: ModuleType, system: System) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", _BOTH)
-def test_every_operation_has_its_module(generated: Path, name: str) -> None:
+def test_every_operation_has_a_module(generated: Path, name: str) -> None:
     made = {path.relative_to(generated).as_posix() for path in generated.glob(f"datahog_{name}/api/*/[!_]*.py")}
 
     assert made == {
@@ -87,7 +87,7 @@ def test_every_operation_has_its_module(generated: Path, name: str) -> None:
     }
 
 
-def test_the_types_hold_and_refuse_what_breaks_the_contract(generated: Path) -> None:
+def test_the_types_refuse_contract_violations(generated: Path) -> None:
     (generated / "mypy.ini").write_text(_MYPY)
     (generated / "refused.py").write_text(_REFUSED)
     (generated / "caller.py").write_text(Path(__file__).with_name("caller.py").read_text())
@@ -101,7 +101,7 @@ def test_the_types_hold_and_refuse_what_breaks_the_contract(generated: Path) -> 
     )
 
 
-def test_a_request_is_driven_to_its_end_at_the_client(caller: ModuleType, make_api: Any) -> None:
+def test_a_request_completes_at_the_client(caller: ModuleType, make_api: Any) -> None:
     api = make_api(specs.CLIENT)
 
     request = caller.complete_at_client(api, ["gas", "steady"], datetime.now(UTC) + timedelta(hours=1))
@@ -114,9 +114,7 @@ def test_a_request_is_driven_to_its_end_at_the_client(caller: ModuleType, make_a
     assert caller.newest(api).request_id == request.request_id
 
 
-def test_a_request_is_driven_to_its_end_at_the_aggregator(
-    caller: ModuleType, make_api: Any, receiver: Receiver
-) -> None:
+def test_a_request_completes_at_the_aggregator(caller: ModuleType, make_api: Any, receiver: Receiver) -> None:
     request = caller.complete_at_aggregator(make_api(specs.AGGREGATOR), ["steady"], receiver.url("/generated"))
 
     assert request.status is caller.aggregator.RequestStatus.COMPLETE
@@ -128,7 +126,7 @@ def test_a_request_is_driven_to_its_end_at_the_aggregator(
     assert [job.result for job in result.jobs] == [[{"amount": 30.0}]]
 
 
-def test_what_is_wrong_comes_as_a_problem(caller: ModuleType, make_api: Any) -> None:
+def test_refusals_are_parsed_as_problems(caller: ModuleType, make_api: Any) -> None:
     api = make_api(specs.CLIENT)
 
     unknown = caller.problem_of(api, providers=["nobody"])

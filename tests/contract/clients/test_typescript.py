@@ -32,9 +32,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Fetching the packages, once, takes as long as the network does.
 @pytest.mark.timeout(300)
-def test_the_program_drives_a_request_to_its_end_at_both_apis(
-    compiled: Path, system: System, receiver: Receiver
-) -> None:
+def test_a_typed_program_completes_requests_at_both_apis(compiled: Path, system: System, receiver: Receiver) -> None:
     callback_url = receiver.url("/typescript")
 
     told = run("node", "caller.js", system.client, system.aggregator, API_KEY, callback_url, directory=compiled)

@@ -54,7 +54,7 @@ def test_the_receiver_is_as_short_as_it_claims() -> None:
     assert len([line for line in _CODE.splitlines() if line]) == 12
 
 
-def test_the_receiver_takes_what_datahog_posts(system: System, directory: Path, url: str) -> None:
+def test_the_receiver_accepts_datahogs_posts(system: System, directory: Path, url: str) -> None:
     request_id = system.hand_over("gas", "water", callback_url=url)
 
     # Taken is what is said to be delivered, too.
@@ -63,7 +63,7 @@ def test_the_receiver_takes_what_datahog_posts(system: System, directory: Path, 
 
 
 @pytest.mark.parametrize("signature", [None, "v1,bm90IHNpZ25lZCBieSBkYXRhaG9n"])
-def test_the_receiver_refuses_what_others_post(directory: Path, url: str, signature: str | None) -> None:
+def test_the_receiver_refuses_unsigned_and_forged_posts(directory: Path, url: str, signature: str | None) -> None:
     headers = {"webhook-id": "msg_x", "webhook-timestamp": "1"} | (
         {"webhook-signature": signature} if signature else {}
     )
