@@ -1,4 +1,4 @@
-"""Each API's own page: Swagger UI at /ui, over the document that the API itself serves."""
+"""Each API serves Swagger UI at /ui, over its own document."""
 
 import pytest
 

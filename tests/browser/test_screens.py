@@ -1,4 +1,4 @@
-"""Swagger UI on screens: a desk's and a phone's, light and dark."""
+"""Swagger UI fits desktop and phone screens, in light and dark mode."""
 
 from pathlib import Path
 

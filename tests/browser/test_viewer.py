@@ -1,4 +1,4 @@
-"""The viewer: both documents on one page that works without a network, tried out against the running APIs."""
+"""The viewer shows both documents on one page without a network, and calls the running APIs."""
 
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def test_the_key_opens_both_documents_and_is_not_stored(swagger: SwaggerPage, vi
     swagger.choose(specs.AGGREGATOR, _TITLES[specs.AGGREGATOR])
     assert swagger.try_out("listProviders").execute().status == 200
 
-    # Whatever is served on this port another day could read it there.
+    # A later program on this port could read anything stored there.
     assert swagger.page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
     swagger.open(viewer, _TITLES[specs.CLIENT])
     assert swagger.try_out("listRequests").execute().status == 401

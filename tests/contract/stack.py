@@ -22,8 +22,8 @@ _PROVIDERS = {
 @contextmanager
 def running_system(directory: Path, receiver: Receiver) -> Iterator[System]:
     """It knows the simulator's providers, and some that the receiver is; `keyed` has a key in its query."""
-    for name, (answer, _) in _PROVIDERS.items():
-        receiver.answers(f"/{name}", answer)
+    for name, (response, _) in _PROVIDERS.items():
+        receiver.answers(f"/{name}", response)
     own = {name: {"url": receiver.url(f"/{name}")} | options for name, (_, options) in _PROVIDERS.items()}
     own["keyed"] = {"url": receiver.url("/keyed?key=hunter2")}
     lines = [f"  {name}: {json.dumps(options)}\n" for name, options in own.items()]

@@ -69,10 +69,10 @@ def test_a_malformed_body_is_refused_with_the_reason(api: Api, body: bytes, said
     if api.name == "aggregator":
         body = body.replace(b'{"providers"', b'{"callbackUrl": "http://127.0.0.1:9/", "providers"', 1)
 
-    answer = _ask(api, body)
+    response = _ask(api, body)
 
-    assert answer.status_code == 400
-    assert said in answer.json()["detail"]
+    assert response.status_code == 400
+    assert said in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -80,28 +80,28 @@ def test_a_malformed_body_is_refused_with_the_reason(api: Api, body: bytes, said
     ["", "x", "ftp://a/b", "http://", "http://a b/", "http://a/\n", "http://[::1", "//a/b", "http://" + "a" * 2048],
 )
 def test_an_invalid_callback_url_is_refused(aggregator: Api, url: str) -> None:
-    answer = _ask(aggregator, json.dumps(_valid(aggregator, callbackUrl=url)))
+    response = _ask(aggregator, json.dumps(_valid(aggregator, callbackUrl=url)))
 
-    assert answer.status_code == 400
-    assert "callbackUrl" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "callbackUrl" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("request_id", ["", "a" * 65, "a" * 2000, "a b", "ä", "a/b", "a\n", "a\u0000"])
 def test_an_invalid_request_id_is_refused(aggregator: Api, request_id: str) -> None:
-    answer = _ask(aggregator, json.dumps(_valid(aggregator, requestId=request_id)))
+    response = _ask(aggregator, json.dumps(_valid(aggregator, requestId=request_id)))
 
-    assert answer.status_code == 400
-    assert "requestId" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "requestId" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
     "path", ["a" * 65, "a" * 2000, "a%20b", "%00", "a%00", "%ff", "%C3%A4", "a%3Fb", "a;b", "a.b", "%25", "+"]
 )
 def test_an_invalid_id_in_a_path_is_refused(api: Api, path: str) -> None:
-    answer = api.call("getRequest", path)
+    response = api.call("getRequest", path)
 
-    assert answer.status_code == 400
-    assert "requestId" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "requestId" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["a%2Fb", "a%0A", "..%2f..%2fetc"])
@@ -117,18 +117,18 @@ def test_a_percent_encoded_id_is_decoded(aggregator: Api) -> None:
     # Not through a client that would decode it first.
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(f"GET {parts.path}/requests/{encoded} HTTP/1.1\r\n{_HEAD}Connection: close\r\n\r\n".encode())
-        answer = _read_all(connection)
+        response = _read_all(connection)
 
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert request_id.encode() in answer
+    assert response.startswith(b"HTTP/1.1 200")
+    assert request_id.encode() in response
 
 
 @pytest.mark.parametrize("record_id", ["", "a" * 65, "a b", "a\n", "\n", "ä", "a\u0000", "a/b"])
 def test_an_invalid_id_in_a_query_is_refused(aggregator: Api, record_id: str) -> None:
-    answer = aggregator.call("getRecord", params={"id": record_id})
+    response = aggregator.call("getRecord", params={"id": record_id})
 
-    assert answer.status_code == 400
-    assert "query parameter id" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "query parameter id" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -155,18 +155,18 @@ def test_an_invalid_id_in_a_query_is_refused(aggregator: Api, record_id: str) ->
     ],
 )
 def test_a_query_that_breaks_its_declaration_is_refused(api: Api, query: str, said: str) -> None:
-    answer = api.call("getRequest", "x", params=query)
+    response = api.call("getRequest", "x", params=query)
 
-    assert answer.status_code == 400
-    assert said in answer.json()["detail"]
+    assert response.status_code == 400
+    assert said in response.json()["detail"]
 
 
 @pytest.mark.parametrize("value", ["1", "yes", "True", "FALSE", "", "null"])
 def test_a_boolean_other_than_true_or_false_is_refused(aggregator: Api, value: str) -> None:
-    answer = aggregator.call("getRequest", "x", params={"results": value})
+    response = aggregator.call("getRequest", "x", params={"results": value})
 
-    assert answer.status_code == 400
-    assert "results" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "results" in response.json()["detail"]
 
 
 def test_a_repeated_header_is_refused(aggregator: Api) -> None:
@@ -177,10 +177,10 @@ def test_a_repeated_header_is_refused(aggregator: Api) -> None:
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(f"{head}{keys}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answer = _read_all(connection)
+        response = _read_all(connection)
 
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert b"Idempotency-Key: there is more than one value" in answer
+    assert response.startswith(b"HTTP/1.1 400")
+    assert b"Idempotency-Key: there is more than one value" in response
 
 
 @pytest.mark.parametrize(
@@ -188,21 +188,21 @@ def test_a_repeated_header_is_refused(aggregator: Api) -> None:
     [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/problem+json"],
 )
 def test_another_media_type_is_refused(api: Api, media_type: str | None) -> None:
-    answer = _ask(api, json.dumps(_valid(api)).encode(), headers={"Content-Type": media_type})
+    response = _ask(api, json.dumps(_valid(api)).encode(), headers={"Content-Type": media_type})
 
-    assert answer.status_code == 415
-    assert "application/json" in answer.json()["detail"]
+    assert response.status_code == 415
+    assert "application/json" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "identity, gzip", "x" * 1000])
 def test_a_compressed_body_is_refused(api: Api, coding: str) -> None:
     body = gzip.compress(json.dumps(_valid(api)).encode())
 
-    answer = _ask(api, body, headers=_JSON | {"Content-Encoding": coding})
+    response = _ask(api, body, headers=_JSON | {"Content-Encoding": coding})
 
-    assert answer.status_code == 415
-    assert "Content-Encoding" in answer.json()["detail"]
-    assert answer.headers["Accept-Encoding"] == "identity"
+    assert response.status_code == 415
+    assert "Content-Encoding" in response.json()["detail"]
+    assert response.headers["Accept-Encoding"] == "identity"
 
 
 def test_the_identity_encoding_is_accepted(api: Api) -> None:
@@ -221,9 +221,9 @@ def test_every_spelling_of_the_json_type_is_accepted(api: Api, media_type: str) 
     "media_type", ["multipart/form-data", "multipart/form-data; boundary=a", "application/x-www-form-urlencoded", "x;="]
 )
 def test_an_undeclared_body_is_not_read(api: Api, media_type: str) -> None:
-    answer = api.call("cancelRequest", "unknown", data=b"x" * _MB, headers={"Content-Type": media_type})
+    response = api.call("cancelRequest", "unknown", data=b"x" * _MB, headers={"Content-Type": media_type})
 
-    assert answer.status_code == 404
+    assert response.status_code == 404
 
 
 def _pieces() -> Iterator[bytes]:
@@ -233,10 +233,10 @@ def _pieces() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("body", [b"x" * 10 * _MB, _pieces], ids=["sized", "chunked"])
 def test_a_body_of_ten_megabytes_is_refused(api: Api, body: Any) -> None:
-    answer = _ask(api, body() if callable(body) else body)
+    response = _ask(api, body() if callable(body) else body)
 
-    assert answer.status_code == 413
-    assert str(request_body.DEFAULT_LIMIT) in answer.json()["detail"]
+    assert response.status_code == 413
+    assert str(request_body.DEFAULT_LIMIT) in response.json()["detail"]
 
 
 def test_an_excessive_content_length_is_refused_at_once(api: Api) -> None:
@@ -245,17 +245,17 @@ def test_an_excessive_content_length_is_refused_at_once(api: Api) -> None:
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(f"{head}Content-Length: {10**12}\r\nExpect: 100-continue\r\n\r\n".encode())
-        answer = connection.recv(4096)
+        response = connection.recv(4096)
 
-    assert answer.startswith(b"HTTP/1.1 413")
+    assert response.startswith(b"HTTP/1.1 413")
 
 
 def test_a_chunked_body_is_accepted(api: Api) -> None:
     raw = json.dumps(_valid(api)).encode()
 
-    answer = _ask(api, (raw[start : start + 7] for start in range(0, len(raw), 7)))
+    response = _ask(api, (raw[start : start + 7] for start in range(0, len(raw), 7)))
 
-    assert answer.status_code == 202
+    assert response.status_code == 202
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
@@ -277,14 +277,14 @@ def test_a_result_is_accepted_up_to_the_nesting_limit(aggregator: Api, deep: int
     aggregator.call("createRecord", params={"id": record_id}, json=_valid(aggregator, providers=["mute"]))
     result = "[" * deep + "]" * deep
 
-    answer = aggregator.call(
+    response = aggregator.call(
         "updateJob",
         params={"id": record_id},
         data=f'{{"provider": "mute", "status": "DONE", "result": {result}}}',
         headers=_JSON,
     )
 
-    assert answer.status_code == (200 if deep < json_text.DEEPEST else 400)
+    assert response.status_code == (200 if deep < json_text.DEEPEST else 400)
 
 
 def test_the_most_nested_result_reaches_the_client(client: Api, aggregator: Api) -> None:
@@ -337,10 +337,10 @@ def test_a_problem_names_the_fault_without_echoing_input(api: Api) -> None:
 
 
 def _read_all(connection: socket.socket) -> bytes:
-    answer = b""
+    response = b""
     while piece := connection.recv(65_536):
-        answer += piece
-    return answer
+        response += piece
+    return response
 
 
 @pytest.mark.parametrize(
@@ -369,5 +369,5 @@ def test_a_body_sent_with_its_head_is_not_counted_as_head(aggregator: Api) -> No
             request_id = aggregator.call("createRequest", json=_valid(aggregator)).json()["requestId"]
             url = f"{aggregator.url}/request?id={request_id}"
             body = {"provider": "steady", "status": "DONE", "result": result}
-            answer = session.put(url, json=body, headers={"X-API-Key": API_KEY}, timeout=30)
-            assert answer.status_code in (200, 409), answer.text
+            response = session.put(url, json=body, headers={"X-API-Key": API_KEY}, timeout=30)
+            assert response.status_code in (200, 409), response.text

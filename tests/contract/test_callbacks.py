@@ -78,19 +78,19 @@ _REFUSED: dict[str, Sign] = {
 def test_a_callback_with_a_wrong_signature_is_refused(client: Api, request_id: str, sign: Sign) -> None:
     body = json.dumps(_result(request_id)).encode()
 
-    answer = _post(client, request_id, body, sign(body))
+    response = _post(client, request_id, body, sign(body))
 
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == "Webhook-Signature"
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Webhook-Signature"
     assert client.call("getRequest", request_id).json()["status"] == "OPEN"
 
 
 def test_a_signed_callback_completes_the_request(client: Api, request_id: str) -> None:
     body = json.dumps(_result(request_id)).encode()
 
-    answer = _post(client, request_id, body, _signed(body))
+    response = _post(client, request_id, body, _signed(body))
 
-    assert answer.status_code == 204
+    assert response.status_code == 204
     document = client.call("getRequest", request_id).json()
     assert document["status"] == "COMPLETE"
     assert document["jobs"][0]["result"] == {"a": 1}
@@ -100,9 +100,11 @@ def test_one_valid_signature_of_several_suffices(client: Api, request_id: str) -
     body = json.dumps(_result(request_id)).encode()
     headers = _signed(body)
 
-    answer = _post(client, request_id, body, headers | {"webhook-signature": "v1,AAAA " + headers["webhook-signature"]})
+    response = _post(
+        client, request_id, body, headers | {"webhook-signature": "v1,AAAA " + headers["webhook-signature"]}
+    )
 
-    assert answer.status_code == 204
+    assert response.status_code == 204
 
 
 def test_a_repeated_callback_is_acknowledged_and_counts_once(client: Api, request_id: str) -> None:
@@ -130,10 +132,10 @@ def test_only_a_later_revision_replaces_another(client: Api, request_id: str) ->
 def test_the_result_of_another_request_is_refused(client: Api, request_id: str) -> None:
     body = json.dumps(_result("another")).encode()
 
-    answer = _post(client, request_id, body, _signed(body))
+    response = _post(client, request_id, body, _signed(body))
 
-    assert answer.status_code == 422
-    assert "another" in answer.json()["detail"]
+    assert response.status_code == 422
+    assert "another" in response.json()["detail"]
     assert client.call("getRequest", request_id).json()["status"] == "OPEN"
 
 
@@ -211,9 +213,9 @@ def test_simultaneous_copies_are_all_acknowledged(client: Api, request_id: str, 
     document["jobs"][0]["result"] = json.loads(incompressible_json(size))
     body = json.dumps(document).encode()
 
-    answers = at_once([lambda: _post(client, request_id, body, _signed(body)).status_code] * copies)
+    responses = at_once([lambda: _post(client, request_id, body, _signed(body)).status_code] * copies)
 
-    assert answers == [204] * copies
+    assert responses == [204] * copies
     assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == document["jobs"][0]["result"]
 
 
@@ -223,9 +225,9 @@ def test_the_latest_of_simultaneous_revisions_counts(client: Api, request_id: st
         document["jobs"][0]["result"] = document["revision"]
     bodies = [json.dumps(document).encode() for document in documents]
 
-    answers = at_once([lambda b=b: _post(client, request_id, b, _signed(b)).status_code for b in bodies])  # type: ignore[misc]
+    responses = at_once([lambda b=b: _post(client, request_id, b, _signed(b)).status_code for b in bodies])  # type: ignore[misc]
 
-    assert answers == [204] * 4
+    assert responses == [204] * 4
     assert client.call("getRequest", request_id).json()["jobs"][0]["result"] == 4
 
 
@@ -236,14 +238,14 @@ def test_a_large_result_of_an_unknown_request_is_not_read(client: Api) -> None:
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(f"{head}{signed}Content-Length: {250_000_000}\r\n\r\n".encode())
-        answer = connection.recv(4096)
+        response = connection.recv(4096)
 
-    assert answer.startswith(b"HTTP/1.1 404")
+    assert response.startswith(b"HTTP/1.1 404")
 
 
 def test_a_forged_callback_is_refused_before_parsing(client: Api, request_id: str) -> None:
     for body in (b"{}", b"[1", b"{'a': 1}"):
-        answer = _post(client, request_id, body, _STRANGER.headers("msg_1", utc_now(), body))
+        response = _post(client, request_id, body, _STRANGER.headers("msg_1", utc_now(), body))
 
-        assert answer.status_code == 401
-        assert answer.headers["WWW-Authenticate"] == "Webhook-Signature"
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == "Webhook-Signature"

@@ -47,9 +47,9 @@ def test_a_request_is_created_and_read_by_operation_id(run: Run) -> None:
 
 
 def test_a_body_is_read_from_standard_input(run: Run) -> None:
-    answer = run("call", "client", "createRequest", "--body", "-", given='{"providers": ["steady"]}')
+    response = run("call", "client", "createRequest", "--body", "-", given='{"providers": ["steady"]}')
 
-    assert json.loads(answer.stdout)["status"] == "OPEN"
+    assert json.loads(response.stdout)["status"] == "OPEN"
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_a_body_is_read_from_standard_input(run: Run) -> None:
 def test_a_refusal_is_printed_and_sets_the_exit_code(
     run: Run, arguments: tuple[str, ...], key: str, status: int
 ) -> None:
-    answer = run("call", "aggregator", *arguments, key=key)
+    response = run("call", "aggregator", *arguments, key=key)
 
-    assert answer.returncode == 1
-    assert json.loads(answer.stdout)["status"] == status
+    assert response.returncode == 1
+    assert json.loads(response.stdout)["status"] == status
 
 
 def test_a_result_is_sent_and_printed_verbatim(run: Run) -> None:
@@ -90,15 +90,15 @@ def test_a_result_is_sent_and_printed_verbatim(run: Run) -> None:
     ],
 )
 def test_an_impossible_call_is_explained_in_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
-    answer = run("call", "client", *arguments)
+    response = run("call", "client", *arguments)
 
-    assert (answer.returncode, answer.stdout) == (2, "")
-    [line] = answer.stderr.splitlines()
+    assert (response.returncode, response.stdout) == (2, "")
+    [line] = response.stderr.splitlines()
     assert line.startswith(f"datahog call: {said}")
 
 
 def test_an_unreachable_api_is_named_by_its_url() -> None:
-    answer = subprocess.run(
+    response = subprocess.run(
         (sys.executable, "-m", "datahog", "call", "client", "listRequests"),
         env=os.environ | {PREFIX + "CLIENT_URL": "http://127.0.0.1:9"},
         capture_output=True,
@@ -106,8 +106,8 @@ def test_an_unreachable_api_is_named_by_its_url() -> None:
         timeout=60,
     )
 
-    assert answer.returncode == 1
-    [line] = answer.stderr.splitlines()
+    assert response.returncode == 1
+    [line] = response.stderr.splitlines()
     assert line.startswith("datahog call: http://127.0.0.1:9/api/v1/requests: connection failed")
 
 
@@ -143,21 +143,21 @@ def test_a_key_without_a_tenant_gets_the_default_one(run: Run) -> None:
 
 @pytest.mark.parametrize("tenant", ["", "a b", "a#b", "-a", "a" * 65, "\N{LATIN SMALL LETTER E WITH ACUTE}"])
 def test_a_tenant_with_an_invalid_name_is_refused(run: Run, tenant: str) -> None:
-    answer = run("keys", "create", "--name", "Ada", "--scope", "admin", f"--tenant={tenant}")
+    response = run("keys", "create", "--name", "Ada", "--scope", "admin", f"--tenant={tenant}")
 
-    assert answer.returncode == 2
-    assert "argument --tenant: 1 to 64 letters, digits" in answer.stderr
+    assert response.returncode == 2
+    assert "argument --tenant: 1 to 64 letters, digits" in response.stderr
 
 
 def test_an_unknown_key_cannot_be_revoked(run: Run) -> None:
-    answer = run("keys", "revoke", new_key().split("_")[1])
+    response = run("keys", "revoke", new_key().split("_")[1])
 
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("datahog keys: no API key ")
+    assert response.returncode == 1
+    assert response.stderr.startswith("datahog keys: no API key ")
 
 
 def test_an_unknown_scope_is_refused(run: Run) -> None:
-    answer = run("keys", "create", "--name", "Ada", "--scope", "everything")
+    response = run("keys", "create", "--name", "Ada", "--scope", "everything")
 
-    assert answer.returncode == 2
-    assert "'requests:read', 'requests:write'" in answer.stderr
+    assert response.returncode == 2
+    assert "'requests:read', 'requests:write'" in response.stderr

@@ -55,10 +55,10 @@ def test_a_redelivery_ignores_the_idempotency_key(aggregator: Api, receiver: Rec
     _delivered(aggregator, request_id, "SUCCEEDED")
 
     for number in (2, 3):
-        answer = aggregator.call("redeliverRequest", request_id, headers={"Idempotency-Key": "the-same"})
+        response = aggregator.call("redeliverRequest", request_id, headers={"Idempotency-Key": "the-same"})
 
-        assert answer.status_code == 202
-        assert answer.json()["delivery"]["status"] == "PENDING"
+        assert response.status_code == 202
+        assert response.json()["delivery"]["status"] == "PENDING"
         _delivered(aggregator, request_id, "SUCCEEDED")
         assert len(receiver.calls(path)) == number
 
@@ -68,9 +68,9 @@ def test_a_redelivery_ignores_the_idempotency_key(aggregator: Api, receiver: Rec
 def test_an_open_request_cannot_be_redelivered(aggregator: Api, receiver: Receiver, path: str) -> None:
     request_id = _create(aggregator, receiver, path, "mute")
 
-    answer = aggregator.call("redeliverRequest", request_id)
+    response = aggregator.call("redeliverRequest", request_id)
 
-    assert answer.status_code == 409
+    assert response.status_code == 409
     assert receiver.calls(path) == []
 
 
@@ -82,11 +82,11 @@ def test_failed_deliveries_since_a_time_are_posted_again(aggregator: Api, receiv
         _delivered(aggregator, request_id, "FAILED")
     receiver.answers(path, Answer(204))
 
-    answer = aggregator.call("redeliverFailed", json={"since": since})
+    response = aggregator.call("redeliverFailed", json={"since": since})
 
-    assert answer.status_code == 202
-    assert set(answer.json()["requestIds"]) >= request_ids
-    assert answer.json()["truncated"] is False
+    assert response.status_code == 202
+    assert set(response.json()["requestIds"]) >= request_ids
+    assert response.json()["truncated"] is False
     for request_id in request_ids:
         _delivered(aggregator, request_id, "SUCCEEDED")
 
@@ -96,14 +96,14 @@ def test_failures_before_the_given_time_stay_untouched(aggregator: Api, receiver
     request_id = _create(aggregator, receiver, path, "steady")
     _delivered(aggregator, request_id, "FAILED")
 
-    answer = aggregator.call("redeliverFailed", json={"since": to_text(utc_now() + timedelta(minutes=1))})
+    response = aggregator.call("redeliverFailed", json={"since": to_text(utc_now() + timedelta(minutes=1))})
 
-    assert answer.json() == {"requestIds": [], "truncated": False}
+    assert response.json() == {"requestIds": [], "truncated": False}
     assert len(receiver.calls(path)) == 1
 
 
 def test_an_invalid_time_is_refused(aggregator: Api) -> None:
-    answer = aggregator.call("redeliverFailed", json={"since": "2026-12-31T23:59:60Z"})
+    response = aggregator.call("redeliverFailed", json={"since": "2026-12-31T23:59:60Z"})
 
-    assert answer.status_code == 422
-    assert "since" in answer.json()["detail"]
+    assert response.status_code == 422
+    assert "since" in response.json()["detail"]

@@ -61,9 +61,9 @@ def _send(app: Any, name: str, operation_id: str, arguments: dict[str, Any], bod
     operation = operations(name)[operation_id]
     url = operation.target(arguments)
     with TestClient(app, raise_server_exceptions=False) as test_client:
-        answer = test_client.request(operation.method, url, headers=AUTHORIZED, **({"json": body} if body else {}))
+        response = test_client.request(operation.method, url, headers=AUTHORIZED, **({"json": body} if body else {}))
     # The same members as those of `requests`, as far as they are used here.
-    return cast(requests.Response, answer)
+    return cast(requests.Response, response)
 
 
 @pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in _CALLS.items() for call in calls])
@@ -71,12 +71,12 @@ def test_a_missing_database_gives_503_soon(cut_off: Wiring, name: str, call: _Ca
     app = cut_off.aggregator_app() if name == specs.AGGREGATOR else cut_off.client_app()
     began = time.monotonic()
 
-    answer = _send(app, name, *call)
+    response = _send(app, name, *call)
 
     assert time.monotonic() - began < _PATIENCE
-    assert answer.status_code == 503, answer.text
-    assert int(answer.headers["Retry-After"]) >= 1
-    assert check_problem(answer)["type"].endswith(":unavailable")
+    assert response.status_code == 503, response.text
+    assert int(response.headers["Retry-After"]) >= 1
+    assert check_problem(response)["type"].endswith(":unavailable")
 
 
 def test_listing_providers_needs_no_database(cut_off: Wiring) -> None:
@@ -91,11 +91,11 @@ def test_an_internal_error_is_logged_and_not_shown(caplog: pytest.LogCaptureFixt
     app = build_app(specs.CLIENT, broken, **_OPTIONS)
 
     with caplog.at_level(logging.ERROR):
-        answer = _send(app, specs.CLIENT, "listRequests", {}, {})
+        response = _send(app, specs.CLIENT, "listRequests", {}, {})
 
-    assert answer.status_code == 500
-    assert check_problem(answer)["type"].endswith(":internal-error")
-    assert "newest" not in answer.text
+    assert response.status_code == 500
+    assert check_problem(response)["type"].endswith(":internal-error")
+    assert "newest" not in response.text
     assert "AttributeError" in caplog.text
     assert "Traceback" in caplog.text
 

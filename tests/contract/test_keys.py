@@ -73,11 +73,11 @@ def test_only_the_declared_scope_opens_an_operation(
 def test_a_missing_or_unknown_key_is_refused(
     request: pytest.FixtureRequest, name: str, operation_id: str, headers: dict[str, str]
 ) -> None:
-    answer = _call(request, name, operation_id, key=None, headers=headers)
+    response = _call(request, name, operation_id, key=None, headers=headers)
 
-    assert answer.status_code == 401
-    assert "API key" in check_problem(answer)["detail"]
-    assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="datahog"')
+    assert response.status_code == 401
+    assert "API key" in check_problem(response)["detail"]
+    assert response.headers["WWW-Authenticate"].startswith('Bearer realm="datahog"')
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_new_and_revoked_keys_take_effect_without_a_restart(system: System, clie
 
 
 def test_a_body_without_a_key_is_not_examined(api: Api) -> None:
-    answer = api.call("createRequest", key=None, data=b"x" * 1_000_000, headers={"Content-Type": "text/plain"})
+    response = api.call("createRequest", key=None, data=b"x" * 1_000_000, headers={"Content-Type": "text/plain"})
 
-    assert answer.status_code == 401
+    assert response.status_code == 401

@@ -82,7 +82,7 @@ def test_a_caller_over_the_rate_limit_passes_after_retry_after(limited: System, 
 def test_a_full_quota_refuses_until_a_request_ends(limited: System, apis: list[Api], tenant: str) -> None:
     for api in apis:
         made = [_create(api, _key(limited, tenant)) for _ in range(_QUOTA)]
-        assert [answer.status_code for answer in made] == [202] * _QUOTA
+        assert [response.status_code for response in made] == [202] * _QUOTA
         colleague = _key(limited, tenant)
 
         refused = _create(api, colleague)

@@ -35,13 +35,13 @@ def _create(aggregator: Api, operation: str, **members: Any) -> requests.Respons
 def test_a_forbidden_callback_url_is_refused_at_once(
     aggregator: Api, operation: str, url: str, status: int, said: str
 ) -> None:
-    answer = _create(aggregator, operation, callbackUrl=url)
+    response = _create(aggregator, operation, callbackUrl=url)
 
-    assert answer.status_code == status
-    assert said in answer.json()["detail"]
-    assert "hunter2" not in answer.text
+    assert response.status_code == status
+    assert said in response.json()["detail"]
+    assert "hunter2" not in response.text
     if status == 422:
-        assert answer.json()["detail"].startswith("callbackUrl: not allowed: ")
+        assert response.json()["detail"].startswith("callbackUrl: not allowed: ")
 
 
 @pytest.mark.parametrize("request_id", ["a\r\nX-Other: b", "a\nb", "a b", "a\u0000b"])

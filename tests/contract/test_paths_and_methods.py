@@ -22,27 +22,27 @@ def _declared(api: Api) -> dict[str, set[str]]:
     return {path: found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()) for path, found in methods.items()}
 
 
-def _allowed(answer: requests.Response) -> set[str]:
-    return set(answer.headers["Allow"].split(", "))
+def _allowed(response: requests.Response) -> set[str]:
+    return set(response.headers["Allow"].split(", "))
 
 
 def test_options_lists_the_methods_of_each_path(api: Api) -> None:
     for path, methods in _declared(api).items():
-        answer = _send(api, "OPTIONS", path.replace("{requestId}", "x"))
+        response = _send(api, "OPTIONS", path.replace("{requestId}", "x"))
 
-        assert (answer.status_code, answer.content) == (204, b"")
-        assert _allowed(answer) == methods
+        assert (response.status_code, response.content) == (204, b"")
+        assert _allowed(response) == methods
 
 
 def test_an_undeclared_method_is_refused_with_the_allowed_ones(api: Api) -> None:
     for path, methods in _declared(api).items():
         for method in set(_EACH) - methods:
-            answer = _send(api, method, path.replace("{requestId}", "x"))
+            response = _send(api, method, path.replace("{requestId}", "x"))
 
-            assert answer.status_code == 405, (method, path)
-            assert _allowed(answer) == methods
+            assert response.status_code == 405, (method, path)
+            assert _allowed(response) == methods
             if method != "HEAD":
-                assert check_problem(answer)["type"].endswith(":method-not-allowed")
+                assert check_problem(response)["type"].endswith(":method-not-allowed")
 
 
 def test_head_is_get_without_the_body(api: Api) -> None:
@@ -66,10 +66,10 @@ def test_an_undeclared_path_is_not_found(api: Api, method: str, path: str) -> No
     url = requests.Request(method, api.url).prepare()
     url.url = api.url + path
     with requests.Session() as session:
-        answer = session.send(url, timeout=20, allow_redirects=False)
+        response = session.send(url, timeout=20, allow_redirects=False)
 
-    assert answer.status_code == 404
-    assert "openapi.json" in check_problem(answer)["detail"]
+    assert response.status_code == 404
+    assert "openapi.json" in check_problem(response)["detail"]
 
 
 def test_nothing_is_served_outside_the_base_path(api: Api) -> None:
@@ -80,10 +80,10 @@ def test_nothing_is_served_outside_the_base_path(api: Api) -> None:
 
 
 def test_each_api_serves_its_document_unchanged(api: Api) -> None:
-    answer = _send(api, "GET", "/openapi.json")
+    response = _send(api, "GET", "/openapi.json")
 
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.json() == json.loads(json.dumps(api.document))
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.json() == json.loads(json.dumps(api.document))
 
 
 def test_swagger_ui_loads_only_files_of_its_own_api(api: Api) -> None:
@@ -118,7 +118,7 @@ def test_only_the_viewers_origin_passes_cors(api: Api, system: System) -> None:
 def test_error_responses_carry_cors_headers(api: Api, system: System) -> None:
     origin = str(system.settings.viewer_origin)
 
-    answer = requests.get(f"{api.url}/nope", headers={"Origin": origin}, timeout=20)
+    response = requests.get(f"{api.url}/nope", headers={"Origin": origin}, timeout=20)
 
-    assert check_problem(answer)["status"] == 404
-    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert check_problem(response)["status"] == 404
+    assert response.headers["Access-Control-Allow-Origin"] == origin

@@ -80,9 +80,9 @@ def test_completing_the_last_job_delivers_the_result(aggregator: Api, receiver: 
 def test_updating_every_job_ends_the_request(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
 
-    answer = _update(aggregator, record_id, "mute", "FAILED", error="gave up")
+    response = _update(aggregator, record_id, "mute", "FAILED", error="gave up")
 
-    record = answer.json()
+    record = response.json()
     assert (record["ended"], record["status"], record["openJobs"]) == (True, "FAILED", 0)
     assert record["jobs"][0]["lastError"] == "gave up"
     assert eventually(lambda: receiver.calls(f"/{record_id}"))
@@ -127,9 +127,9 @@ def test_a_different_outcome_is_refused(
     _create(aggregator, receiver, record_id, "mute")
     first = _update(aggregator, record_id, "mute", **outcome)
 
-    answer = _update(aggregator, record_id, "mute", **other)
+    response = _update(aggregator, record_id, "mute", **other)
 
-    assert answer.status_code == 409
+    assert response.status_code == 409
     assert _get(aggregator, record_id)["jobs"] == first.json()["jobs"]
 
 
@@ -137,9 +137,9 @@ def test_simultaneous_equal_outcomes_all_succeed(aggregator: Api, receiver: Rece
     _create(aggregator, receiver, record_id, "mute")
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: _update(aggregator, record_id, "mute", "DONE", result=[1]), range(8)))
+        responses = list(pool.map(lambda _: _update(aggregator, record_id, "mute", "DONE", result=[1]), range(8)))
 
-    assert {answer.status_code for answer in answers} == {200}
+    assert {response.status_code for response in responses} == {200}
     assert eventually(lambda: receiver.calls(f"/{record_id}"))
     assert _get(aggregator, record_id)["openJobs"] == 0
 
@@ -154,10 +154,10 @@ def test_a_cancelled_job_accepts_no_outcome(aggregator: Api, receiver: Receiver,
 def test_a_provider_outside_the_request_is_refused(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
 
-    answer = _update(aggregator, record_id, "gas", "DONE", result=1)
+    response = _update(aggregator, record_id, "gas", "DONE", result=1)
 
-    assert answer.status_code == 422
-    assert answer.json()["known"] == ["mute"]
+    assert response.status_code == 422
+    assert response.json()["known"] == ["mute"]
 
 
 def test_an_unknown_record_is_not_found(aggregator: Api, record_id: str) -> None:
@@ -220,11 +220,11 @@ def test_a_result_that_is_not_strict_json_is_refused(
     _create(aggregator, receiver, record_id, "mute")
     body = f'{{"provider": "mute", "status": "DONE", "result": {result}}}'.encode()
 
-    answer = aggregator.call(
+    response = aggregator.call(
         "updateJob", params={"id": record_id}, data=body, headers={"Content-Type": "application/json"}
     )
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert _get(aggregator, record_id)["jobs"][0]["status"] == "INIT"
 
 

@@ -23,9 +23,9 @@ def _create(aggregator: Api, receiver: Receiver, *providers: str, **members: Any
 
 
 def test_the_known_providers_are_listed_by_name(aggregator: Api) -> None:
-    answer = aggregator.call("listProviders")
+    response = aggregator.call("listProviders")
 
-    names = [provider["name"] for provider in answer.json()["providers"]]
+    names = [provider["name"] for provider in response.json()["providers"]]
     assert names == sorted(names)
     assert {"gas", "steady", "mute", "broken"} <= set(names)
 
@@ -43,18 +43,18 @@ def test_a_providers_query_string_is_not_shown(aggregator: Api, receiver: Receiv
 def test_an_accepted_request_is_found_at_its_location(aggregator: Api, receiver: Receiver) -> None:
     callback_url = receiver.url("/accepted")
 
-    answer = aggregator.call("createRequest", json={"providers": ["mute", "steady"], "callbackUrl": callback_url})
+    response = aggregator.call("createRequest", json={"providers": ["mute", "steady"], "callbackUrl": callback_url})
 
-    document = answer.json()
-    assert answer.status_code == 202
-    assert answer.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
+    document = response.json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
     assert document["status"] == "OPEN"
     assert [(job["provider"], job["url"]) for job in document["jobs"]] == [
         ("mute", receiver.url("/mute")),
         ("steady", receiver.url("/steady")),
     ]
     assert document["callbackUrl"] == callback_url
-    read = aggregator.call("getRequest", answer.headers["Location"].rsplit("/", 1)[1])
+    read = aggregator.call("getRequest", response.headers["Location"].rsplit("/", 1)[1])
     assert read.json()["requestId"] == document["requestId"]
 
 
@@ -72,10 +72,10 @@ def test_results_can_be_left_out(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady")
     read_until_ended(aggregator, request_id)
 
-    answer = aggregator.call("getRequest", request_id, params={"results": "false"})
+    response = aggregator.call("getRequest", request_id, params={"results": "false"})
 
-    assert answer.json()["jobs"][0]["status"] == "DONE"
-    assert "result" not in answer.json()["jobs"][0]
+    assert response.json()["jobs"][0]["status"] == "DONE"
+    assert "result" not in response.json()["jobs"][0]
 
 
 def test_a_waiting_read_returns_when_the_request_ends(aggregator: Api, receiver: Receiver) -> None:
@@ -95,10 +95,10 @@ def test_a_waiting_read_returns_when_the_wait_expires(aggregator: Api, receiver:
     request_id = _create(aggregator, receiver, "mute")
     began = time.monotonic()
 
-    answer = aggregator.call("getRequest", request_id, params={"wait": 1})
+    response = aggregator.call("getRequest", request_id, params={"wait": 1})
 
-    assert answer.json()["status"] == "OPEN"
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert response.json()["status"] == "OPEN"
+    assert int(response.headers["Retry-After"]) >= 1
     assert 1 <= time.monotonic() - began < 10
 
 
@@ -118,11 +118,11 @@ def test_a_waiting_job_shows_its_error_and_next_attempt(aggregator: Api, receive
 
 @pytest.mark.parametrize("operation", ["getRequest", "cancelRequest", "redeliverRequest", "retryRequest"])
 def test_an_unknown_request_is_not_found(aggregator: Api, operation: str) -> None:
-    answer = aggregator.call(operation, "unknown")
+    response = aggregator.call(operation, "unknown")
 
-    assert answer.status_code == 404
-    assert answer.json()["type"].endswith(":not-found")
-    assert "unknown" in answer.json()["detail"]
+    assert response.status_code == 404
+    assert response.json()["type"].endswith(":not-found")
+    assert "unknown" in response.json()["detail"]
 
 
 def test_cancelling_keeps_results_and_cancels_open_jobs(aggregator: Api, receiver: Receiver) -> None:
@@ -142,9 +142,9 @@ def test_a_complete_request_cannot_be_cancelled(aggregator: Api, receiver: Recei
     request_id = _create(aggregator, receiver, "steady")
     read_until_ended(aggregator, request_id)
 
-    answer = aggregator.call("cancelRequest", request_id)
+    response = aggregator.call("cancelRequest", request_id)
 
-    assert answer.status_code == 409
+    assert response.status_code == 409
     assert aggregator.call("getRequest", request_id).json()["status"] == "COMPLETE"
 
 
@@ -152,13 +152,13 @@ def test_retrying_runs_only_failed_jobs_in_a_new_revision(aggregator: Api, recei
     request_id = _create(aggregator, receiver, "steady", "broken")
     partial = read_until_ended(aggregator, request_id)
 
-    answer = aggregator.call("retryRequest", request_id)
+    response = aggregator.call("retryRequest", request_id)
     again = read_until_ended(aggregator, request_id)
 
     assert partial["status"] == again["status"] == "PARTIAL"
-    assert answer.status_code == 202
-    assert [job["status"] for job in answer.json()["jobs"]] == ["DONE", "INIT"]
-    assert (partial["revision"], answer.json()["revision"], again["revision"]) == (1, 2, 2)
+    assert response.status_code == 202
+    assert [job["status"] for job in response.json()["jobs"]] == ["DONE", "INIT"]
+    assert (partial["revision"], response.json()["revision"], again["revision"]) == (1, 2, 2)
     assert again["jobs"][0] == partial["jobs"][0]
 
 
@@ -189,30 +189,30 @@ def test_simultaneous_equal_requests_create_one_set_of_jobs(
     request_id = uuid.uuid4().hex
     body = {"requestId": request_id, "providers": ["mute"], "callbackUrl": receiver.url("/at-once")}
 
-    answers = at_once([lambda: aggregator.call("createRequest", json=body)] * 20)
+    responses = at_once([lambda: aggregator.call("createRequest", json=body)] * 20)
 
-    created = [answer for answer in answers if isinstance(answer, requests.Response)]
-    assert [answer.status_code for answer in created] == [202] * 20
-    assert len({answer.json()["createdAt"] for answer in created}) == 1
+    created = [response for response in responses if isinstance(response, requests.Response)]
+    assert [response.status_code for response in created] == [202] * 20
+    assert len({response.json()["createdAt"] for response in created}) == 1
     eventually(lambda: f"{request_id} mute: " in system.log("worker"))
     assert len(aggregator.call("getRequest", request_id).json()["jobs"]) == 1
     assert system.log("worker").count(f"{request_id} mute: ") == 1
 
 
 def test_unknown_providers_are_refused_with_the_known_ones(api: Api) -> None:
-    answer = api.call("createRequest", json=_body(api, ["gas", "no-such"]))
+    response = api.call("createRequest", json=_body(api, ["gas", "no-such"]))
 
-    assert answer.status_code == 422
-    assert answer.json()["type"].endswith(":unknown-provider")
-    assert "no-such" in answer.json()["detail"]
-    assert {"gas", "steady", "mute"} <= set(answer.json()["known"])
+    assert response.status_code == 422
+    assert response.json()["type"].endswith(":unknown-provider")
+    assert "no-such" in response.json()["detail"]
+    assert {"gas", "steady", "mute"} <= set(response.json()["known"])
 
 
 def test_naming_a_provider_twice_is_refused(api: Api) -> None:
-    answer = api.call("createRequest", json=_body(api, ["gas", "gas"]))
+    response = api.call("createRequest", json=_body(api, ["gas", "gas"]))
 
-    assert answer.status_code == 400
-    assert "providers" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "providers" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ def test_naming_a_provider_twice_is_refused(api: Api) -> None:
     ],
 )
 def test_a_deadline_out_of_range_is_refused(api: Api, deadline: str) -> None:
-    answer = api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline})
+    response = api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline})
 
-    assert answer.status_code == 422
-    assert answer.json()["type"].endswith(":unprocessable")
-    assert "deadline" in answer.json()["detail"]
+    assert response.status_code == 422
+    assert response.json()["type"].endswith(":unprocessable")
+    assert "deadline" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("key", [None, uuid.uuid4().hex], ids=["no key", "a key"])

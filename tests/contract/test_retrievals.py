@@ -16,11 +16,11 @@ def _ask(client: Api, *providers: str) -> str:
 
 
 def test_an_accepted_request_has_its_location_and_callback(client: Api) -> None:
-    answer = client.call("createRequest", json={"providers": ["mute", "gas"]})
+    response = client.call("createRequest", json={"providers": ["mute", "gas"]})
 
-    document = answer.json()
-    assert answer.status_code == 202
-    assert answer.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
+    document = response.json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
     assert document["status"] == "OPEN"
     assert document["submission"] == {"status": "PENDING", "attempts": 0}
     assert [job["provider"] for job in document["jobs"]] == ["mute", "gas"]
@@ -64,10 +64,10 @@ def test_a_waiting_read_returns_when_the_wait_expires(client: Api) -> None:
     request_id = _ask(client, "mute")
     began = time.monotonic()
 
-    answer = client.call("getRequest", request_id, params={"wait": 1})
+    response = client.call("getRequest", request_id, params={"wait": 1})
 
-    assert answer.json()["status"] == "OPEN"
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert response.json()["status"] == "OPEN"
+    assert int(response.headers["Retry-After"]) >= 1
     assert 1 <= time.monotonic() - began < 10
 
 
@@ -102,10 +102,10 @@ def test_a_complete_request_cannot_be_cancelled(client: Api) -> None:
 
 @pytest.mark.parametrize("operation", ["getRequest", "cancelRequest"])
 def test_an_unknown_request_is_not_found(client: Api, operation: str) -> None:
-    answer = client.call(operation, "unknown")
+    response = client.call(operation, "unknown")
 
-    assert answer.status_code == 404
-    assert "unknown" in answer.json()["detail"]
+    assert response.status_code == 404
+    assert "unknown" in response.json()["detail"]
 
 
 def test_the_pages_list_every_request_once_newest_first(client: Api) -> None:
@@ -137,10 +137,10 @@ def test_the_last_page_has_no_cursor(client: Api) -> None:
 
 @pytest.mark.parametrize("cursor", ["x", "====", "MSM", "eyJhZnRlciI6IjEifQ", "MiM" * 170])
 def test_an_unknown_cursor_gives_a_list_or_a_refusal(client: Api, cursor: str) -> None:
-    answer = client.call("listRequests", params={"cursor": cursor})
+    response = client.call("listRequests", params={"cursor": cursor})
 
-    if answer.status_code == 200:
-        assert isinstance(answer.json()["requests"], list)
+    if response.status_code == 200:
+        assert isinstance(response.json()["requests"], list)
     else:
-        assert answer.status_code == 400
-        assert "cursor" in answer.json()["detail"]
+        assert response.status_code == 400
+        assert "cursor" in response.json()["detail"]

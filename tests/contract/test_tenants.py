@@ -73,9 +73,9 @@ def _create(api: Api, tenant: Tenant, receiver: Receiver, *providers: str, **mem
     body: dict[str, Any] = {"providers": providers or ("mute",)} | members
     if api.name == specs.AGGREGATOR:
         body.setdefault("callbackUrl", receiver.url("/tenants"))
-    answer = api.call("createRequest", key=tenant.key, json=body)
-    assert answer.status_code == 202, answer.text
-    request_id: str = answer.json()["requestId"]
+    response = api.call("createRequest", key=tenant.key, json=body)
+    assert response.status_code == 202, response.text
+    request_id: str = response.json()["requestId"]
     return request_id
 
 
@@ -123,9 +123,9 @@ def test_the_client_separates_tenants_with_one_key(
 ) -> None:
     request_id = _create(client, acme, receiver, "steady")
 
-    answer = client.call("getRequest", request_id, key=acme.key, params={"wait": 30})
+    response = client.call("getRequest", request_id, key=acme.key, params={"wait": 30})
 
-    assert answer.json()["status"] == "COMPLETE"
+    assert response.json()["status"] == "COMPLETE"
     # There it is a request of the client's own tenant.
     assert aggregator.call("getRequest", request_id).status_code == 200
     assert aggregator.call("getRequest", request_id, key=acme.key).status_code == 404
@@ -184,9 +184,9 @@ def test_only_the_callers_deliveries_are_restarted(
     for tenant in made:
         eventually(lambda tenant=tenant: status(tenant) == "FAILED")  # type: ignore[misc]
 
-    answer = aggregator.call("redeliverFailed", key=acme.key, json={"since": since})
+    response = aggregator.call("redeliverFailed", key=acme.key, json={"since": since})
 
-    assert answer.json() == {"requestIds": [made[acme]], "truncated": False}
+    assert response.json() == {"requestIds": [made[acme]], "truncated": False}
     assert status(globex) == "FAILED"
 
 

@@ -1,4 +1,4 @@
-"""The long fuzzing run: it goes on where it was stopped, and its report counts what all its batches have found."""
+"""The long fuzzing run resumes after a stop, and its report covers all batches."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.system import System, system_settings
 
 @pytest.fixture
 def seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
-    """The seeds of the campaigns, which send ten cases each, start nothing, and fail for who has no key."""
+    """The seeds of the campaigns; each reports ten cases, starts no process, and fails for callers without a key."""
     found: list[int] = []
 
     def fuzz(_name: str, _url: str, caller: Caller, *, seed: int, **_: Any) -> Outcome:

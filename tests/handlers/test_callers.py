@@ -1,4 +1,4 @@
-"""Callers: a key is looked up seldom, and one that nobody has no oftener."""
+"""Callers: known and unknown keys cost few lookups in the database."""
 
 import asyncio
 from typing import Any, cast
@@ -15,7 +15,7 @@ from persistence.records.tenants import DEFAULT_TENANT
 
 
 class Keys:
-    """Stands in for the repository: knows the one key, counts how often it is asked, and can be away."""
+    """Replaces the repository: holds one key, records each lookup, and can be unavailable."""
 
     def __init__(self) -> None:
         self.table: dict[str, dict[str, Any]] = {}
@@ -38,7 +38,7 @@ class Keys:
 
 
 class Watch:
-    """A clock that is set by hand."""
+    """A clock in seconds that the test sets."""
 
     now = 0.0
 
@@ -58,7 +58,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def check(keys: Keys, watch: Watch) -> Any:
-    """Checks a key for a scope; the slug of the problem, None if there is none."""
+    """Checks a key for a scope; returns the slug of the problem, or None."""
     made = Callers(cast(Any, type("Repository", (), {"get": staticmethod(keys.look_up)})), clock=watch)
 
     def check(text: str, scope: str = "requests:read") -> str | None:

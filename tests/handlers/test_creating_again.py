@@ -1,4 +1,4 @@
-"""Creating again: what was accepted once is the same request, whatever a new one is refused for by now."""
+"""A repeated creation gives the accepted request, even when the same content would now be refused as new."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -25,20 +25,20 @@ Create = Callable[..., int]
 
 
 class _Quota:
-    """Stands in for the count of open requests."""
+    """Replaces the quota of open requests, and refuses each request."""
 
     def count(self, caller: Caller, request_id: str) -> None:
         raise Problem("too-many-open-requests", "too many")
 
 
-class _Roomy(_Quota):
+class _UnlimitedQuota(_Quota):
     def count(self, caller: Caller, request_id: str) -> None:
-        """There is room."""
+        """Accepts each request."""
 
 
 @pytest.fixture
 def create(wiring: Wiring) -> Create:
-    """Creates the record `r1` at an aggregator as it is by then; returns the status."""
+    """Creates the record `r1` at an aggregator with the given parts; returns the status."""
 
     def call(
         body: dict[str, Any] = _BODY,
@@ -55,7 +55,7 @@ def create(wiring: Wiring) -> Create:
             wiring.deliveries,
             unused,
             unused,
-            cast(Any, quota or _Roomy()),
+            cast(Any, quota or _UnlimitedQuota()),
             wiring.queue,
             providers,
             Outbound(ports=ports),
@@ -74,7 +74,7 @@ def create(wiring: Wiring) -> Create:
 
 _LATER: dict[str, dict[str, Any]] = {
     "provider gone": {"providers": {}},
-    "callback not allowed": {"ports": "443"},
+    "callback forbidden": {"ports": "443"},
     "quota full": {"quota": _Quota()},
     "deadline past": {"now": utc_now() + timedelta(days=1)},
 }

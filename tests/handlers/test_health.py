@@ -1,4 +1,4 @@
-"""Health: what fails or hangs is named in bounded time, however many ask."""
+"""Health: a failed or hanging check is named in bounded time, under any number of calls."""
 
 import asyncio
 import threading
@@ -25,19 +25,19 @@ def ask(health: Health) -> Problem | ConnexionResponse:
 
 
 def test_passing_checks_are_ready() -> None:
-    answer = ask(Health({"redis": lambda: None, "worker": lambda: None}))
+    response = ask(Health({"redis": lambda: None, "worker": lambda: None}))
 
-    assert isinstance(answer, ConnexionResponse)
-    assert answer.body == b'{"status":"ready","checks":{"redis":"ok","worker":"ok"}}'
+    assert isinstance(response, ConnexionResponse)
+    assert response.body == b'{"status":"ready","checks":{"redis":"ok","worker":"ok"}}'
 
 
 def test_a_failed_check_is_named_without_its_error() -> None:
-    answer = ask(Health({"dynamodb": lambda: None, "redis": fails, "worker": lambda: "nobody listens to a, b"}))
+    response = ask(Health({"dynamodb": lambda: None, "redis": fails, "worker": lambda: "nobody listens to a, b"}))
 
-    assert isinstance(answer, Problem)
-    assert (answer.status, answer.headers) == (503, {"Retry-After": "2"})
-    assert answer.detail == "redis: does not answer; worker: nobody listens to a, b"
-    assert answer.document["checks"] == {"dynamodb": "ok", "redis": "failed", "worker": "failed"}
+    assert isinstance(response, Problem)
+    assert (response.status, response.headers) == (503, {"Retry-After": "2"})
+    assert response.detail == "redis: does not answer; worker: nobody listens to a, b"
+    assert response.document["checks"] == {"dynamodb": "ok", "redis": "failed", "worker": "failed"}
 
 
 def test_a_hanging_check_is_abandoned_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,17 +51,17 @@ def test_a_hanging_check_is_abandoned_and_not_repeated(monkeypatch: pytest.Monke
         released.wait(30)
 
     health = Health({"dynamodb": hangs, "redis": lambda: None}, clock=lambda: now[0])
-    answers = []
+    responses = []
     for _ in range(3):
         began = time.monotonic()
-        answers.append(ask(health))
+        responses.append(ask(health))
         assert time.monotonic() - began < 10
         now[0] += REMEMBERED
     released.set()
 
-    for answer in answers:
-        assert isinstance(answer, Problem)
-        assert answer.document["checks"] == {"dynamodb": "failed", "redis": "ok"}
+    for response in responses:
+        assert isinstance(response, Problem)
+        assert response.document["checks"] == {"dynamodb": "failed", "redis": "ok"}
     assert len(asked) == 1
 
 

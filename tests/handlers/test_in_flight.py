@@ -1,4 +1,4 @@
-"""In-flight guard: one at a time for each request, the others wait for it, without a thread and not for too long."""
+"""In-flight guard: copies of a callback run one at a time; they wait without a thread, for a bounded time."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from handlers.problems import Problem
 
 
 class Storing:
-    """Retrievals that store when they are let; `stored` are the requests, `error` is what the next one raises."""
+    """Retrievals whose first store waits for `may_end`; `stored` lists the requests; the next store raises `error`."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()

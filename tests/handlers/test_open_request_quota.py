@@ -1,4 +1,4 @@
-"""Open requests: counted once each, looked at only when there is no room, and never more than is open for long."""
+"""The quota of open requests: counts each once, checks them only when it is full, and frees the ended ones."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ _ADA, _BOB = Caller("ada", "acme"), Caller("bob", "globex")
 
 
 class World:
-    """Which requests are open, which were looked at, and what time it is."""
+    """The open requests, the requests that were checked, and the time in seconds."""
 
     def __init__(self) -> None:
         self.open: set[tuple[str, str]] = set()
-        self.looked_at: list[str] = []
+        self.checked: list[str] = []
         self.now = 1_000_000.0
         self.ids = (f"r{number}" for number in itertools.count())
 
     def still_open(self, tenant: str, request_ids: Sequence[str]) -> set[str]:
         assert 0 < len(request_ids) <= 100
-        self.looked_at += request_ids
+        self.checked += request_ids
         return {request_id for request_id in request_ids if (tenant, request_id) in self.open}
 
 
@@ -37,14 +37,14 @@ def world() -> World:
 
 @pytest.fixture
 def make(connection: "redis.Redis", world: World) -> Any:
-    """Makes it with a quota."""
+    """Makes the counter for a quota, a number of requests."""
     return lambda quota: OpenRequests(
         connection, world.still_open, "aggregator", quota=quota, breaker=RedisBreaker(), clock=lambda: world.now
     )
 
 
 def _open(requests: OpenRequests, world: World, caller: Caller = _ADA, *, ends: bool = False) -> int | None:
-    """Open a request; the seconds that the caller is told to wait, None when it is counted."""
+    """Open a request; returns the seconds that the caller must wait, or None when the request is counted."""
     request_id = next(world.ids)
     try:
         requests.count(caller, request_id)
@@ -90,13 +90,13 @@ def test_requests_are_checked_about_once_and_only_when_full(make: Any, world: Wo
 
     for _ in range(200):
         assert _open(requests, world, ends=True) is None
-    assert world.looked_at == []
+    assert world.checked == []
     world.now += 1
     for _ in range(2000):
         world.now += 0.02
         assert _open(requests, world, ends=True) is None
 
-    assert len(world.looked_at) <= 2200
+    assert len(world.checked) <= 2200
 
 
 def test_few_ended_requests_are_found_among_many_open(make: Any, world: World) -> None:
@@ -116,7 +116,7 @@ def test_repeated_refusals_check_each_request_once(make: Any, world: World) -> N
     world.now += 1
 
     assert {_open(requests, world) for _ in range(100)} == {1}
-    assert len(world.looked_at) == 10
+    assert len(world.checked) == 10
 
 
 def test_a_counted_request_that_was_never_written_expires(make: Any, world: World) -> None:

@@ -1,4 +1,4 @@
-"""Known providers: a wrong name is told at once while the aggregator answers, and any name may be right while not."""
+"""Known providers: a wrong name is refused at once; any name passes while the aggregator is unavailable."""
 
 import pytest
 
@@ -18,7 +18,7 @@ DOWN = Reply(503, b"")
 
 @pytest.fixture
 def known(stub: StubServer) -> KnownProviders:
-    """The providers of an aggregator that the stub stands in for."""
+    """The known providers, with the stub as the aggregator."""
     return KnownProviders(Operations(specs.AGGREGATOR, stub.url, Http(pool_size=1), timeouts=Timeouts(1, 1, 2)))
 
 

@@ -1,4 +1,4 @@
-"""The rate limit: counted for each key, told how long to wait, and not in the way while Redis is away."""
+"""The rate limit: counts calls per key, tells callers how long to wait, and lets them in while Redis is away."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _ADA, _BOB = Caller("ada", "acme"), Caller("bob", "acme")
 
 
 class Limiter:
-    """Stands in for that of `limits`: allows three calls of each key, and can be away."""
+    """Replaces the limiter of `limits`: allows three calls of each key, and can be unavailable."""
 
     def __init__(self) -> None:
         self.hits: list[str] = []
@@ -50,7 +50,7 @@ def limit(limiter: Limiter) -> RateLimit:
 
 
 def _wait(limit: RateLimit, caller: Caller = _ADA) -> int | None:
-    """The seconds that the caller is told to wait, None when it is let in."""
+    """Returns the seconds that the caller must wait, or None when the call is accepted."""
     try:
         asyncio.run(limit.count(caller))
     except Problem as problem:
@@ -59,7 +59,7 @@ def _wait(limit: RateLimit, caller: Caller = _ADA) -> int | None:
 
 
 def test_a_call_over_the_limit_is_told_how_long_to_wait(limit: RateLimit) -> None:
-    # Redis tells 4.2 s for what may be half a second more.
+    # Redis reports 4.2 s; the window may end up to half a second later.
     assert [_wait(limit) for _ in range(4)] == [None, None, None, 6]
     assert _wait(limit, _BOB) is None
     with pytest.raises(Problem, match=f"1 calls a second, {WINDOW} in {WINDOW} s; wait 6 s") as refused:

@@ -1,4 +1,4 @@
-"""Bodies: each comes in time, and the large ones are read when they are expected and there is room for them."""
+"""Bodies: each has a deadline; a large one is read only when it is expected and within the memory budget."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _LARGE = DEFAULT_LIMIT + 1
 
 
 class Check:
-    """Expects nothing, if `unknown`, and finds every body good."""
+    """Accepts every body; expects none if `unknown`."""
 
     unknown = False
 
@@ -81,7 +81,7 @@ def test_an_unexpected_large_body_is_not_read() -> None:
     for length in (_LARGE, None):
         with pytest.raises(NotFound):
             asyncio.run(_status(_body(check), length, _never))
-    # What is small costs less to read than to look up.
+    # A small body costs less to read than a lookup.
     assert asyncio.run(_status(_body(check), DEFAULT_LIMIT, _sent)) == 200
 
 

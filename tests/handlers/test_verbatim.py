@@ -1,4 +1,4 @@
-"""Verbatim: results come out of a body as the very text that was sent; all else is one value that readers agree on."""
+"""Verbatim: a result keeps the text in which it was sent; the rest of a body has one unambiguous value."""
 
 import pytest
 
@@ -21,7 +21,7 @@ RESULTS = [
     b'""',
     b'{"result": {"result": 1, "result": 2}}',
 ]
-# 1E400 is more than any number of programs; half a character is none.
+# 1E400 overflows a float; a lone surrogate is no character.
 NO_RESULTS = [b"1E400", b"1" * 400, b"-1e999", b'"\\ud800"', b'{"\\udfff": 1}', b"NaN", b"01", b"+1", b".5", b"[1,]"]
 
 
