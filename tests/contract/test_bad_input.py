@@ -1,4 +1,4 @@
-"""What is not as declared is refused with a problem document that says why, and breaks nothing."""
+"""Malformed input gets a problem document with the reason, and the API keeps working."""
 
 import contextlib
 import gzip
@@ -114,7 +114,7 @@ def test_a_percent_encoded_id_is_decoded(aggregator: Api) -> None:
     encoded = "".join(f"%{ord(character):02x}" for character in request_id)
     parts = urlsplit(aggregator.url)
 
-    # Not through a client that would decode it first.
+    # A raw socket, because an HTTP client would decode the path first.
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(f"GET {parts.path}/requests/{encoded} HTTP/1.1\r\n{_HEAD}Connection: close\r\n\r\n".encode())
         response = _read_all(connection)
@@ -324,7 +324,7 @@ def test_a_websocket_is_not_opened(api: Api) -> None:
         "Sec-WebSocket-Key": "eA==",
     }
 
-    assert api.call("getRequest", "nobodys", headers=upgrade).status_code == 404
+    assert api.call("getRequest", "missing", headers=upgrade).status_code == 404
 
 
 def test_a_problem_names_the_fault_without_echoing_input(api: Api) -> None:
@@ -351,7 +351,7 @@ def test_an_endless_head_is_refused(api: Api, piece: bytes) -> None:
 
     with socket.create_connection((parts.hostname, parts.port or 80), 10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-First: ")
-        # Far more than is kept; whoever is refused in the midst of it may find the connection reset.
+        # Far more than the limit; the server may reset the connection while the test is still sending.
         sent = 0
         with contextlib.suppress(ConnectionError):
             while sent < 50_000_000:

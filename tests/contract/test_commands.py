@@ -1,4 +1,4 @@
-"""`call` and `keys` as a person uses them, against the running system."""
+"""The commands `call` and `keys` against the running system."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(system: System) -> Run:
-    """Runs a command with the system's settings and a key, which is none if empty."""
+    """Runs a command with the system's settings and a key; an empty key means none."""
     [aggregator] = [p for stage in stack.stages(system.settings) for p in stage if p.name == "aggregator"]
     settings = {name: value for name, value in aggregator.environment.items() if value is not None}
 
@@ -54,7 +54,7 @@ def test_a_body_is_read_from_standard_input(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "key", "status"),
-    [(("listProviders",), "", 401), (("getRequest", "requestId=nobodys"), API_KEY, 404)],
+    [(("listProviders",), "", 401), (("getRequest", "requestId=missing"), API_KEY, 404)],
 )
 def test_a_refusal_is_printed_and_sets_the_exit_code(
     run: Run, arguments: tuple[str, ...], key: str, status: int
@@ -68,14 +68,14 @@ def test_a_refusal_is_printed_and_sets_the_exit_code(
 def test_a_result_is_sent_and_printed_verbatim(run: Run) -> None:
     record_id, result = uuid.uuid4().hex, '{"a": [12345678901234567890123, 1.10, -0], "b": "é", "b": 1}'
     made = run("call", "aggregator", "createRecord", f"id={record_id}", "--body", _RECORD)
-    told = run(
+    updated = run(
         "call", "aggregator", "updateJob", f"id={record_id}",
         "--body", f'{{"provider": "mute", "status": "DONE", "result": {result}}}',
     )  # fmt: skip
 
     read = run("call", "aggregator", "getRecord", f"id={record_id}")
 
-    assert (made.returncode, told.returncode, read.returncode) == (0, 0, 0)
+    assert (made.returncode, updated.returncode, read.returncode) == (0, 0, 0)
     assert result.replace(" ", "") in re.sub(r"\s", "", read.stdout)
     assert [line for line in read.stdout.splitlines() if "1.10" in line] == ["          1.10,"]
 

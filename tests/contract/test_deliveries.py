@@ -1,4 +1,4 @@
-"""The aggregator's deliveries: posted as the callback declares, and posted again when asked."""
+"""The aggregator posts results as the callback declares, and posts them again on request."""
 
 import json
 import uuid
@@ -16,7 +16,7 @@ from tests.support.system import SECRET, eventually
 
 @pytest.fixture
 def path(receiver: Receiver) -> str:
-    """A callback path of the test's own."""
+    """A callback path that only this test uses."""
     return f"/{uuid.uuid4().hex}"
 
 
@@ -27,11 +27,11 @@ def _create(aggregator: Api, receiver: Receiver, path: str, *providers: str) -> 
 
 
 def _delivered(aggregator: Api, request_id: str, status: str) -> dict[str, Any]:
-    def look() -> Any:
+    def poll() -> Any:
         document = aggregator.call("getRequest", request_id).json()
         return document["delivery"]["status"] == status and document
 
-    document: dict[str, Any] = eventually(look)
+    document: dict[str, Any] = eventually(poll)
     return document
 
 

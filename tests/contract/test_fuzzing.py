@@ -1,4 +1,4 @@
-"""Schemathesis against both live APIs, as callers with a key, with a wrong one, and without."""
+"""Schemathesis fuzzes both live APIs, as callers with a key, with a wrong key, and without a key."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same key and body are answered as before, whatever else is refused."""
+"""Idempotency-Key: the same key and body get the first response again; another body is refused."""
 
 import uuid
 from typing import Any
@@ -14,13 +14,13 @@ from tests.support.system import System, eventually
 
 @pytest.fixture
 def key() -> str:
-    """A key that nobody has used."""
+    """An unused key."""
     return str(uuid.uuid4())
 
 
 @pytest.fixture
 def body(receiver: Receiver) -> dict[str, Any]:
-    """What is asked for."""
+    """The body of a new request."""
     return {"providers": ["mute"], "callbackUrl": receiver.url("/with-key")}
 
 
@@ -77,7 +77,7 @@ def test_simultaneous_calls_with_one_key_create_one_request(
     assert len({response.json()["requestId"] for response in accepted}) == 1
     assert {response.json()["type"].rsplit(":", 1)[1] for response in held} <= {"request-under-way"}
     assert all(response.status_code == 409 and "Retry-After" in response.headers for response in held)
-    # Who comes again, as it was told to, is answered as the first was.
+    # A retry after the 409 gets the first response.
     again = [_create(aggregator, key, body) for _ in held]
     assert all((response.status_code, response.json()) == (202, accepted[0].json()) for response in again)
     request_id = accepted[0].json()["requestId"]

@@ -1,4 +1,4 @@
-"""Limits: who calls too often, or has too much open, is told how long to wait, and that is long enough."""
+"""Rate limits and quotas: a refused caller is told how long to wait, and that wait is long enough."""
 
 import signal
 import time
@@ -19,13 +19,15 @@ from tests.support.servers.receiver import Receiver
 from tests.support.system import System, eventually, system_settings
 from workers.redis_breaker import PAUSE
 
+# Calls a second per key, and open requests per tenant.
 _RATE, _QUOTA = 2, 3
+# Calls of one key in a window.
 _CALLS = _RATE * WINDOW
 
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system with limits that are soon reached; without a worker, so that nothing ends by itself."""
+    """A system with low limits, and without a worker, so that requests stay open."""
     directory: Path = tmp_path_factory.mktemp("limited")
     with System(system_settings(directory, rate_limit=_RATE, open_requests=_QUOTA)) as running:
         running.start("dynamodb", "redis", "tables", "aggregator", "client")
@@ -40,7 +42,7 @@ def apis(limited: System) -> list[Api]:
 
 @pytest.fixture
 def tenant() -> str:
-    """A tenant that nobody else is."""
+    """A tenant that only this test uses."""
     return f"tenant-{uuid.uuid4().hex[:8]}"
 
 
@@ -56,7 +58,7 @@ def _create(api: Api, key: str, request_id: str = "") -> requests.Response:
 
 
 def _statuses(api: Api, key: str, count: int) -> list[int]:
-    return [api.call("getRequest", "nobodys", key=key).status_code for _ in range(count)]
+    return [api.call("getRequest", "missing", key=key).status_code for _ in range(count)]
 
 
 def test_a_caller_over_the_rate_limit_passes_after_retry_after(limited: System, apis: list[Api], tenant: str) -> None:
@@ -64,9 +66,9 @@ def test_a_caller_over_the_rate_limit_passes_after_retry_after(limited: System, 
     waits = []
 
     for api in apis:
-        # A fresh window for each API: what was called elsewhere does not count.
+        # Each API has its own window; calls to the other do not count.
         assert _statuses(api, key, _CALLS) == [404] * _CALLS
-        refused = api.call("getRequest", "nobodys", key=key)
+        refused = api.call("getRequest", "missing", key=key)
         assert refused.status_code == 429
         assert check_problem(refused)["type"].endswith(":too-many-requests")
         waits.append(time.monotonic() + int(refused.headers["Retry-After"]))
@@ -90,7 +92,7 @@ def test_a_full_quota_refuses_until_a_request_ends(limited: System, apis: list[A
         assert refused.status_code == 429
         assert check_problem(refused)["type"].endswith(":too-many-open-requests")
         wait = int(refused.headers["Retry-After"])
-        # Reading, and others, are not held up.
+        # Reads, and other tenants, are not affected.
         request_id = made[0].json()["requestId"]
         assert api.call("getRequest", request_id, key=colleague).status_code == 200
         assert _create(api, _key(limited, f"{tenant}-2")).status_code == 202
@@ -119,7 +121,7 @@ def test_an_ended_request_may_be_sent_again_at_a_full_quota(limited: System, api
     request_id = uuid.uuid4().hex
     assert _create(aggregator, key, request_id).status_code == 202
     assert aggregator.call("cancelRequest", request_id, key=key).status_code == 200
-    # Until somebody wants its place, it keeps it.
+    # An ended request keeps its place until the quota is full.
     assert [_create(aggregator, key).status_code for _ in range(_QUOTA - 1)] == [202] * (_QUOTA - 1)
     eventually(lambda: _create(aggregator, _key(limited, tenant)).status_code == 202, pause=1)
 
@@ -135,7 +137,7 @@ def test_retrying_counts_as_opening(limited: System, apis: list[Api], tenant: st
     assert aggregator.call("updateJob", key=key, params={"id": request_id}, json=outcome).status_code == 200
     assert [_create(aggregator, key).status_code for _ in range(_QUOTA - 1)] == [202] * (_QUOTA - 1)
 
-    # As long as nobody wants its place, it keeps it.
+    # An ended request keeps its place until the quota is full.
     assert aggregator.call("retryRequest", request_id, key=key).status_code == 202
     assert aggregator.call("updateJob", key=key, params={"id": request_id}, json=outcome).status_code == 200
     eventually(lambda: _create(aggregator, _key(limited, tenant)).status_code == 202, pause=1)
@@ -191,8 +193,8 @@ def test_a_frozen_redis_delays_calls_only_briefly(limited: System, apis: list[Ap
 
     for created, seconds_to_create, read, seconds_to_read in called:
         assert created == 202
-        # The rate limit, the quota and the queue give up on it one after the other, after two seconds each.
+        # The rate limit, the quota and the queue each time out after two seconds, one after the other.
         assert seconds_to_create < 15
-        # For a while then it is not asked how often somebody may call: each of these would take two seconds.
+        # The circuit breaker then skips the rate limit; otherwise each read would take two seconds.
         assert read == [404] * 10
         assert seconds_to_read < 10

@@ -1,4 +1,4 @@
-"""Callback URLs that Datahog does not post to are refused when they are given, and no id can inject a header."""
+"""Forbidden callback URLs are refused on creation, and no id can inject a header."""
 
 from typing import Any
 

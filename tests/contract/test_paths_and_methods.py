@@ -1,4 +1,4 @@
-"""Paths and methods: what there is says so, in Allow; what there is not says that, and redirects nowhere."""
+"""Paths and methods: declared ones are listed in Allow; others get a problem document, never a redirect."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def _send(api: Api, method: str, path: str) -> requests.Response:
 
 
 def _declared(api: Api) -> dict[str, set[str]]:
-    """The methods of each path, with HEAD where there is GET."""
+    """The methods of each path, with OPTIONS, and with HEAD where there is GET."""
     methods = {path: {name.upper() for name in METHODS if name in item} for path, item in api.document["paths"].items()}
     return {path: found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()) for path, found in methods.items()}
 

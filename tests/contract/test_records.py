@@ -16,7 +16,7 @@ from tests.support.system import eventually
 
 @pytest.fixture
 def record_id() -> str:
-    """An id that nobody has used."""
+    """An unused id."""
     return uuid.uuid4().hex
 
 
@@ -207,8 +207,8 @@ def test_a_result_keeps_the_text_of_the_update(
     first, again = update(), update()
 
     assert (first.status_code, again.status_code) == (200, 200)
-    for told in (first, again, aggregator.call("getRecord", params={"id": record_id})):
-        assert f'"result":{result}' in told.text
+    for response in (first, again, aggregator.call("getRecord", params={"id": record_id})):
+        assert f'"result":{result}' in response.text
     [call] = eventually(lambda: receiver.calls(f"/{record_id}"))
     assert f'"result":{result}'.encode() in call.body
 

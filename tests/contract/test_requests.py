@@ -1,4 +1,4 @@
-"""The aggregator's requests: created, read, waited for, cancelled, tried again."""
+"""The aggregator's requests: created, read, waited for, cancelled, retried."""
 
 import time
 import uuid

@@ -1,4 +1,4 @@
-"""The client's requests: asked for, read, waited for, listed, cancelled."""
+"""The client's requests: created, read, waited for, listed, cancelled."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

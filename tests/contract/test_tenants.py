@@ -1,4 +1,4 @@
-"""Tenants: whoever asks for another's request is told what is told of one that nobody has made."""
+"""Tenants: the request of another tenant gets the same response as a missing one."""
 
 import uuid
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _BODIES: dict[str, Any] = {"updateJob": {"provider": "mute", "status": "FAILED"}
 
 def _names_a_request(operation: Operation) -> bool:
     names = {parameter["name"] for parameter in operation.parameters}
-    # Creating a record names one that is not there yet.
+    # The id of a new record does not exist yet.
     return (
         bool(names & {"requestId", "id"}) and operation.scope is not None and operation.operation_id != "createRecord"
     )
@@ -39,7 +39,7 @@ _NAMING = [
 
 @dataclass(frozen=True)
 class Tenant:
-    """One that nobody else has used, and a key of its own that opens everything."""
+    """A tenant that only one test uses, and its key with all scopes."""
 
     name: str
     key: str
@@ -47,7 +47,7 @@ class Tenant:
 
 @pytest.fixture
 def make_tenant(system: System) -> Callable[[], Tenant]:
-    """Makes a tenant."""
+    """Makes new tenants."""
     keys = Wiring(system.settings, {}).api_keys
 
     def make() -> Tenant:
@@ -65,7 +65,7 @@ def acme(make_tenant: Callable[[], Tenant]) -> Tenant:
 
 @pytest.fixture
 def globex(make_tenant: Callable[[], Tenant]) -> Tenant:
-    """Another one."""
+    """Another tenant."""
     return make_tenant()
 
 
@@ -93,10 +93,10 @@ def test_another_tenants_request_looks_like_a_missing_one(
     before = api.call("getRequest", request_id, key=acme.key).json()
 
     theirs = _call(api, operation_id, globex, request_id)
-    nobodys = _call(api, operation_id, globex, "nobodys")
+    missing = _call(api, operation_id, globex, "missing")
 
-    assert (theirs.status_code, nobodys.status_code) == (404, 404)
-    assert theirs.json()["detail"].replace(request_id, "nobodys") == nobodys.json()["detail"]
+    assert (theirs.status_code, missing.status_code) == (404, 404)
+    assert theirs.json()["detail"].replace(request_id, "missing") == missing.json()["detail"]
     after = api.call("getRequest", request_id, key=acme.key).json()
     assert [job["status"] for job in after["jobs"]] == [job["status"] for job in before["jobs"]] == ["INIT"]
     assert _call(api, operation_id, acme, request_id).status_code in (200, 202, 409)
@@ -126,7 +126,7 @@ def test_the_client_separates_tenants_with_one_key(
     response = client.call("getRequest", request_id, key=acme.key, params={"wait": 30})
 
     assert response.json()["status"] == "COMPLETE"
-    # There it is a request of the client's own tenant.
+    # At the aggregator the request belongs to the client's own tenant.
     assert aggregator.call("getRequest", request_id).status_code == 200
     assert aggregator.call("getRequest", request_id, key=acme.key).status_code == 404
 
@@ -169,7 +169,7 @@ def test_idempotency_keys_belong_to_one_tenant(
 def test_only_the_callers_deliveries_are_restarted(
     aggregator: Api, receiver: Receiver, acme: Tenant, globex: Tenant
 ) -> None:
-    # Whoever is told so gives up at once.
+    # Datahog gives up a delivery at the first 410.
     receiver.answers("/unwanted", Answer(410))
     since = to_text(utc_now())
     made = {

@@ -94,7 +94,7 @@ def main() -> int:
         "--cases",
         type=int,
         required=True,
-        help="number of cases to send, including those of earlier runs with this seed",
+        help="cases to send, including earlier runs of this seed",
     )
     parser.add_argument("--seed", type=int, required=True, help="the seed; a run with the same seed resumes")
     parser.add_argument("--output", type=Path, default=_ROOT / ".fuzz", help="directory for state and reports")

@@ -1,4 +1,4 @@
-"""The Python clients that openapi-python-client makes: complete, well typed, and able to drive a request to its end."""
+"""The Python clients of openapi-python-client are complete and typed, and complete a request."""
 
 import importlib
 import json
@@ -20,14 +20,14 @@ from tests.support.system import API_KEY, System, eventually
 
 _BOTH = [specs.CLIENT, specs.AGGREGATOR]
 
-# Each of these generated modules has the same wrong call in it, whatever the document.
+# The generator writes the same ill-typed call into each of these modules.
 _MYPY = """
 [mypy]
 strict = True
 [mypy-datahog_client.client,datahog_aggregator.client]
 ignore_errors = True
 """
-# An ignored error that is none is an error of its own.
+# mypy reports an unused ignore, so each line below must be an error.
 _REFUSED = """
 from datahog_aggregator.models import JobUpdate, NewRequest
 from datahog_client.models import ClientRequest, RequestStatus
@@ -44,7 +44,7 @@ def length(request: ClientRequest) -> int:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory with both generated packages, `datahog_client` and `datahog_aggregator`; they can be imported."""
+    """The directory of the generated packages `datahog_client` and `datahog_aggregator`; both can be imported."""
     directory = tmp_path_factory.mktemp("python")
     for name in _BOTH:
         generate("openapi-python-client", name, directory, "--fail-on-warning")
@@ -55,7 +55,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def caller(generated: Path) -> ModuleType:
-    """The program over them."""
+    """The program over the generated packages."""
     return importlib.import_module("tests.contract.clients.caller")
 
 
@@ -129,9 +129,9 @@ def test_a_request_completes_at_the_aggregator(caller: ModuleType, make_api: Any
 def test_refusals_are_parsed_as_problems(caller: ModuleType, make_api: Any) -> None:
     api = make_api(specs.CLIENT)
 
-    unknown = caller.problem_of(api, providers=["nobody"])
-    missing = caller.problem_of(api, request_id="nobodys")
-    outside = caller.problem_of(make_api(specs.CLIENT, key="dh_" + "1" * 16 + "_" + "y" * 43), request_id="nobodys")
+    unknown = caller.problem_of(api, providers=["unknown"])
+    missing = caller.problem_of(api, request_id="missing")
+    outside = caller.problem_of(make_api(specs.CLIENT, key="dh_" + "1" * 16 + "_" + "y" * 43), request_id="missing")
 
     assert (unknown.status, unknown.type_) == (422, "urn:datahog:problem:unknown-provider")
     assert "steady" in unknown.known
