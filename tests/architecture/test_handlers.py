@@ -1,4 +1,4 @@
-"""Each operation of a document has its method, and each method its operation."""
+"""Each operation of a document has a handler method, and each method an operation."""
 
 import pytest
 from inflection import underscore
