@@ -72,7 +72,7 @@ def create(wiring: Wiring) -> Create:
     return call
 
 
-_LATER: dict[str, dict[str, Any]] = {
+_REFUSED_AS_NEW: dict[str, dict[str, Any]] = {
     "provider gone": {"providers": {}},
     "callback forbidden": {"ports": "443"},
     "quota full": {"quota": _Quota()},
@@ -80,20 +80,20 @@ _LATER: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("later", _LATER.values(), ids=_LATER)
-def test_repeated_content_is_accepted_where_new_is_refused(create: Create, later: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", _REFUSED_AS_NEW.values(), ids=_REFUSED_AS_NEW)
+def test_repeated_content_is_accepted_where_new_is_refused(create: Create, changes: dict[str, Any]) -> None:
     body = _BODY | {"deadline": to_text(utc_now() + timedelta(hours=1))}
     with pytest.raises(Problem) as refused:
-        create(body, **later)
+        create(body, **changes)
 
     assert create(body) == 201
-    assert create(body, **later) == 200
+    assert create(body, **changes) == 200
     with pytest.raises(Problem, match=str(refused.value)[:20]):
-        create(body, **later, tenant="bob")
+        create(body, **changes, tenant="bob")
     with pytest.raises(Conflict):
         create(body, tenant="bob")
     with pytest.raises(Problem):
-        create(body | {"callbackUrl": "http://8.8.4.4/"}, **later)
+        create(body | {"callbackUrl": "http://8.8.4.4/"}, **changes)
 
 
 @pytest.mark.parametrize("behind", [timedelta(), SKEW])
