@@ -1,4 +1,4 @@
-"""What the tests share: engines, tables and repositories of a test's own, a whole running system, and small servers."""
+"""Fixtures of all tests: engines, tables and repositories per test, a whole running system, and small servers."""
 
 import os
 import uuid
@@ -20,14 +20,14 @@ from tests.support.servers.stub import StubServer
 from tests.support.servers.tls import make_certificate
 from tests.support.system import System, system_settings
 
-# The same examples in each run, and no failure because the machine was busy.
+# Each run uses the same examples, and a busy machine causes no failure.
 hypothesis.settings.register_profile("datahog", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("datahog")
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The system whose engines the tests share; each is started when a test first needs it."""
+    """The system whose engines the tests share; an engine starts when a test first needs it."""
     with System(system_settings(tmp_path_factory.mktemp("engines"))) as system:
         yield system
 
@@ -45,7 +45,7 @@ def dynamodb_url(embedded: System) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def engines(embedded: System, dynamodb_url: str) -> Settings:
-    """Both engines, started once; settings that name them."""
+    """The settings of both engines, which are started once."""
     embedded.start("redis")
     return embedded.settings.model_copy(update={"dynamodb_endpoint_url": dynamodb_url})
 
@@ -60,19 +60,19 @@ def connection(engines: Settings) -> Iterator["redis.Redis"]:
 
 @pytest.fixture
 def dynamodb(dynamodb_url: str) -> Any:
-    """A boto3 client of this test's own."""
+    """A boto3 client for this test."""
     return dynamodb_client(Settings(dynamodb_endpoint_url=dynamodb_url), {})
 
 
 @pytest.fixture
 def repositories(dynamodb: Any) -> Repositories:
-    """The repositories over tables of this test's own."""
+    """The repositories, over new tables for this test."""
     return Repositories(dynamodb)
 
 
 @pytest.fixture
 def make_wiring(engines: Settings) -> Iterator[Callable[..., Wiring]]:
-    """Makes the wiring of one process from changed settings, over tables of this test's own; Redis is empty."""
+    """Makes the wiring of one process from changed settings, over new tables for this test; Redis is empty."""
     prefix = f"test-{uuid.uuid4().hex[:12]}"
     made: list[Wiring] = []
 
@@ -98,7 +98,7 @@ def wiring(make_wiring: Callable[..., Wiring]) -> Wiring:
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A whole running system that the tests share: none of them may stop any part of it."""
+    """A whole running system that the tests share; a test must not stop any part of it."""
     with System(system_settings(tmp_path_factory.mktemp("system"))) as running:
         running.start()
         yield running
@@ -106,7 +106,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture
 def make_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
-    """Makes a system of the test's own, not started, from changed settings."""
+    """Makes a system for this test, not started, from changed settings."""
     made: list[System] = []
 
     def make(**changes: object) -> System:
@@ -121,14 +121,14 @@ def make_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
 
 @pytest.fixture
 def stub() -> Iterator[StubServer]:
-    """An HTTP server of this test's own; it answers 200 with an empty list until told otherwise."""
+    """An HTTP server for this test; by default it responds 200 with an empty list."""
     with StubServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody vouches for, with its key, in one file."""
+    """A self-signed certificate for 127.0.0.1 and its key, in one PEM file."""
     file = tmp_path_factory.mktemp("tls") / "certificate.pem"
     make_certificate(file)
     return file

@@ -1,4 +1,4 @@
-"""Each operation of a document has its method, and each method its operation."""
+"""Each operation of a document has a handler method, and each method an operation."""
 
 import pytest
 from inflection import underscore
@@ -12,7 +12,7 @@ _APIS = pytest.mark.parametrize(("name", "handlers"), [(specs.AGGREGATOR, Aggreg
 
 
 @_APIS
-def test_every_operation_has_its_method_and_every_method_its_operation(name: str, handlers: type) -> None:
+def test_operations_and_handler_methods_match(name: str, handlers: type) -> None:
     declared = [underscore(operation["operationId"]) for _, _, operation in operations(specs.read(name))]
 
     methods = [method for method in vars(handlers) if not method.startswith("_")]

@@ -1,4 +1,4 @@
-"""The pages under docs/ and at the top: what they name is there, and the rights on AWS are those that are used."""
+"""The pages name existing files and headings, and list exactly the AWS rights that the code uses."""
 
 import ast
 import json
@@ -12,20 +12,20 @@ from persistence.dynamodb import schema, table
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
-# A path that starts with one of the repository's own folders, in code quotes or as a link's target.
+# A path that starts with a folder of this repository, in code quotes or as the target of a link.
 _FOLDERS = "datahog|handlers|workers|providers|outbound|persistence|specs|simulator|tests|tools|bench|docs"
 _PATH = re.compile(rf"(?:`|\]\()((?:{_FOLDERS})/[\w./-]*)(?:`|\))")
 _SECURITY = (_ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
-def test_every_path_that_a_page_names_is_there(page: Path) -> None:
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
     named = _PATH.findall(page.read_text(encoding="utf-8"))
 
     assert [path for path in named if not (_ROOT / path).exists() and not (page.parent / path).exists()] == []
 
 
-def test_the_readme_is_short_enough_to_read_at_once() -> None:
+def test_the_readme_has_at_most_150_lines() -> None:
     assert len((_ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
@@ -35,18 +35,18 @@ def test_the_site_has_each_page_under_docs() -> None:
     assert sorted(listed) == sorted(page.name for page in _ROOT.glob("docs/*.md"))
 
 
-def test_every_link_to_a_chapter_leads_to_one() -> None:
+def test_every_link_to_a_heading_finds_it() -> None:
     links = [
-        (page, target, chapter)
+        (page, target, heading)
         for page in _PAGES
-        for target, chapter in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", page.read_text(encoding="utf-8"))
+        for target, heading in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", page.read_text(encoding="utf-8"))
     ]
 
     assert links
-    assert [link for link in links if link[2] not in _chapters(link[0].parent / link[1] if link[1] else link[0])] == []
+    assert [link for link in links if link[2] not in _headings(link[0].parent / link[1] if link[1] else link[0])] == []
 
 
-def test_every_control_names_what_shows_it() -> None:
+def test_every_control_names_its_test() -> None:
     table = _SECURITY.split("## Threats and controls")[1].split("## Rights on AWS")[0]
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")][1:]
 
@@ -54,25 +54,27 @@ def test_every_control_names_what_shows_it() -> None:
     assert [cells[1].strip() for cells in rows if not re.search(r"`[\w./-]+`", cells[-2])] == []
 
 
-def test_the_rights_of_those_who_work_are_the_calls_that_are_made_and_no_more() -> None:
+def test_runtime_rights_are_exactly_the_calls_made() -> None:
     [policy] = re.findall(r"```json\n(.*?)```", _SECURITY, re.DOTALL)
     records, keys = json.loads(policy)["Statement"]
 
     assert sorted(records["Action"]) == sorted(f"dynamodb:{name}" for name in _calls(_tree(table.__file__)))
     names = schema.table_names("datahog")
     holding_records = {name: indexes for name, indexes in names.items() if name != schema.keys_table("datahog")}
-    places = [
-        place for name, indexes in holding_records.items() for place in (name, *(f"{name}/index/{i}" for i in indexes))
+    resources = [
+        resource
+        for name, indexes in holding_records.items()
+        for resource in (name, *(f"{name}/index/{index}" for index in indexes))
     ]
     arn = "arn:aws:dynamodb:REGION:ACCOUNT:table/"
-    assert sorted(records["Resource"]) == sorted(arn + place for place in places)
-    # Of the keys those who work read one at a time.
+    assert sorted(records["Resource"]) == sorted(arn + resource for resource in resources)
+    # A running process reads API keys one at a time, and does nothing else with them.
     assert (keys["Action"], keys["Resource"]) == ("dynamodb:GetItem", arn + schema.keys_table("datahog"))
     assert _keys_methods_used() == {"get"}
 
 
-def test_the_rights_to_make_tables_are_the_calls_that_are_made_and_no_more() -> None:
-    told = set(re.findall(r"`(?:dynamodb:)?(\w+)`", _SECURITY.split("running `tables` needs")[1]))
+def test_table_creation_rights_are_exactly_the_calls_made() -> None:
+    listed = set(re.findall(r"`(?:dynamodb:)?(\w+)`", _SECURITY.split("running `tables` needs")[1]))
 
     methods = {
         node.func.attr
@@ -80,10 +82,10 @@ def test_the_rights_to_make_tables_are_the_calls_that_are_made_and_no_more() -> 
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_client(node.func.value)
     }
 
-    assert told == {name.title().replace("_", "") for name in methods}
+    assert listed == {name.title().replace("_", "") for name in methods}
 
 
-def _chapters(page: Path) -> set[str]:
+def _headings(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in titles}
 
@@ -93,7 +95,7 @@ def _tree(file: str) -> ast.Module:
 
 
 def _calls(tree: ast.Module) -> set[str]:
-    """The operations that a table asks of the transport, which is the one way to DynamoDB for all but making tables."""
+    """The DynamoDB operations that `Table` calls through the transport; only the creation of tables bypasses it."""
     return {
         node.args[0].value
         for node in ast.walk(tree)
@@ -110,7 +112,7 @@ def _is_client(node: Any) -> bool:
 
 
 def _keys_methods_used() -> set[str]:
-    """What is asked of the repository of keys to let callers in."""
+    """The methods of the key repository that the authentication of callers uses."""
     return {
         node.attr
         for node in ast.walk(_tree(str(_ROOT / "handlers" / "access" / "api_key_cache.py")))

@@ -1,18 +1,18 @@
-"""No URL path of the APIs stands anywhere but in their documents: the code takes it from there."""
+"""URL paths of the APIs stand in their documents only; the code reads them from there."""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import specs
 
 _ROOT = Path(__file__).parents[2]
 _PARTS = ("datahog", "handlers", "workers", "providers", "outbound", "persistence", "simulator", "specs", "bench")
-# The peers of the benches have paths of their own, and so has the world around them.
-_APART = {_ROOT / "bench" / name for name in ("systems.py", "world.py")} | {*(_ROOT / "bench" / "peers").rglob("*.py")}
+# The peers and the surroundings of the benches have their own paths.
+_EXCLUDED = {_ROOT / "bench" / name for name in ("systems.py", "world.py")} | {
+    *(_ROOT / "bench" / "peers").rglob("*.py")
+}
 _MODULES = [
     *sorted(path for part in _PARTS for path in (_ROOT / part).rglob("*.py") if "node_modules" not in path.parts),
     _ROOT / "tests" / "support" / "system.py",
@@ -20,7 +20,7 @@ _MODULES = [
 
 
 def _segments() -> set[str]:
-    """What the documents' paths are made of, their common base included: `api/v1`, `requests`, `cancel` ..."""
+    """The fixed segments of the documents' paths, such as `requests` and `cancel`."""
     paths = [path for name in (specs.AGGREGATOR, specs.CLIENT) for path in specs.read(name)["paths"]]
     return {segment for path in paths for segment in path.split("/") if segment and "{" not in segment}
 
@@ -28,20 +28,25 @@ def _segments() -> set[str]:
 _PATH = re.compile(rf"{specs.base_path(specs.CLIENT)}|/({'|'.join(sorted(_segments() - {'providers'}))})\b")
 
 
-@pytest.mark.parametrize(
-    "module", [path for path in _MODULES if path not in _APART], ids=lambda path: str(path.relative_to(_ROOT))
-)
-def test_no_module_writes_a_path_out(module: Path) -> None:
-    assert [text for text in _literals(module) if _PATH.search(text)] == []
+def test_no_module_contains_a_path_of_an_api() -> None:
+    offenders = [
+        f"{module.relative_to(_ROOT)}: {text}"
+        for module in _MODULES
+        if module not in _EXCLUDED
+        for text in _literals(module)
+        if _PATH.search(text)
+    ]
+
+    assert not offenders, "\n".join(offenders)
 
 
-def test_a_path_would_be_found() -> None:
+def test_the_pattern_finds_paths() -> None:
     assert _PATH.search(f"{specs.base_path(specs.AGGREGATOR)}/requests/x")
     assert _PATH.search("/callbacks/x")
 
 
 def _literals(module: Path) -> Iterator[str]:
-    """All text in a module's code; its docstrings are for people."""
+    """The string literals of a module, without docstrings."""
     tree = ast.parse(module.read_text())
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {

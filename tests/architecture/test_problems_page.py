@@ -1,4 +1,4 @@
-"""docs/problems.md: it explains each problem type that the code has or a document shows, and no other."""
+"""docs/problems.md explains exactly the problem types of the code and of the documents."""
 
 import re
 from pathlib import Path

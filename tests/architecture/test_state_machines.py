@@ -1,4 +1,4 @@
-"""The state diagrams of docs/architecture.md: the states of the enums, the transitions of the code."""
+"""The state diagrams of docs/architecture.md have the states of the enums and the transitions of the code."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ Transition = tuple[str, str]
 
 
 def _transitions(enum: type[StrEnum]) -> set[Transition]:
-    """The arrows of the enum's diagram, which is the first one after the enum is named."""
+    """The arrows of the enum's diagram, the first one after the enum's name."""
     after = _PAGE.split(f"(`{enum.__name__}`)")[1]
     diagram = re.findall(r"```mermaid\nstateDiagram-v2\n(.*?)```", after, re.DOTALL)[0]
     return set(re.findall(r"^ +(\S+) --> (\w+|\[\*\])", diagram, re.MULTILINE))
@@ -36,7 +36,7 @@ def test_each_diagram_has_the_states_of_its_enum(enum: type[StrEnum]) -> None:
     transitions = _transitions(enum)
 
     assert {state for pair in transitions for state in pair} - {_EDGE} == {str(member) for member in enum}
-    # The first member is where it begins, and nothing ends there.
+    # The first member is the only initial state; all others are final states.
     first, *others = [str(member) for member in enum]
     assert {state for source, state in transitions if source == _EDGE} == {first}
     assert {source for source, state in transitions if state == _EDGE} == set(others)
@@ -50,7 +50,7 @@ def repositories() -> Iterator[Repositories]:
         )
 
 
-def test_the_aggregators_transitions_are_those_of_the_diagrams(repositories: Repositories) -> None:
+def test_the_aggregators_transitions_match_the_diagrams(repositories: Repositories) -> None:
     seen = {RequestStatus: set[Transition](), JobStatus: set[Transition](), DeliveryStatus: set[Transition]()}
     known: set[tuple[object, ...]] = set()
     paths: list[tuple[_Step, ...]] = [()]
@@ -77,7 +77,7 @@ def test_the_aggregators_transitions_are_those_of_the_diagrams(repositories: Rep
         assert transitions == {pair for pair in _transitions(enum) if _EDGE not in pair}, enum.__name__
 
 
-def test_the_submissions_transitions_are_those_of_the_diagram(repositories: Repositories) -> None:
+def test_submission_transitions_match_the_diagram(repositories: Repositories) -> None:
     retrievals, later = repositories.retrievals, repositories.clock() + timedelta(seconds=5)
     steps: list[Callable[[Retrieval], object]] = [
         lambda retrieval: retrievals.submission_failed(retrieval, "HTTP 503", later),
@@ -114,7 +114,7 @@ def _close_at_deadline(repositories: Repositories, request: Request) -> None:
 
 
 def _delivery_step(step: Callable[[Repositories, Request], object]) -> Callable[[Repositories, Request], object]:
-    """A step that workers take for requests that have ended only."""
+    """A step that workers take only for requests that have ended."""
 
     def take(repositories: Repositories, request: Request) -> None:
         if not request.ended:
@@ -144,7 +144,7 @@ _STEPS = (
 
 
 def _take(step: _Step, repositories: Repositories, request: Request) -> Request:
-    """The request after the step; the same object when the step is refused."""
+    """The request after the step, or the same object when the step is refused."""
     try:
         step.take(repositories, request)
     except Conflict:
@@ -153,7 +153,7 @@ def _take(step: _Step, repositories: Repositories, request: Request) -> Request:
 
 
 def _moves(pairs: Iterable[tuple[Any, Any]]) -> set[Transition]:
-    """Transitions, those to the same state when an attempt was counted in it."""
+    """The transitions between pairs of records; a counted attempt is one, even to the same state."""
     moved: set[Transition] = set()
     for before, after in pairs:
         counted = getattr(after, "attempts", 0) > getattr(before, "attempts", 0)

@@ -1,4 +1,4 @@
-"""The browser of the tests: this machine's Chromium, which sees nothing but this machine."""
+"""Starts this machine's Chromium without access to other hosts, and watches its pages."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-# A name that is this machine for the browser, and does not look like it.
+# A host name that the browser resolves to this machine.
 OTHER_NAME = "datahog.test"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -18,7 +18,7 @@ _ARGUMENTS = (
     "--disable-quic",
     "--disable-sync",
     "--no-proxy-server",
-    # Every other name is one that nobody knows, as it is for a machine without a network.
+    # Every other name fails to resolve, as on a machine without a network.
     "--host-resolver-rules="
     + ", ".join((f"MAP {OTHER_NAME} 127.0.0.1", "MAP * ~NOTFOUND", *(f"EXCLUDE {host}" for host in _LOOPBACK))),
 )
@@ -26,9 +26,9 @@ _ARGUMENTS = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium, while the block runs. Where there is none the test is skipped, or in CI fails."""
+    """A headless Chromium, while the block runs. Without one, the test is skipped, or fails where `CI` is set."""
     program = _program()
-    # Leaving the block ends Playwright's event loop too, which would be in the way of other tests' own.
+    # The end of the block stops Playwright's event loop, which would conflict with those of other tests.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
         yield browser
@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Witness:
-    """Sees what a page asks for and what goes wrong on it."""
+    """Records the requests, failures and console messages of a page."""
 
     def __init__(self, page: Page) -> None:
         self.requests: list[str] = []
@@ -49,12 +49,12 @@ class Witness:
 
     @property
     def hosts(self) -> set[str]:
-        """The hosts that the page has asked."""
+        """The hosts to which the page has sent requests."""
         return {urlsplit(url).hostname or "" for url in self.requests if not url.startswith(("data:", "blob:"))}
 
     @property
     def asked_only_this_machine(self) -> bool:
-        """Whether all that the page has asked is on this machine."""
+        """Whether the page has sent requests to this machine only."""
         return self.hosts <= {*_LOOPBACK, OTHER_NAME}
 
     def _note_complaint(self, said: ConsoleMessage) -> None:
@@ -73,7 +73,7 @@ def _program() -> str:
         f"no browser: none of {', '.join(_PROGRAMS)} is on the PATH; "
         "install one (Debian, Ubuntu: apt-get install chromium)"
     )
-    # What CI skips nobody misses.
+    # A skipped test would go unnoticed in CI.
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)

@@ -1,4 +1,4 @@
-"""Swagger UI as a person uses it: choose a document, authorize, try an operation out, read the answer."""
+"""Drives Swagger UI as a person does: choose a document, authorize, try an operation out, read the response."""
 
 import json
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-# The declared answers, which come below, would be most of the picture.
-_FROM_HEAD_TO_ANSWER = """block => {
+# The declared responses below would fill most of the picture.
+_FROM_HEAD_TO_RESPONSE = """block => {
     const head = block.getBoundingClientRect()
-    const answer = block.querySelector(".live-responses-table").getBoundingClientRect()
-    return {x: head.x + scrollX, y: head.y + scrollY, width: head.width, height: answer.bottom - head.y}
+    const response = block.querySelector(".live-responses-table").getBoundingClientRect()
+    return {x: head.x + scrollX, y: head.y + scrollY, width: head.width, height: response.bottom - head.y}
 }"""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An answer as the page shows it."""
+    """A response as the page shows it."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,7 +32,7 @@ class SwaggerPage:
         self.page = page
 
     def open(self, url: str, title: str) -> "SwaggerPage":
-        """Go to a URL, and wait until the document of this title is shown."""
+        """Open a URL, and wait until the page shows the document with this title."""
         self.page.goto(url)
         return self._await(title)
 
@@ -43,12 +43,12 @@ class SwaggerPage:
 
     @property
     def choices(self) -> list[str]:
-        """The documents that can be chosen."""
+        """The names of the documents in the selection."""
         return self.page.get_by_label("Select a definition").locator("option").all_inner_texts()
 
     @property
     def operation_ids(self) -> list[str]:
-        """The operations that are shown, by operationId."""
+        """The operationIds of the operations on the page."""
         blocks = self.page.locator(".opblock").all()
         return [str(block.get_attribute("id")).rsplit("-", 1)[1] for block in blocks]
 
@@ -81,7 +81,7 @@ class SwaggerPage:
 
 
 class Trial:
-    """An operation that is being tried out, with the values that the page fills in until others are."""
+    """An operation in "Try it out" mode; it starts with the values that the page fills in."""
 
     def __init__(self, block: Locator) -> None:
         self._block = block
@@ -91,26 +91,26 @@ class Trial:
         self._block.locator(f"tr[data-param-name='{parameter}'] input").fill(value)
 
     def replace_in_body(self, old: str, new: str) -> None:
-        """Change the body that is filled in."""
+        """Replace text in the body."""
         area = self._block.locator(".body-param textarea")
         area.fill(area.input_value().replace(old, new))
 
     def execute(self) -> Shown:
-        """Press Execute; the answer, once it is shown."""
+        """Press Execute, and return the response when the page shows it."""
         clear = self._block.get_by_role("button", name="Clear")
-        if clear.is_visible():  # what is shown would else be the answer before
+        if clear.is_visible():  # otherwise the page still shows the previous response
             clear.click()
         self._block.get_by_role("button", name="Execute").click()
-        answer = self._block.locator(".live-responses-table .response")
+        response = self._block.locator(".live-responses-table .response")
         # A read may wait for the end of a request.
-        answer.wait_for(timeout=40_000)
+        response.wait_for(timeout=40_000)
         return Shown(
-            int(answer.locator(".response-col_status").inner_text().split()[0]),
-            dict(line.strip().split(": ", 1) for line in answer.locator(".headerline").all_inner_texts()),
-            json.loads(answer.locator("code.language-json").inner_text()),
+            int(response.locator(".response-col_status").inner_text().split()[0]),
+            dict(line.strip().split(": ", 1) for line in response.locator(".headerline").all_inner_texts()),
+            json.loads(response.locator("code.language-json").inner_text()),
         )
 
     def photograph(self, file: Path) -> None:
-        """Keep what the operation looks like, from its head to the answer."""
+        """Save a screenshot of the operation, from its head to the response."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._block.page.screenshot(path=file, full_page=True, clip=self._block.evaluate(_FROM_HEAD_TO_ANSWER))
+        self._block.page.screenshot(path=file, full_page=True, clip=self._block.evaluate(_FROM_HEAD_TO_RESPONSE))

@@ -20,7 +20,7 @@ def site_witness(page: Page) -> Witness:
 def test_the_diagrams_are_drawn_without_a_network(page: Page, site_witness: Witness) -> None:
     page.goto((_SITE / "architecture.html").as_uri())
 
-    # A drawn diagram is a div with an SVG in a closed shadow; until then it is its text.
+    # A drawn diagram is a div with an SVG in a closed shadow root; before, it is a `pre` with its source text.
     expect(page.locator("div.mermaid")).to_have_count(5, timeout=30_000)
     expect(page.locator("pre.mermaid")).to_have_count(0)
     assert (site_witness.hosts, site_witness.failures) == ({""}, [])

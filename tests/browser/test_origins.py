@@ -1,4 +1,4 @@
-"""Whose pages may call the APIs: the viewer's, and nobody else's, as a browser enforces it."""
+"""CORS in a real browser: only pages of the viewer may call the APIs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,23 +12,23 @@ from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import AUTHORIZED, System
 
 _FETCH = """async ([url, options]) => {
-    const answer = await fetch(url, options)
-    return {status: answer.status, headers: Object.fromEntries(answer.headers), body: await answer.json()}
+    const response = await fetch(url, options)
+    return {status: response.status, headers: Object.fromEntries(response.headers), body: await response.json()}
 }"""
 _NEW = '{"providers": ["gas"]}'
 
 
 @pytest.fixture(scope="module")
 def stranger() -> Iterator[str]:
-    """A page of another origin: it differs in its port only."""
+    """A page of another origin, which differs in its port only."""
     with Receiver() as serving:
         serving.answers("/", Answer(200, {"Content-Type": "text/html"}, b"<title>A stranger's page</title>"))
         yield serving.url("/")
 
 
 def _fetch(page: Page, url: str, **options: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = page.evaluate(_FETCH, [url, options])
-    return answer
+    response: dict[str, Any] = page.evaluate(_FETCH, [url, options])
+    return response
 
 
 def _read(system: System, name: str) -> str:
@@ -37,17 +37,17 @@ def _read(system: System, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [specs.CLIENT, specs.AGGREGATOR])
-def test_a_page_of_another_origin_can_read_neither_api(page: Page, system: System, stranger: str, name: str) -> None:
+def test_a_foreign_page_can_read_neither_api(page: Page, system: System, stranger: str, name: str) -> None:
     page.goto(stranger)
     assert page.title() == "A stranger's page"
 
-    # The first is sent and its answer kept from the page; the second is not even sent.
+    # The browser sends the first but hides its response from the page; it does not send the second.
     for headers in ({}, AUTHORIZED):
         with pytest.raises(Error, match="Failed to fetch"):
             _fetch(page, _read(system, name), headers=headers)
 
 
-def test_a_page_of_another_origin_cannot_make_a_request(page: Page, system: System, stranger: str) -> None:
+def test_a_foreign_page_cannot_create_a_request(page: Page, system: System, stranger: str) -> None:
     url = system.settings.client_url + target(specs.CLIENT, "createRequest")
     before = system.call(specs.CLIENT, "listRequests").json()
     page.goto(stranger)
@@ -66,9 +66,7 @@ def test_the_viewer_can_read_both_apis(page: Page, system: System, viewer: str, 
 
 
 @pytest.mark.parametrize("name", [specs.CLIENT, specs.AGGREGATOR])
-def test_the_viewer_can_read_every_header_that_a_document_declares(
-    page: Page, system: System, viewer: str, name: str
-) -> None:
+def test_the_viewer_can_read_every_declared_header(page: Page, system: System, viewer: str, name: str) -> None:
     url, declared = (
         system.settings.api_urls[name] + target(name, "createRequest"),
         operations(name)["createRequest"].responses,
@@ -77,9 +75,11 @@ def test_the_viewer_can_read_every_header_that_a_document_declares(
     page.goto(viewer)
 
     def read(**options: Any) -> set[str]:
-        answer = _fetch(page, url, headers={"Content-Type": "application/json"} | options.pop("headers", {}), **options)
-        expected = {header.lower() for header in declared[str(answer["status"])].get("headers", {})}
-        assert expected <= answer["headers"].keys()
+        response = _fetch(
+            page, url, headers={"Content-Type": "application/json"} | options.pop("headers", {}), **options
+        )
+        expected = {header.lower() for header in declared[str(response["status"])].get("headers", {})}
+        assert expected <= response["headers"].keys()
         return expected
 
     assert read(method="POST", body=body, headers=AUTHORIZED) == {"location", "retry-after"}

@@ -1,4 +1,4 @@
-"""Each API's own page: Swagger UI at /ui, over the document that the API itself serves."""
+"""Each API serves Swagger UI at /ui, over its own document."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.support.system import API_KEY, System
 @pytest.mark.parametrize(
     ("name", "operation_id"), [(specs.CLIENT, "listRequests"), (specs.AGGREGATOR, "listProviders")]
 )
-def test_it_can_be_tried_out_from_the_api_alone(
+def test_an_operation_runs_from_the_page_of_its_api(
     swagger: SwaggerPage, witness: Witness, system: System, name: str, operation_id: str, host: str
 ) -> None:
     root = {specs.CLIENT: system.client, specs.AGGREGATOR: system.aggregator}[name].replace("127.0.0.1", host)

@@ -1,4 +1,4 @@
-"""Swagger UI on screens: a desk's and a phone's, light and dark."""
+"""Swagger UI fits desktop and phone screens, in light and dark mode."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_every_operation_fits_the_screen(
         assert witness.asked_only_this_machine
 
 
-def test_the_lamp_switches_between_light_and_dark(swagger: SwaggerPage, system: System) -> None:
+def test_the_button_switches_between_light_and_dark(swagger: SwaggerPage, system: System) -> None:
     swagger.open(system.client + specs.UI_PATH, "Datahog client")
 
     for button, scheme in (("Switch to dark mode", "dark"), ("Switch to light mode", "light")):

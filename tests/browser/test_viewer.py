@@ -1,4 +1,4 @@
-"""The viewer: both documents on one page that works without a network, tried out against the running APIs."""
+"""The viewer shows both documents on one page without a network, and calls the running APIs."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def _operation_ids(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", OTHER_NAME])
-def test_it_shows_both_documents_whole_from_this_machine_alone(
+def test_both_documents_are_shown_without_a_network(
     swagger: SwaggerPage, witness: Witness, viewer: str, host: str
 ) -> None:
     swagger.open(viewer.replace("localhost", host), _TITLES[specs.CLIENT])
@@ -32,11 +32,11 @@ def test_it_shows_both_documents_whole_from_this_machine_alone(
     assert witness.complaints == []
 
 
-def test_a_link_to_a_document_leads_to_it(swagger: SwaggerPage, viewer: str) -> None:
+def test_a_link_opens_its_document(swagger: SwaggerPage, viewer: str) -> None:
     swagger.open(f"{viewer}?urls.primaryName=aggregator", _TITLES[specs.AGGREGATOR])
 
 
-def test_a_request_is_made_and_read_until_it_is_complete(swagger: SwaggerPage, viewer: str, artefacts: Path) -> None:
+def test_a_request_is_created_and_read_until_complete(swagger: SwaggerPage, viewer: str, artefacts: Path) -> None:
     swagger.open(viewer, _TITLES[specs.CLIENT])
     swagger.authorize("bearerKey", API_KEY)
 
@@ -60,7 +60,7 @@ def test_a_request_is_made_and_read_until_it_is_complete(swagger: SwaggerPage, v
     assert request_id in [request["requestId"] for request in listed.body["requests"]]
 
 
-def test_a_record_is_made_and_read_with_the_key_in_the_other_header(
+def test_a_record_is_created_with_the_key_in_the_other_header(
     swagger: SwaggerPage, system: System, viewer: str, artefacts: Path
 ) -> None:
     swagger.open(viewer, _TITLES[specs.CLIENT]).choose(specs.AGGREGATOR, _TITLES[specs.AGGREGATOR])
@@ -84,7 +84,7 @@ def test_a_record_is_made_and_read_with_the_key_in_the_other_header(
     reading.photograph(artefacts / "viewer-aggregator.png")
 
 
-def test_who_has_not_authorized_is_told_what_to_do(swagger: SwaggerPage, viewer: str, artefacts: Path) -> None:
+def test_an_unauthorized_call_is_told_how_to_authorize(swagger: SwaggerPage, viewer: str, artefacts: Path) -> None:
     swagger.open(viewer, _TITLES[specs.CLIENT])
 
     creating = swagger.try_out("createRequest")
@@ -97,14 +97,14 @@ def test_who_has_not_authorized_is_told_what_to_do(swagger: SwaggerPage, viewer:
     creating.photograph(artefacts / "viewer-unauthorized.png")
 
 
-def test_the_key_opens_the_other_document_too_and_is_kept_nowhere(swagger: SwaggerPage, viewer: str) -> None:
+def test_the_key_opens_both_documents_and_is_not_stored(swagger: SwaggerPage, viewer: str) -> None:
     swagger.open(viewer, _TITLES[specs.CLIENT])
     swagger.authorize("bearerKey", API_KEY)
 
     swagger.choose(specs.AGGREGATOR, _TITLES[specs.AGGREGATOR])
     assert swagger.try_out("listProviders").execute().status == 200
 
-    # Whatever is served on this port another day could read it there.
+    # A later program on this port could read anything stored there.
     assert swagger.page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
     swagger.open(viewer, _TITLES[specs.CLIENT])
     assert swagger.try_out("listRequests").execute().status == 401

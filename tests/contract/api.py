@@ -1,4 +1,4 @@
-"""One API as a caller who trusts only its document sees it: every answer is checked against what is declared."""
+"""Calls an API and checks each response against its document."""
 
 import re
 from collections.abc import Iterator
@@ -41,49 +41,49 @@ class Api:
     def call(
         self, operation_id: str, request_id: str = "", *, key: str | None = API_KEY, **arguments: Any
     ) -> requests.Response:
-        """Call an operation, with the arguments of `requests`; its answer is as declared, or the test fails."""
+        """Call an operation with the arguments of `requests`; fails unless its document declares the response."""
         path, method, _ = self._operations[operation_id]
         url = self.url + path.replace("{requestId}", request_id)
         headers = ({"Authorization": f"Bearer {key}"} if key else {}) | (arguments.pop("headers", None) or {})
-        answer = requests.request(method, url, timeout=40, allow_redirects=False, headers=headers, **arguments)
-        self.check(operation_id, answer)
-        return answer
+        response = requests.request(method, url, timeout=40, allow_redirects=False, headers=headers, **arguments)
+        self.check(operation_id, response)
+        return response
 
-    def check(self, operation_id: str, answer: requests.Response) -> None:
-        """Fails unless the operation declares such an answer: its status, its headers, its body."""
+    def check(self, operation_id: str, response: requests.Response) -> None:
+        """Fails unless the operation declares the status, the headers and the body of the response."""
         declared = self._operations[operation_id][2]["responses"]
-        said = f"{operation_id} answered {answer.status_code}: {answer.text[:500]}"
-        assert str(answer.status_code) in declared, said
-        response = follow(self.document, declared[str(answer.status_code)])
-        self._check_headers(response.get("headers", {}), answer, said)
-        if "content" not in response:
-            assert not answer.content, said
+        said = f"{operation_id} responded {response.status_code}: {response.text[:500]}"
+        assert str(response.status_code) in declared, said
+        declaration = follow(self.document, declared[str(response.status_code)])
+        self._check_headers(declaration.get("headers", {}), response, said)
+        if "content" not in declaration:
+            assert not response.content, said
             return
-        media_type = answer.headers["Content-Type"]
-        assert media_type in response["content"], said
-        errors = validator(self.document, response["content"][media_type]["schema"]).iter_errors(answer.json())
+        media_type = response.headers["Content-Type"]
+        assert media_type in declaration["content"], said
+        errors = validator(self.document, declaration["content"][media_type]["schema"]).iter_errors(response.json())
         assert [error.message for error in errors] == [], said
         if media_type == PROBLEM:
-            check_problem(answer)
+            check_problem(response)
 
-    def _check_headers(self, declared: dict[str, Any], answer: requests.Response, said: str) -> None:
+    def _check_headers(self, declared: dict[str, Any], response: requests.Response, said: str) -> None:
         for name, reference in declared.items():
             header = follow(self.document, reference)
-            if name not in answer.headers:
+            if name not in response.headers:
                 assert not header.get("required"), f"{said} without {name}"
                 continue
-            text = answer.headers[name]
+            text = response.headers[name]
             value = int(text) if header["schema"]["type"] == "integer" else text
             assert validator(self.document, header["schema"]).is_valid(value), f"{said} with {name}: {text}"
         for name in {"Location", "Retry-After", "Allow", "WWW-Authenticate"} - set(declared):
-            assert name not in answer.headers, f"{said} with {name}, which is not declared"
+            assert name not in response.headers, f"{said} with {name}, which is not declared"
 
 
-def check_problem(answer: requests.Response) -> dict[str, Any]:
-    """Fails unless the answer is a problem document that helps: a type of our own, a short detail, nothing inner."""
-    assert answer.headers["Content-Type"] == PROBLEM, answer.text
-    problem: dict[str, Any] = answer.json()
-    assert problem["status"] == answer.status_code
+def check_problem(response: requests.Response) -> dict[str, Any]:
+    """Returns the problem document; fails unless it has a Datahog type, a short detail and no internals."""
+    assert response.headers["Content-Type"] == PROBLEM, response.text
+    problem: dict[str, Any] = response.json()
+    assert problem["status"] == response.status_code
     assert re.fullmatch(r"urn:datahog:problem:[a-z]+(-[a-z]+)*", problem["type"])
     assert 10 <= len(problem["detail"]) <= 400, problem["detail"]
     assert not re.search(r"Traceback|\.py\b|Error\(|\{'|additionalProperties", problem["detail"]), problem["detail"]
@@ -91,11 +91,11 @@ def check_problem(answer: requests.Response) -> dict[str, Any]:
 
 
 def read_until_ended(api: Api, request_id: str) -> dict[str, Any]:
-    """The request of either API, once it has ended."""
+    """Waits until the request has ended, and returns its document."""
 
-    def look() -> Any:
+    def poll() -> Any:
         document = api.call("getRequest", request_id, params={"wait": 5}).json()
         return document["status"] != "OPEN" and document
 
-    document: dict[str, Any] = eventually(look)
+    document: dict[str, Any] = eventually(poll)
     return document

@@ -1,4 +1,4 @@
-"""What the contract tests share: a running system, and both of its APIs."""
+"""Fixtures of the contract tests: a running system, and both of its APIs."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from tests.support.system import System
 
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    """The callback URLs and some of the providers."""
+    """The server of the callback URLs and of some providers."""
     with Receiver() as running:
         yield running
 
@@ -27,18 +27,18 @@ def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
 
 @pytest.fixture(scope="session")
 def aggregator(system: System) -> Api:
-    """The aggregator."""
+    """The aggregator's API."""
     return Api(specs.AGGREGATOR, system.aggregator)
 
 
 @pytest.fixture(scope="session")
 def client(system: System) -> Api:
-    """The client."""
+    """The client's API."""
     return Api(specs.CLIENT, system.client)
 
 
 @pytest.fixture(params=[specs.AGGREGATOR, specs.CLIENT])
 def api(request: pytest.FixtureRequest) -> Api:
-    """Each of the two."""
+    """Each API in turn."""
     found: Api = request.getfixturevalue(request.param)
     return found

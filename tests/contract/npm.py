@@ -1,4 +1,4 @@
-"""The npm packages of a lock file, installed once; without npm their tests are skipped, and fail where CI is set."""
+"""Installs the npm packages of a lock file once; without npm the test is skipped, or fails where `CI` is set."""
 
 import hashlib
 import os
@@ -10,11 +10,11 @@ import pytest
 
 
 def installed(directory: Path) -> Path:
-    """The directory `node_modules` of the lock file in `directory`, installed anew when that has changed."""
+    """The directory `node_modules` beside the lock file in `directory`; installs it when the lock file has changed."""
     npm = shutil.which("npm")
     if npm is None:
         missing = "npm is missing: install Node.js 20 or newer, which brings it."
-        # Elsewhere the rest of the tests is worth running; where all must be tested, this must be too.
+        # A skipped test would go unnoticed in CI.
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)

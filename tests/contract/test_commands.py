@@ -1,4 +1,4 @@
-"""`call` and `keys` as a person uses them, against the running system."""
+"""The commands `call` and `keys` against the running system."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(system: System) -> Run:
-    """Runs a command with the system's settings and a key, which is none if empty."""
+    """Runs a command with the system's settings and a key; an empty key means none."""
     [aggregator] = [p for stage in stack.stages(system.settings) for p in stage if p.name == "aggregator"]
     settings = {name: value for name, value in aggregator.environment.items() if value is not None}
 
@@ -36,7 +36,7 @@ def run(system: System) -> Run:
 _RECORD = '{"providers": ["mute"], "callbackUrl": "http://127.0.0.1:9/"}'
 
 
-def test_a_request_can_be_made_and_read_by_operation_id(run: Run) -> None:
+def test_a_request_is_created_and_read_by_operation_id(run: Run) -> None:
     asked = run("call", "client", "createRequest", "--body", '{"providers": ["steady"]}')
     request_id = json.loads(asked.stdout)["requestId"]
 
@@ -46,36 +46,36 @@ def test_a_request_can_be_made_and_read_by_operation_id(run: Run) -> None:
     assert json.loads(read.stdout)["status"] == "COMPLETE"
 
 
-def test_a_body_may_come_by_standard_input(run: Run) -> None:
-    answer = run("call", "client", "createRequest", "--body", "-", given='{"providers": ["steady"]}')
+def test_a_body_is_read_from_standard_input(run: Run) -> None:
+    response = run("call", "client", "createRequest", "--body", "-", given='{"providers": ["steady"]}')
 
-    assert json.loads(answer.stdout)["status"] == "OPEN"
+    assert json.loads(response.stdout)["status"] == "OPEN"
 
 
 @pytest.mark.parametrize(
     ("arguments", "key", "status"),
-    [(("listProviders",), "", 401), (("getRequest", "requestId=nobodys"), API_KEY, 404)],
+    [(("listProviders",), "", 401), (("getRequest", "requestId=missing"), API_KEY, 404)],
 )
-def test_a_refusal_is_printed_and_tells_by_the_exit_code(
+def test_a_refusal_is_printed_and_sets_the_exit_code(
     run: Run, arguments: tuple[str, ...], key: str, status: int
 ) -> None:
-    answer = run("call", "aggregator", *arguments, key=key)
+    response = run("call", "aggregator", *arguments, key=key)
 
-    assert answer.returncode == 1
-    assert json.loads(answer.stdout)["status"] == status
+    assert response.returncode == 1
+    assert json.loads(response.stdout)["status"] == status
 
 
-def test_a_result_is_sent_and_printed_as_it_came(run: Run) -> None:
+def test_a_result_is_sent_and_printed_verbatim(run: Run) -> None:
     record_id, result = uuid.uuid4().hex, '{"a": [12345678901234567890123, 1.10, -0], "b": "é", "b": 1}'
     made = run("call", "aggregator", "createRecord", f"id={record_id}", "--body", _RECORD)
-    told = run(
+    updated = run(
         "call", "aggregator", "updateJob", f"id={record_id}",
         "--body", f'{{"provider": "mute", "status": "DONE", "result": {result}}}',
     )  # fmt: skip
 
     read = run("call", "aggregator", "getRecord", f"id={record_id}")
 
-    assert (made.returncode, told.returncode, read.returncode) == (0, 0, 0)
+    assert (made.returncode, updated.returncode, read.returncode) == (0, 0, 0)
     assert result.replace(" ", "") in re.sub(r"\s", "", read.stdout)
     assert [line for line in read.stdout.splitlines() if "1.10" in line] == ["          1.10,"]
 
@@ -89,16 +89,16 @@ def test_a_result_is_sent_and_printed_as_it_came(run: Run) -> None:
         (("createRequest", "--body", "{"), "the body is not JSON: "),
     ],
 )
-def test_what_cannot_be_called_is_told_in_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
-    answer = run("call", "client", *arguments)
+def test_an_impossible_call_is_explained_in_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    response = run("call", "client", *arguments)
 
-    assert (answer.returncode, answer.stdout) == (2, "")
-    [line] = answer.stderr.splitlines()
+    assert (response.returncode, response.stdout) == (2, "")
+    [line] = response.stderr.splitlines()
     assert line.startswith(f"datahog call: {said}")
 
 
-def test_an_api_that_is_away_is_told_with_its_url() -> None:
-    answer = subprocess.run(
+def test_an_unreachable_api_is_named_by_its_url() -> None:
+    response = subprocess.run(
         (sys.executable, "-m", "datahog", "call", "client", "listRequests"),
         env=os.environ | {PREFIX + "CLIENT_URL": "http://127.0.0.1:9"},
         capture_output=True,
@@ -106,12 +106,12 @@ def test_an_api_that_is_away_is_told_with_its_url() -> None:
         timeout=60,
     )
 
-    assert answer.returncode == 1
-    [line] = answer.stderr.splitlines()
+    assert response.returncode == 1
+    [line] = response.stderr.splitlines()
     assert line.startswith("datahog call: http://127.0.0.1:9/api/v1/requests: connection failed")
 
 
-def test_a_key_is_made_listed_and_revoked(run: Run, aggregator: Api) -> None:
+def test_a_key_is_created_listed_and_revoked(run: Run, aggregator: Api) -> None:
     made = run(
         *("keys", "create", "--name", "Ada\n", "--tenant", "acme"),
         *("--scope", "requests:read", "--scope", "requests:write"),
@@ -132,7 +132,7 @@ def test_a_key_is_made_listed_and_revoked(run: Run, aggregator: Api) -> None:
     assert text.split("_", 2)[2] not in listed.stdout
 
 
-def test_a_key_is_the_default_tenants_unless_it_says_otherwise(run: Run) -> None:
+def test_a_key_without_a_tenant_gets_the_default_one(run: Run) -> None:
     made = run("keys", "create", "--name", "client", "--unlimited", "--scope", "requests:read")
     key_id = made.stdout.split("_")[1]
 
@@ -142,22 +142,22 @@ def test_a_key_is_the_default_tenants_unless_it_says_otherwise(run: Run) -> None
 
 
 @pytest.mark.parametrize("tenant", ["", "a b", "a#b", "-a", "a" * 65, "\N{LATIN SMALL LETTER E WITH ACUTE}"])
-def test_a_tenant_has_a_plain_name(run: Run, tenant: str) -> None:
-    answer = run("keys", "create", "--name", "Ada", "--scope", "admin", f"--tenant={tenant}")
+def test_a_tenant_with_an_invalid_name_is_refused(run: Run, tenant: str) -> None:
+    response = run("keys", "create", "--name", "Ada", "--scope", "admin", f"--tenant={tenant}")
 
-    assert answer.returncode == 2
-    assert "argument --tenant: 1 to 64 letters, digits" in answer.stderr
-
-
-def test_a_key_that_was_never_made_cannot_be_revoked(run: Run) -> None:
-    answer = run("keys", "revoke", new_key().split("_")[1])
-
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("datahog keys: no API key ")
+    assert response.returncode == 2
+    assert "argument --tenant: 1 to 64 letters, digits" in response.stderr
 
 
-def test_a_scope_that_no_operation_needs_is_refused(run: Run) -> None:
-    answer = run("keys", "create", "--name", "Ada", "--scope", "everything")
+def test_an_unknown_key_cannot_be_revoked(run: Run) -> None:
+    response = run("keys", "revoke", new_key().split("_")[1])
 
-    assert answer.returncode == 2
-    assert "'requests:read', 'requests:write'" in answer.stderr
+    assert response.returncode == 1
+    assert response.stderr.startswith("datahog keys: no API key ")
+
+
+def test_an_unknown_scope_is_refused(run: Run) -> None:
+    response = run("keys", "create", "--name", "Ada", "--scope", "everything")
+
+    assert response.returncode == 2
+    assert "'requests:read', 'requests:write'" in response.stderr

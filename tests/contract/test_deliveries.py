@@ -1,4 +1,4 @@
-"""The aggregator's deliveries: posted as the callback declares, and posted again when asked."""
+"""The aggregator posts results as the callback declares, and posts them again on request."""
 
 import json
 import uuid
@@ -16,7 +16,7 @@ from tests.support.system import SECRET, eventually
 
 @pytest.fixture
 def path(receiver: Receiver) -> str:
-    """A callback path of the test's own."""
+    """A callback path that only this test uses."""
     return f"/{uuid.uuid4().hex}"
 
 
@@ -27,11 +27,11 @@ def _create(aggregator: Api, receiver: Receiver, path: str, *providers: str) -> 
 
 
 def _delivered(aggregator: Api, request_id: str, status: str) -> dict[str, Any]:
-    def look() -> Any:
+    def poll() -> Any:
         document = aggregator.call("getRequest", request_id).json()
         return document["delivery"]["status"] == status and document
 
-    document: dict[str, Any] = eventually(look)
+    document: dict[str, Any] = eventually(poll)
     return document
 
 
@@ -50,35 +50,31 @@ def test_the_result_is_posted_as_declared_and_signed(aggregator: Api, receiver: 
     assert call.webhook_id == document["delivery"]["webhookId"]
 
 
-def test_a_result_is_posted_again_when_asked_whatever_key_comes_along(
-    aggregator: Api, receiver: Receiver, path: str
-) -> None:
+def test_a_redelivery_ignores_the_idempotency_key(aggregator: Api, receiver: Receiver, path: str) -> None:
     request_id = _create(aggregator, receiver, path, "steady")
     _delivered(aggregator, request_id, "SUCCEEDED")
 
     for number in (2, 3):
-        answer = aggregator.call("redeliverRequest", request_id, headers={"Idempotency-Key": "the-same"})
+        response = aggregator.call("redeliverRequest", request_id, headers={"Idempotency-Key": "the-same"})
 
-        assert answer.status_code == 202
-        assert answer.json()["delivery"]["status"] == "PENDING"
+        assert response.status_code == 202
+        assert response.json()["delivery"]["status"] == "PENDING"
         _delivered(aggregator, request_id, "SUCCEEDED")
         assert len(receiver.calls(path)) == number
 
     assert len({call.webhook_id for call in receiver.calls(path)}) == 1
 
 
-def test_an_open_request_has_nothing_to_post(aggregator: Api, receiver: Receiver, path: str) -> None:
+def test_an_open_request_cannot_be_redelivered(aggregator: Api, receiver: Receiver, path: str) -> None:
     request_id = _create(aggregator, receiver, path, "mute")
 
-    answer = aggregator.call("redeliverRequest", request_id)
+    response = aggregator.call("redeliverRequest", request_id)
 
-    assert answer.status_code == 409
+    assert response.status_code == 409
     assert receiver.calls(path) == []
 
 
-def test_all_that_could_not_be_delivered_since_a_time_is_posted_again(
-    aggregator: Api, receiver: Receiver, path: str
-) -> None:
+def test_failed_deliveries_since_a_time_are_posted_again(aggregator: Api, receiver: Receiver, path: str) -> None:
     receiver.answers(path, Answer(410))
     since = to_text(utc_now())
     request_ids = {_create(aggregator, receiver, path, "steady") for _ in range(3)}
@@ -86,28 +82,28 @@ def test_all_that_could_not_be_delivered_since_a_time_is_posted_again(
         _delivered(aggregator, request_id, "FAILED")
     receiver.answers(path, Answer(204))
 
-    answer = aggregator.call("redeliverFailed", json={"since": since})
+    response = aggregator.call("redeliverFailed", json={"since": since})
 
-    assert answer.status_code == 202
-    assert set(answer.json()["requestIds"]) >= request_ids
-    assert answer.json()["truncated"] is False
+    assert response.status_code == 202
+    assert set(response.json()["requestIds"]) >= request_ids
+    assert response.json()["truncated"] is False
     for request_id in request_ids:
         _delivered(aggregator, request_id, "SUCCEEDED")
 
 
-def test_what_failed_before_the_time_is_left_alone(aggregator: Api, receiver: Receiver, path: str) -> None:
+def test_failures_before_the_given_time_stay_untouched(aggregator: Api, receiver: Receiver, path: str) -> None:
     receiver.answers(path, Answer(410))
     request_id = _create(aggregator, receiver, path, "steady")
     _delivered(aggregator, request_id, "FAILED")
 
-    answer = aggregator.call("redeliverFailed", json={"since": to_text(utc_now() + timedelta(minutes=1))})
+    response = aggregator.call("redeliverFailed", json={"since": to_text(utc_now() + timedelta(minutes=1))})
 
-    assert answer.json() == {"requestIds": [], "truncated": False}
+    assert response.json() == {"requestIds": [], "truncated": False}
     assert len(receiver.calls(path)) == 1
 
 
-def test_a_time_that_is_none_is_refused(aggregator: Api) -> None:
-    answer = aggregator.call("redeliverFailed", json={"since": "2026-12-31T23:59:60Z"})
+def test_an_invalid_time_is_refused(aggregator: Api) -> None:
+    response = aggregator.call("redeliverFailed", json={"since": "2026-12-31T23:59:60Z"})
 
-    assert answer.status_code == 422
-    assert "since" in answer.json()["detail"]
+    assert response.status_code == 422
+    assert "since" in response.json()["detail"]

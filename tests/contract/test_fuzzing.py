@@ -1,4 +1,4 @@
-"""Schemathesis against both live APIs, as callers with a key, with a wrong one, and without."""
+"""Schemathesis fuzzes both live APIs, as callers with a key, with a wrong key, and without a key."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _SEED = 1
 
 
 @pytest.mark.parametrize("caller", Caller)
-def test_whatever_is_sent_the_api_answers_as_its_document_says(api: Api, caller: Caller, tmp_path: Path) -> None:
+def test_fuzzed_calls_get_declared_responses(api: Api, caller: Caller, tmp_path: Path) -> None:
     outcome = fuzz(api.name, api.url, caller, examples=_EXAMPLES[caller], seed=_SEED, directory=tmp_path)
 
     assert not outcome.failed, outcome.output

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same key and body are answered as before, whatever else is refused."""
+"""Idempotency-Key: the same key and body get the first response again; another body is refused."""
 
 import uuid
 from typing import Any
@@ -14,13 +14,13 @@ from tests.support.system import System, eventually
 
 @pytest.fixture
 def key() -> str:
-    """A key that nobody has used."""
+    """An unused key."""
     return str(uuid.uuid4())
 
 
 @pytest.fixture
 def body(receiver: Receiver) -> dict[str, Any]:
-    """What is asked for."""
+    """The body of a new request."""
     return {"providers": ["mute"], "callbackUrl": receiver.url("/with-key")}
 
 
@@ -28,7 +28,7 @@ def _create(aggregator: Api, key: str, body: dict[str, Any]) -> requests.Respons
     return aggregator.call("createRequest", json=body, headers={"Idempotency-Key": key})
 
 
-def test_the_same_key_and_body_are_answered_as_before(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_the_same_key_and_body_repeat_the_response(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     first = _create(aggregator, key, body)
     aggregator.call("cancelRequest", first.json()["requestId"])
 
@@ -39,7 +39,7 @@ def test_the_same_key_and_body_are_answered_as_before(aggregator: Api, key: str,
     assert again.headers["Location"] == first.headers["Location"]
 
 
-def test_the_same_members_in_another_order_are_the_same_body(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_the_order_of_members_does_not_change_a_body(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     first = _create(aggregator, key, body)
 
     again = _create(aggregator, key, dict(reversed(body.items())))
@@ -47,39 +47,39 @@ def test_the_same_members_in_another_order_are_the_same_body(aggregator: Api, ke
     assert again.json() == first.json()
 
 
-def test_another_body_with_the_key_is_refused(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_another_body_with_the_same_key_is_refused(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     _create(aggregator, key, body)
 
-    answer = _create(aggregator, key, body | {"providers": ["gas"]})
+    response = _create(aggregator, key, body | {"providers": ["gas"]})
 
-    assert answer.status_code == 422
-    assert answer.json()["type"].endswith(":idempotency-key-reused")
+    assert response.status_code == 422
+    assert response.json()["type"].endswith(":idempotency-key-reused")
 
 
-def test_another_key_is_another_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
+def test_another_key_creates_another_request(aggregator: Api, key: str, body: dict[str, Any]) -> None:
     one, other = _create(aggregator, key, body), _create(aggregator, key + "-2", body)
 
     assert one.json()["requestId"] != other.json()["requestId"]
 
 
-def test_many_with_the_key_at_once_make_one_request(
+def test_simultaneous_calls_with_one_key_create_one_request(
     system: System, aggregator: Api, key: str, body: dict[str, Any]
 ) -> None:
-    answers = [
-        answer
-        for answer in at_once([lambda: _create(aggregator, key, body)] * 20)
-        if isinstance(answer, requests.Response)
+    responses = [
+        response
+        for response in at_once([lambda: _create(aggregator, key, body)] * 20)
+        if isinstance(response, requests.Response)
     ]
-    accepted = [answer for answer in answers if answer.status_code == 202]
-    held = [answer for answer in answers if answer.status_code != 202]
+    accepted = [response for response in responses if response.status_code == 202]
+    held = [response for response in responses if response.status_code != 202]
 
-    assert len(answers) == 20
-    assert len({answer.json()["requestId"] for answer in accepted}) == 1
-    assert {answer.json()["type"].rsplit(":", 1)[1] for answer in held} <= {"request-under-way"}
-    assert all(answer.status_code == 409 and "Retry-After" in answer.headers for answer in held)
-    # Who comes again, as it was told to, is answered as the first was.
+    assert len(responses) == 20
+    assert len({response.json()["requestId"] for response in accepted}) == 1
+    assert {response.json()["type"].rsplit(":", 1)[1] for response in held} <= {"request-under-way"}
+    assert all(response.status_code == 409 and "Retry-After" in response.headers for response in held)
+    # A retry after the 409 gets the first response.
     again = [_create(aggregator, key, body) for _ in held]
-    assert all((answer.status_code, answer.json()) == (202, accepted[0].json()) for answer in again)
+    assert all((response.status_code, response.json()) == (202, accepted[0].json()) for response in again)
     request_id = accepted[0].json()["requestId"]
     eventually(lambda: f"{request_id} mute: " in system.log("worker"))
     assert system.log("worker").count(f"{request_id} mute: ") == 1
@@ -97,8 +97,8 @@ def test_a_key_may_have_255_characters(aggregator: Api, key: str, body: dict[str
 
 
 @pytest.mark.parametrize("wrong", ["x" * 256, "", "a b", "ключ".encode(), b"a\xff"])
-def test_a_key_that_is_none_is_refused(aggregator: Api, body: dict[str, Any], wrong: str) -> None:
-    answer = _create(aggregator, wrong, body)
+def test_an_invalid_key_is_refused(aggregator: Api, body: dict[str, Any], wrong: str) -> None:
+    response = _create(aggregator, wrong, body)
 
-    assert answer.status_code == 400
-    assert "Idempotency-Key" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "Idempotency-Key" in response.json()["detail"]

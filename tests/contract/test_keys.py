@@ -1,4 +1,4 @@
-"""Callers: who has a key with the scope an operation needs gets in, by either header; nobody else does."""
+"""API keys: a caller needs a key with the scope of the operation, in either header."""
 
 import time
 from typing import Any
@@ -24,7 +24,7 @@ _each_operation = pytest.mark.parametrize(("name", "operation_id"), _OPERATIONS)
 
 @pytest.fixture(scope="module")
 def made(system: System) -> dict[str, str]:
-    """A key for each scope that has just that one, and for each a key that has all others."""
+    """Two keys for each scope: one with this scope only, and one with all other scopes."""
     keys = Wiring(system.settings, {}).api_keys
     return {scope: keys.create(scope, [scope]) for scope in scopes()} | {
         f"not {scope}": keys.create(f"not {scope}", set(scopes()) - {scope}) for scope in scopes()
@@ -32,13 +32,13 @@ def made(system: System) -> dict[str, str]:
 
 
 def _call(request: pytest.FixtureRequest, name: str, operation_id: str, **arguments: Any) -> Any:
-    # The request that is asked for is none, so that whoever gets in is told that.
+    # The request does not exist, so an accepted caller gets 400 or 404.
     api: Api = request.getfixturevalue(name)
-    return api.call(operation_id, "nobodys", params={"id": "nobodys"}, json={}, **arguments)
+    return api.call(operation_id, "missing", params={"id": "missing"}, json={}, **arguments)
 
 
 @_each_operation
-def test_the_scope_that_is_declared_opens_an_operation_and_all_others_do_not(
+def test_only_the_declared_scope_opens_an_operation(
     request: pytest.FixtureRequest, made: dict[str, str], name: str, operation_id: str
 ) -> None:
     scope = str(operations(name)[operation_id].scope)
@@ -70,14 +70,14 @@ def test_the_scope_that_is_declared_opens_an_operation_and_all_others_do_not(
         {"X-API-Key": new_key()},
     ],
 )
-def test_without_a_key_that_is_known_nothing_opens(
+def test_a_missing_or_unknown_key_is_refused(
     request: pytest.FixtureRequest, name: str, operation_id: str, headers: dict[str, str]
 ) -> None:
-    answer = _call(request, name, operation_id, key=None, headers=headers)
+    response = _call(request, name, operation_id, key=None, headers=headers)
 
-    assert answer.status_code == 401
-    assert "API key" in check_problem(answer)["detail"]
-    assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="datahog"')
+    assert response.status_code == 401
+    assert "API key" in check_problem(response)["detail"]
+    assert response.headers["WWW-Authenticate"].startswith('Bearer realm="datahog"')
 
 
 @pytest.mark.parametrize(
@@ -89,27 +89,25 @@ def test_without_a_key_that_is_known_nothing_opens(
         {"x-api-key": API_KEY, "Authorization": "Basic YTpi"},
     ],
 )
-def test_a_key_opens_by_either_header(api: Api, headers: dict[str, str]) -> None:
-    assert api.call("getRequest", "nobodys", key=None, headers=headers).status_code == 404
+def test_a_key_is_accepted_in_either_header(api: Api, headers: dict[str, str]) -> None:
+    assert api.call("getRequest", "missing", key=None, headers=headers).status_code == 404
 
 
-def test_a_key_works_at_once_and_a_revoked_one_no_more_with_nothing_restarted(
-    system: System, client: Api, aggregator: Api
-) -> None:
+def test_new_and_revoked_keys_take_effect_without_a_restart(system: System, client: Api, aggregator: Api) -> None:
     keys = Wiring(system.settings, {}).api_keys
     text = keys.create("Ada", ["requests:read"])
 
     for api in (client, aggregator):
-        assert api.call("getRequest", "nobodys", key=text).status_code == 404
+        assert api.call("getRequest", "missing", key=text).status_code == 404
     keys.revoke(id_of(text) or "")
     revoked = time.monotonic()
 
-    eventually(lambda: client.call("getRequest", "nobodys", key=text).status_code == 401)
-    eventually(lambda: aggregator.call("getRequest", "nobodys", key=text).status_code == 401)
+    eventually(lambda: client.call("getRequest", "missing", key=text).status_code == 401)
+    eventually(lambda: aggregator.call("getRequest", "missing", key=text).status_code == 401)
     assert time.monotonic() - revoked < REMEMBERED + 2
 
 
-def test_a_body_of_a_caller_without_a_key_is_not_looked_at(api: Api) -> None:
-    answer = api.call("createRequest", key=None, data=b"x" * 1_000_000, headers={"Content-Type": "text/plain"})
+def test_a_body_without_a_key_is_not_examined(api: Api) -> None:
+    response = api.call("createRequest", key=None, data=b"x" * 1_000_000, headers={"Content-Type": "text/plain"})
 
-    assert answer.status_code == 401
+    assert response.status_code == 401

@@ -1,4 +1,4 @@
-"""Limits: who calls too often, or has too much open, is told how long to wait, and that is long enough."""
+"""Rate limits and quotas: a refused caller is told how long to wait, and that wait is long enough."""
 
 import signal
 import time
@@ -19,13 +19,15 @@ from tests.support.servers.receiver import Receiver
 from tests.support.system import System, eventually, system_settings
 from workers.redis_breaker import PAUSE
 
+# Calls a second per key, and open requests per tenant.
 _RATE, _QUOTA = 2, 3
+# Calls of one key in a window.
 _CALLS = _RATE * WINDOW
 
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system with limits that are soon reached; without a worker, so that nothing ends by itself."""
+    """A system with low limits, and without a worker, so that requests stay open."""
     directory: Path = tmp_path_factory.mktemp("limited")
     with System(system_settings(directory, rate_limit=_RATE, open_requests=_QUOTA)) as running:
         running.start("dynamodb", "redis", "tables", "aggregator", "client")
@@ -40,7 +42,7 @@ def apis(limited: System) -> list[Api]:
 
 @pytest.fixture
 def tenant() -> str:
-    """A tenant that nobody else is."""
+    """A tenant that only this test uses."""
     return f"tenant-{uuid.uuid4().hex[:8]}"
 
 
@@ -56,19 +58,17 @@ def _create(api: Api, key: str, request_id: str = "") -> requests.Response:
 
 
 def _statuses(api: Api, key: str, count: int) -> list[int]:
-    return [api.call("getRequest", "nobodys", key=key).status_code for _ in range(count)]
+    return [api.call("getRequest", "missing", key=key).status_code for _ in range(count)]
 
 
-def test_whoever_calls_too_often_waits_as_told_and_is_let_in_again(
-    limited: System, apis: list[Api], tenant: str
-) -> None:
+def test_a_caller_over_the_rate_limit_passes_after_retry_after(limited: System, apis: list[Api], tenant: str) -> None:
     key, colleagues = _key(limited, tenant), _key(limited, tenant)
     waits = []
 
     for api in apis:
-        # A fresh window for each API: what was called elsewhere does not count.
+        # Each API has its own window; calls to the other do not count.
         assert _statuses(api, key, _CALLS) == [404] * _CALLS
-        refused = api.call("getRequest", "nobodys", key=key)
+        refused = api.call("getRequest", "missing", key=key)
         assert refused.status_code == 429
         assert check_problem(refused)["type"].endswith(":too-many-requests")
         waits.append(time.monotonic() + int(refused.headers["Retry-After"]))
@@ -81,10 +81,10 @@ def test_whoever_calls_too_often_waits_as_told_and_is_let_in_again(
         assert _statuses(api, key, 1) == [404]
 
 
-def test_whoever_has_too_much_open_waits_for_an_end(limited: System, apis: list[Api], tenant: str) -> None:
+def test_a_full_quota_refuses_until_a_request_ends(limited: System, apis: list[Api], tenant: str) -> None:
     for api in apis:
         made = [_create(api, _key(limited, tenant)) for _ in range(_QUOTA)]
-        assert [answer.status_code for answer in made] == [202] * _QUOTA
+        assert [response.status_code for response in made] == [202] * _QUOTA
         colleague = _key(limited, tenant)
 
         refused = _create(api, colleague)
@@ -92,7 +92,7 @@ def test_whoever_has_too_much_open_waits_for_an_end(limited: System, apis: list[
         assert refused.status_code == 429
         assert check_problem(refused)["type"].endswith(":too-many-open-requests")
         wait = int(refused.headers["Retry-After"])
-        # Reading, and others, are not held up.
+        # Reads, and other tenants, are not affected.
         request_id = made[0].json()["requestId"]
         assert api.call("getRequest", request_id, key=colleague).status_code == 200
         assert _create(api, _key(limited, f"{tenant}-2")).status_code == 202
@@ -104,9 +104,7 @@ def test_whoever_has_too_much_open_waits_for_an_end(limited: System, apis: list[
             assert [_create(api, colleague).status_code for _ in range(2)] == [202, 429]
 
 
-def test_what_is_open_may_be_sent_again_and_what_was_refused_leaves_no_trace(
-    limited: System, apis: list[Api], tenant: str
-) -> None:
+def test_an_open_request_may_be_sent_again_at_a_full_quota(limited: System, apis: list[Api], tenant: str) -> None:
     aggregator, key = apis[0], _key(limited, tenant)
     ids = [uuid.uuid4().hex for _ in range(_QUOTA)]
     assert [_create(aggregator, key, request_id).status_code for request_id in ids] == [202] * _QUOTA
@@ -118,14 +116,12 @@ def test_what_is_open_may_be_sent_again_and_what_was_refused_leaves_no_trace(
     assert aggregator.call("getRequest", refused, key=key).status_code == 404
 
 
-def test_what_has_ended_may_be_sent_again_although_too_much_is_open(
-    limited: System, apis: list[Api], tenant: str
-) -> None:
+def test_an_ended_request_may_be_sent_again_at_a_full_quota(limited: System, apis: list[Api], tenant: str) -> None:
     aggregator, key = apis[0], _key(limited, tenant)
     request_id = uuid.uuid4().hex
     assert _create(aggregator, key, request_id).status_code == 202
     assert aggregator.call("cancelRequest", request_id, key=key).status_code == 200
-    # Until somebody wants its place, it keeps it.
+    # An ended request keeps its place until the quota is full.
     assert [_create(aggregator, key).status_code for _ in range(_QUOTA - 1)] == [202] * (_QUOTA - 1)
     eventually(lambda: _create(aggregator, _key(limited, tenant)).status_code == 202, pause=1)
 
@@ -134,14 +130,14 @@ def test_what_has_ended_may_be_sent_again_although_too_much_is_open(
     assert _create(aggregator, _key(limited, f"{tenant}-2"), request_id).status_code == 409
 
 
-def test_to_retry_is_to_open_again(limited: System, apis: list[Api], tenant: str) -> None:
+def test_retrying_counts_as_opening(limited: System, apis: list[Api], tenant: str) -> None:
     aggregator, key = apis[0], _key(limited, tenant)
     request_id = _create(aggregator, key).json()["requestId"]
     outcome = {"provider": "gas", "status": "FAILED"}
     assert aggregator.call("updateJob", key=key, params={"id": request_id}, json=outcome).status_code == 200
     assert [_create(aggregator, key).status_code for _ in range(_QUOTA - 1)] == [202] * (_QUOTA - 1)
 
-    # As long as nobody wants its place, it keeps it.
+    # An ended request keeps its place until the quota is full.
     assert aggregator.call("retryRequest", request_id, key=key).status_code == 202
     assert aggregator.call("updateJob", key=key, params={"id": request_id}, json=outcome).status_code == 200
     eventually(lambda: _create(aggregator, _key(limited, tenant)).status_code == 202, pause=1)
@@ -151,14 +147,14 @@ def test_to_retry_is_to_open_again(limited: System, apis: list[Api], tenant: str
     assert check_problem(refused)["type"].endswith(":too-many-open-requests")
 
 
-def test_no_limit_holds_for_a_key_that_calls_for_everybody(limited: System, apis: list[Api], tenant: str) -> None:
+def test_an_unlimited_key_passes_every_limit(limited: System, apis: list[Api], tenant: str) -> None:
     key = _key(limited, tenant, unlimited=True)
 
     for api in apis:
         assert {_create(api, key).status_code for _ in range(_CALLS + 1)} == {202}
 
 
-def test_without_redis_everybody_is_let_in_and_the_log_says_so_once(
+def test_calls_pass_without_redis_and_the_log_says_so_once(
     limited: System, apis: list[Api], tenant: str, receiver: Receiver
 ) -> None:
     key = _key(limited, tenant)
@@ -178,7 +174,7 @@ def test_without_redis_everybody_is_let_in_and_the_log_says_so_once(
         assert "Traceback" not in limited.log(api.name)
 
 
-def test_a_redis_that_hangs_holds_nobody_up_for_long(limited: System, apis: list[Api], tenant: str) -> None:
+def test_a_frozen_redis_delays_calls_only_briefly(limited: System, apis: list[Api], tenant: str) -> None:
     key = _key(limited, tenant)
 
     def call(api: Api) -> tuple[int, float, list[int], float]:
@@ -197,8 +193,8 @@ def test_a_redis_that_hangs_holds_nobody_up_for_long(limited: System, apis: list
 
     for created, seconds_to_create, read, seconds_to_read in called:
         assert created == 202
-        # The rate limit, the quota and the queue give up on it one after the other, after two seconds each.
+        # The rate limit, the quota and the queue each time out after two seconds, one after the other.
         assert seconds_to_create < 15
-        # For a while then it is not asked how often somebody may call: each of these would take two seconds.
+        # The circuit breaker then skips the rate limit; otherwise each read would take two seconds.
         assert read == [404] * 10
         assert seconds_to_read < 10

@@ -1,4 +1,4 @@
-"""Callback URLs that Datahog does not post to are refused when they are given, and no id can inject a header."""
+"""Forbidden callback URLs are refused on creation, and no id can inject a header."""
 
 from typing import Any
 
@@ -32,18 +32,18 @@ def _create(aggregator: Api, operation: str, **members: Any) -> requests.Respons
         ("http://example.com/\r\nX-Other: y", 400, "callbackUrl"),
     ],
 )
-def test_a_callback_url_that_is_not_allowed_is_refused_at_once(
+def test_a_forbidden_callback_url_is_refused_at_once(
     aggregator: Api, operation: str, url: str, status: int, said: str
 ) -> None:
-    answer = _create(aggregator, operation, callbackUrl=url)
+    response = _create(aggregator, operation, callbackUrl=url)
 
-    assert answer.status_code == status
-    assert said in answer.json()["detail"]
-    assert "hunter2" not in answer.text
+    assert response.status_code == status
+    assert said in response.json()["detail"]
+    assert "hunter2" not in response.text
     if status == 422:
-        assert answer.json()["detail"].startswith("callbackUrl: not allowed: ")
+        assert response.json()["detail"].startswith("callbackUrl: not allowed: ")
 
 
 @pytest.mark.parametrize("request_id", ["a\r\nX-Other: b", "a\nb", "a b", "a\u0000b"])
-def test_an_id_cannot_bring_a_header_of_its_own(aggregator: Api, request_id: str) -> None:
+def test_an_id_cannot_inject_a_header(aggregator: Api, request_id: str) -> None:
     assert _create(aggregator, "createRequest", requestId=request_id).status_code == 400

@@ -1,4 +1,4 @@
-"""Paths and methods: what there is says so, in Allow; what there is not says that, and redirects nowhere."""
+"""Paths and methods: declared ones are listed in Allow; others get a problem document, never a redirect."""
 
 import json
 import re
@@ -17,32 +17,32 @@ def _send(api: Api, method: str, path: str) -> requests.Response:
 
 
 def _declared(api: Api) -> dict[str, set[str]]:
-    """The methods of each path, with HEAD where there is GET."""
+    """The methods of each path, with OPTIONS, and with HEAD where there is GET."""
     methods = {path: {name.upper() for name in METHODS if name in item} for path, item in api.document["paths"].items()}
     return {path: found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()) for path, found in methods.items()}
 
 
-def _allowed(answer: requests.Response) -> set[str]:
-    return set(answer.headers["Allow"].split(", "))
+def _allowed(response: requests.Response) -> set[str]:
+    return set(response.headers["Allow"].split(", "))
 
 
-def test_options_tells_the_methods_of_each_path(api: Api) -> None:
+def test_options_lists_the_methods_of_each_path(api: Api) -> None:
     for path, methods in _declared(api).items():
-        answer = _send(api, "OPTIONS", path.replace("{requestId}", "x"))
+        response = _send(api, "OPTIONS", path.replace("{requestId}", "x"))
 
-        assert (answer.status_code, answer.content) == (204, b"")
-        assert _allowed(answer) == methods
+        assert (response.status_code, response.content) == (204, b"")
+        assert _allowed(response) == methods
 
 
-def test_a_method_that_a_path_does_not_have_is_refused_and_the_others_named(api: Api) -> None:
+def test_an_undeclared_method_is_refused_with_the_allowed_ones(api: Api) -> None:
     for path, methods in _declared(api).items():
         for method in set(_EACH) - methods:
-            answer = _send(api, method, path.replace("{requestId}", "x"))
+            response = _send(api, method, path.replace("{requestId}", "x"))
 
-            assert answer.status_code == 405, (method, path)
-            assert _allowed(answer) == methods
+            assert response.status_code == 405, (method, path)
+            assert _allowed(response) == methods
             if method != "HEAD":
-                assert check_problem(answer)["type"].endswith(":method-not-allowed")
+                assert check_problem(response)["type"].endswith(":method-not-allowed")
 
 
 def test_head_is_get_without_the_body(api: Api) -> None:
@@ -62,14 +62,14 @@ def test_head_is_get_without_the_body(api: Api) -> None:
     + ["/requests/x/cancel/", "/openapi.json/", "/openapi.yaml"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_a_path_that_there_is_not_is_not_found(api: Api, method: str, path: str) -> None:
+def test_an_undeclared_path_is_not_found(api: Api, method: str, path: str) -> None:
     url = requests.Request(method, api.url).prepare()
     url.url = api.url + path
     with requests.Session() as session:
-        answer = session.send(url, timeout=20, allow_redirects=False)
+        response = session.send(url, timeout=20, allow_redirects=False)
 
-    assert answer.status_code == 404
-    assert "openapi.json" in check_problem(answer)["detail"]
+    assert response.status_code == 404
+    assert "openapi.json" in check_problem(response)["detail"]
 
 
 def test_nothing_is_served_outside_the_base_path(api: Api) -> None:
@@ -79,14 +79,14 @@ def test_nothing_is_served_outside_the_base_path(api: Api) -> None:
         check_problem(requests.get(root + path, timeout=20, allow_redirects=False))
 
 
-def test_each_api_serves_its_document_as_it_is_written(api: Api) -> None:
-    answer = _send(api, "GET", "/openapi.json")
+def test_each_api_serves_its_document_unchanged(api: Api) -> None:
+    response = _send(api, "GET", "/openapi.json")
 
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.json() == json.loads(json.dumps(api.document))
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.json() == json.loads(json.dumps(api.document))
 
 
-def test_each_api_shows_its_document_to_people_from_its_own_files(api: Api) -> None:
+def test_swagger_ui_loads_only_files_of_its_own_api(api: Api) -> None:
     page = requests.get(f"{api.url}/ui/", timeout=20)
     files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
 
@@ -98,11 +98,11 @@ def test_each_api_shows_its_document_to_people_from_its_own_files(api: Api) -> N
         assert requests.get(f"{api.url}/ui/{file}", timeout=20).status_code == 200
 
 
-def test_a_page_that_there_is_not_is_a_problem_too(api: Api) -> None:
+def test_a_missing_page_is_a_problem_document(api: Api) -> None:
     assert check_problem(_send(api, "GET", "/ui/nope.js"))["status"] == 404
 
 
-def test_only_the_viewers_origin_may_call_from_a_browser(api: Api, system: System) -> None:
+def test_only_the_viewers_origin_passes_cors(api: Api, system: System) -> None:
     def preflight(origin: str) -> requests.Response:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         return requests.options(f"{api.url}/requests", headers=headers, timeout=20)
@@ -115,10 +115,10 @@ def test_only_the_viewers_origin_may_call_from_a_browser(api: Api, system: Syste
     assert "Access-Control-Allow-Origin" not in stranger.headers
 
 
-def test_a_browser_sees_the_headers_of_errors_too(api: Api, system: System) -> None:
+def test_error_responses_carry_cors_headers(api: Api, system: System) -> None:
     origin = str(system.settings.viewer_origin)
 
-    answer = requests.get(f"{api.url}/nope", headers={"Origin": origin}, timeout=20)
+    response = requests.get(f"{api.url}/nope", headers={"Origin": origin}, timeout=20)
 
-    assert check_problem(answer)["status"] == 404
-    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert check_problem(response)["status"] == 404
+    assert response.headers["Access-Control-Allow-Origin"] == origin

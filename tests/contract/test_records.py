@@ -16,7 +16,7 @@ from tests.support.system import eventually
 
 @pytest.fixture
 def record_id() -> str:
-    """An id that nobody has used."""
+    """An unused id."""
     return uuid.uuid4().hex
 
 
@@ -34,9 +34,7 @@ def _get(aggregator: Api, record_id: str) -> Any:
     return aggregator.call("getRecord", params={"id": record_id}).json()
 
 
-def test_the_initial_record_is_created_once_and_answers_the_same_again(
-    aggregator: Api, receiver: Receiver, record_id: str
-) -> None:
+def test_creating_a_record_twice_gives_the_same_record(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     first, again = (_create(aggregator, receiver, record_id, "mute") for _ in range(2))
 
     assert (first.status_code, again.status_code) == (201, 200)
@@ -65,9 +63,7 @@ def test_a_record_is_the_request_of_the_same_id(aggregator: Api, receiver: Recei
     assert same.json()["createdAt"] == request["createdAt"]
 
 
-def test_the_job_that_ends_last_ends_the_request_and_has_the_result_delivered(
-    aggregator: Api, receiver: Receiver, record_id: str
-) -> None:
+def test_completing_the_last_job_delivers_the_result(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute", "steady")
     result = {"any": ["JSON", None, 1.5, 12345678901234567890123]}
 
@@ -81,12 +77,12 @@ def test_the_job_that_ends_last_ends_the_request_and_has_the_result_delivered(
     assert call.method == "POST"
 
 
-def test_setting_every_job_by_hand_ends_the_request(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+def test_updating_every_job_ends_the_request(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
 
-    answer = _update(aggregator, record_id, "mute", "FAILED", error="gave up")
+    response = _update(aggregator, record_id, "mute", "FAILED", error="gave up")
 
-    record = answer.json()
+    record = response.json()
     assert (record["ended"], record["status"], record["openJobs"]) == (True, "FAILED", 0)
     assert record["jobs"][0]["lastError"] == "gave up"
     assert eventually(lambda: receiver.calls(f"/{record_id}"))
@@ -105,7 +101,7 @@ def test_setting_every_job_by_hand_ends_the_request(aggregator: Api, receiver: R
     ],
     ids=["result", "null", "large", "nothing", "error", "no reason"],
 )
-def test_the_same_outcome_again_answers_the_same(
+def test_a_repeated_outcome_gets_the_same_response(
     aggregator: Api, receiver: Receiver, record_id: str, outcome: dict[str, Any]
 ) -> None:
     _create(aggregator, receiver, record_id, "mute")
@@ -125,47 +121,43 @@ def test_the_same_outcome_again_answers_the_same(
         ({"status": "FAILED"}, {"status": "DONE", "result": 1}),
     ],
 )
-def test_another_outcome_is_refused_and_the_first_stays(
+def test_a_different_outcome_is_refused(
     aggregator: Api, receiver: Receiver, record_id: str, outcome: dict[str, Any], other: dict[str, Any]
 ) -> None:
     _create(aggregator, receiver, record_id, "mute")
     first = _update(aggregator, record_id, "mute", **outcome)
 
-    answer = _update(aggregator, record_id, "mute", **other)
+    response = _update(aggregator, record_id, "mute", **other)
 
-    assert answer.status_code == 409
+    assert response.status_code == 409
     assert _get(aggregator, record_id)["jobs"] == first.json()["jobs"]
 
 
-def test_of_many_who_set_one_outcome_at_once_all_hear_that_it_is_so(
-    aggregator: Api, receiver: Receiver, record_id: str
-) -> None:
+def test_simultaneous_equal_outcomes_all_succeed(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: _update(aggregator, record_id, "mute", "DONE", result=[1]), range(8)))
+        responses = list(pool.map(lambda _: _update(aggregator, record_id, "mute", "DONE", result=[1]), range(8)))
 
-    assert {answer.status_code for answer in answers} == {200}
+    assert {response.status_code for response in responses} == {200}
     assert eventually(lambda: receiver.calls(f"/{record_id}"))
     assert _get(aggregator, record_id)["openJobs"] == 0
 
 
-def test_a_cancelled_job_takes_no_outcome(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+def test_a_cancelled_job_accepts_no_outcome(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
     aggregator.call("cancelRequest", record_id)
 
     assert _update(aggregator, record_id, "mute", "DONE", result=1).status_code == 409
 
 
-def test_a_provider_that_the_request_does_not_name_is_refused(
-    aggregator: Api, receiver: Receiver, record_id: str
-) -> None:
+def test_a_provider_outside_the_request_is_refused(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
 
-    answer = _update(aggregator, record_id, "gas", "DONE", result=1)
+    response = _update(aggregator, record_id, "gas", "DONE", result=1)
 
-    assert answer.status_code == 422
-    assert answer.json()["known"] == ["mute"]
+    assert response.status_code == 422
+    assert response.json()["known"] == ["mute"]
 
 
 def test_an_unknown_record_is_not_found(aggregator: Api, record_id: str) -> None:
@@ -175,9 +167,7 @@ def test_an_unknown_record_is_not_found(aggregator: Api, record_id: str) -> None
     assert _update(aggregator, record_id, "gas", "DONE").status_code == 404
 
 
-def test_a_result_of_five_megabytes_is_kept_whole_and_a_larger_one_refused(
-    aggregator: Api, receiver: Receiver, record_id: str
-) -> None:
+def test_results_are_stored_whole_up_to_five_megabytes(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
     limit = 5 * 1024 * 1024
 
@@ -204,7 +194,7 @@ def test_a_result_of_five_megabytes_is_kept_whole_and_a_larger_one_refused(
     ],
     ids=lambda text: text[:20],
 )
-def test_a_result_is_kept_as_the_text_that_was_told(
+def test_a_result_keeps_the_text_of_the_update(
     aggregator: Api, receiver: Receiver, record_id: str, result: str
 ) -> None:
     _create(aggregator, receiver, record_id, "mute")
@@ -217,30 +207,28 @@ def test_a_result_is_kept_as_the_text_that_was_told(
     first, again = update(), update()
 
     assert (first.status_code, again.status_code) == (200, 200)
-    for told in (first, again, aggregator.call("getRecord", params={"id": record_id})):
-        assert f'"result":{result}' in told.text
+    for response in (first, again, aggregator.call("getRecord", params={"id": record_id})):
+        assert f'"result":{result}' in response.text
     [call] = eventually(lambda: receiver.calls(f"/{record_id}"))
     assert f'"result":{result}'.encode() in call.body
 
 
 @pytest.mark.parametrize("result", ["1E400", "-1e999", '"\\ud800"', "NaN", "01", "[" * 500 + "]" * 500])
-def test_a_result_that_is_no_strict_json_is_refused(
+def test_a_result_that_is_not_strict_json_is_refused(
     aggregator: Api, receiver: Receiver, record_id: str, result: str
 ) -> None:
     _create(aggregator, receiver, record_id, "mute")
     body = f'{{"provider": "mute", "status": "DONE", "result": {result}}}'.encode()
 
-    answer = aggregator.call(
+    response = aggregator.call(
         "updateJob", params={"id": record_id}, data=body, headers={"Content-Type": "application/json"}
     )
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert _get(aggregator, record_id)["jobs"][0]["status"] == "INIT"
 
 
-def test_the_same_result_spelt_otherwise_is_the_same_and_another_number_is_not(
-    aggregator: Api, receiver: Receiver, record_id: str
-) -> None:
+def test_results_are_compared_by_value_not_by_spelling(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     _create(aggregator, receiver, record_id, "mute")
 
     def update(result: str) -> int:
@@ -254,7 +242,7 @@ def test_the_same_result_spelt_otherwise_is_the_same_and_another_number_is_not(
     ] * 3
 
 
-def test_the_same_record_after_its_deadline_is_still_there(aggregator: Api, receiver: Receiver, record_id: str) -> None:
+def test_a_record_may_be_sent_again_after_its_deadline(aggregator: Api, receiver: Receiver, record_id: str) -> None:
     soon = to_text(utc_now() + timedelta(seconds=1))
     first = _create(aggregator, receiver, record_id, "mute", deadline=soon)
     eventually(lambda: to_text(utc_now()) > soon)

@@ -1,4 +1,4 @@
-"""The aggregator's requests: created, read, waited for, cancelled, tried again."""
+"""The aggregator's requests: created, read, waited for, cancelled, retried."""
 
 import time
 import uuid
@@ -23,14 +23,14 @@ def _create(aggregator: Api, receiver: Receiver, *providers: str, **members: Any
 
 
 def test_the_known_providers_are_listed_by_name(aggregator: Api) -> None:
-    answer = aggregator.call("listProviders")
+    response = aggregator.call("listProviders")
 
-    names = [provider["name"] for provider in answer.json()["providers"]]
+    names = [provider["name"] for provider in response.json()["providers"]]
     assert names == sorted(names)
     assert {"gas", "steady", "mute", "broken"} <= set(names)
 
 
-def test_what_stands_in_a_provider_s_query_is_shown_to_nobody(aggregator: Api, receiver: Receiver) -> None:
+def test_a_providers_query_string_is_not_shown(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "keyed")
 
     request = aggregator.call("getRequest", request_id, params={"wait": 10})
@@ -40,25 +40,25 @@ def test_what_stands_in_a_provider_s_query_is_shown_to_nobody(aggregator: Api, r
     assert request.json()["jobs"][0]["url"] == receiver.url("/keyed")
 
 
-def test_a_request_is_accepted_at_once_and_found_where_the_answer_says(aggregator: Api, receiver: Receiver) -> None:
+def test_an_accepted_request_is_found_at_its_location(aggregator: Api, receiver: Receiver) -> None:
     callback_url = receiver.url("/accepted")
 
-    answer = aggregator.call("createRequest", json={"providers": ["mute", "steady"], "callbackUrl": callback_url})
+    response = aggregator.call("createRequest", json={"providers": ["mute", "steady"], "callbackUrl": callback_url})
 
-    document = answer.json()
-    assert answer.status_code == 202
-    assert answer.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
+    document = response.json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
     assert document["status"] == "OPEN"
     assert [(job["provider"], job["url"]) for job in document["jobs"]] == [
         ("mute", receiver.url("/mute")),
         ("steady", receiver.url("/steady")),
     ]
     assert document["callbackUrl"] == callback_url
-    read = aggregator.call("getRequest", answer.headers["Location"].rsplit("/", 1)[1])
+    read = aggregator.call("getRequest", response.headers["Location"].rsplit("/", 1)[1])
     assert read.json()["requestId"] == document["requestId"]
 
 
-def test_a_request_that_ends_carries_the_results_as_they_came(aggregator: Api, receiver: Receiver) -> None:
+def test_an_ended_request_carries_unchanged_results(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady")
 
     document = read_until_ended(aggregator, request_id)
@@ -72,10 +72,10 @@ def test_results_can_be_left_out(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady")
     read_until_ended(aggregator, request_id)
 
-    answer = aggregator.call("getRequest", request_id, params={"results": "false"})
+    response = aggregator.call("getRequest", request_id, params={"results": "false"})
 
-    assert answer.json()["jobs"][0]["status"] == "DONE"
-    assert "result" not in answer.json()["jobs"][0]
+    assert response.json()["jobs"][0]["status"] == "DONE"
+    assert "result" not in response.json()["jobs"][0]
 
 
 def test_a_waiting_read_returns_when_the_request_ends(aggregator: Api, receiver: Receiver) -> None:
@@ -91,18 +91,18 @@ def test_a_waiting_read_returns_when_the_request_ends(aggregator: Api, receiver:
     assert time.monotonic() - began < 15
 
 
-def test_a_waiting_read_of_an_open_request_returns_when_the_wait_is_over(aggregator: Api, receiver: Receiver) -> None:
+def test_a_waiting_read_returns_when_the_wait_expires(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "mute")
     began = time.monotonic()
 
-    answer = aggregator.call("getRequest", request_id, params={"wait": 1})
+    response = aggregator.call("getRequest", request_id, params={"wait": 1})
 
-    assert answer.json()["status"] == "OPEN"
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert response.json()["status"] == "OPEN"
+    assert int(response.headers["Retry-After"]) >= 1
     assert 1 <= time.monotonic() - began < 10
 
 
-def test_a_job_that_waits_says_why_and_until_when(aggregator: Api, receiver: Receiver) -> None:
+def test_a_waiting_job_shows_its_error_and_next_attempt(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "mute")
 
     def job() -> Any:
@@ -118,14 +118,14 @@ def test_a_job_that_waits_says_why_and_until_when(aggregator: Api, receiver: Rec
 
 @pytest.mark.parametrize("operation", ["getRequest", "cancelRequest", "redeliverRequest", "retryRequest"])
 def test_an_unknown_request_is_not_found(aggregator: Api, operation: str) -> None:
-    answer = aggregator.call(operation, "unknown")
+    response = aggregator.call(operation, "unknown")
 
-    assert answer.status_code == 404
-    assert answer.json()["type"].endswith(":not-found")
-    assert "unknown" in answer.json()["detail"]
+    assert response.status_code == 404
+    assert response.json()["type"].endswith(":not-found")
+    assert "unknown" in response.json()["detail"]
 
 
-def test_cancelling_keeps_what_is_there_and_ends_the_rest(aggregator: Api, receiver: Receiver) -> None:
+def test_cancelling_keeps_results_and_cancels_open_jobs(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady", "mute")
     eventually(lambda: aggregator.call("getRequest", request_id).json()["openJobs"] == 1)
 
@@ -138,32 +138,32 @@ def test_cancelling_keeps_what_is_there_and_ends_the_rest(aggregator: Api, recei
     assert first.json()["endedAt"] == again.json()["endedAt"]
 
 
-def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(aggregator: Api, receiver: Receiver) -> None:
+def test_a_complete_request_cannot_be_cancelled(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady")
     read_until_ended(aggregator, request_id)
 
-    answer = aggregator.call("cancelRequest", request_id)
+    response = aggregator.call("cancelRequest", request_id)
 
-    assert answer.status_code == 409
+    assert response.status_code == 409
     assert aggregator.call("getRequest", request_id).json()["status"] == "COMPLETE"
 
 
-def test_retrying_runs_the_failed_jobs_only_and_counts_a_revision(aggregator: Api, receiver: Receiver) -> None:
+def test_retrying_runs_only_failed_jobs_in_a_new_revision(aggregator: Api, receiver: Receiver) -> None:
     request_id = _create(aggregator, receiver, "steady", "broken")
     partial = read_until_ended(aggregator, request_id)
 
-    answer = aggregator.call("retryRequest", request_id)
+    response = aggregator.call("retryRequest", request_id)
     again = read_until_ended(aggregator, request_id)
 
     assert partial["status"] == again["status"] == "PARTIAL"
-    assert answer.status_code == 202
-    assert [job["status"] for job in answer.json()["jobs"]] == ["DONE", "INIT"]
-    assert (partial["revision"], answer.json()["revision"], again["revision"]) == (1, 2, 2)
+    assert response.status_code == 202
+    assert [job["status"] for job in response.json()["jobs"]] == ["DONE", "INIT"]
+    assert (partial["revision"], response.json()["revision"], again["revision"]) == (1, 2, 2)
     assert again["jobs"][0] == partial["jobs"][0]
 
 
 @pytest.mark.parametrize("provider", ["steady", "mute"])
-def test_a_request_that_has_not_failed_cannot_be_retried(aggregator: Api, receiver: Receiver, provider: str) -> None:
+def test_a_request_without_failures_cannot_be_retried(aggregator: Api, receiver: Receiver, provider: str) -> None:
     request_id = _create(aggregator, receiver, provider)
     if provider == "steady":
         read_until_ended(aggregator, request_id)
@@ -171,9 +171,7 @@ def test_a_request_that_has_not_failed_cannot_be_retried(aggregator: Api, receiv
     assert aggregator.call("retryRequest", request_id).status_code == 409
 
 
-def test_the_same_id_and_content_are_the_same_request_and_other_content_is_refused(
-    aggregator: Api, receiver: Receiver
-) -> None:
+def test_an_id_is_reusable_with_the_same_content_only(aggregator: Api, receiver: Receiver) -> None:
     body = {"requestId": uuid.uuid4().hex, "providers": ["mute"], "callbackUrl": receiver.url("/same")}
 
     first, again = (aggregator.call("createRequest", json=body) for _ in range(2))
@@ -185,36 +183,36 @@ def test_the_same_id_and_content_are_the_same_request_and_other_content_is_refus
     assert other.json()["type"].endswith(":conflict")
 
 
-def test_the_same_request_created_by_many_at_once_is_one_with_one_set_of_jobs(
+def test_simultaneous_equal_requests_create_one_set_of_jobs(
     system: System, aggregator: Api, receiver: Receiver
 ) -> None:
     request_id = uuid.uuid4().hex
     body = {"requestId": request_id, "providers": ["mute"], "callbackUrl": receiver.url("/at-once")}
 
-    answers = at_once([lambda: aggregator.call("createRequest", json=body)] * 20)
+    responses = at_once([lambda: aggregator.call("createRequest", json=body)] * 20)
 
-    created = [answer for answer in answers if isinstance(answer, requests.Response)]
-    assert [answer.status_code for answer in created] == [202] * 20
-    assert len({answer.json()["createdAt"] for answer in created}) == 1
+    created = [response for response in responses if isinstance(response, requests.Response)]
+    assert [response.status_code for response in created] == [202] * 20
+    assert len({response.json()["createdAt"] for response in created}) == 1
     eventually(lambda: f"{request_id} mute: " in system.log("worker"))
     assert len(aggregator.call("getRequest", request_id).json()["jobs"]) == 1
     assert system.log("worker").count(f"{request_id} mute: ") == 1
 
 
-def test_unknown_providers_are_named_and_the_known_ones_listed(api: Api) -> None:
-    answer = api.call("createRequest", json=_body(api, ["gas", "no-such"]))
+def test_unknown_providers_are_refused_with_the_known_ones(api: Api) -> None:
+    response = api.call("createRequest", json=_body(api, ["gas", "no-such"]))
 
-    assert answer.status_code == 422
-    assert answer.json()["type"].endswith(":unknown-provider")
-    assert "no-such" in answer.json()["detail"]
-    assert {"gas", "steady", "mute"} <= set(answer.json()["known"])
+    assert response.status_code == 422
+    assert response.json()["type"].endswith(":unknown-provider")
+    assert "no-such" in response.json()["detail"]
+    assert {"gas", "steady", "mute"} <= set(response.json()["known"])
 
 
 def test_naming_a_provider_twice_is_refused(api: Api) -> None:
-    answer = api.call("createRequest", json=_body(api, ["gas", "gas"]))
+    response = api.call("createRequest", json=_body(api, ["gas", "gas"]))
 
-    assert answer.status_code == 400
-    assert "providers" in answer.json()["detail"]
+    assert response.status_code == 400
+    assert "providers" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -227,18 +225,16 @@ def test_naming_a_provider_twice_is_refused(api: Api) -> None:
         "2026-12-31T23:59:60Z",
     ],
 )
-def test_a_deadline_out_of_reach_is_refused(api: Api, deadline: str) -> None:
-    answer = api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline})
+def test_a_deadline_out_of_range_is_refused(api: Api, deadline: str) -> None:
+    response = api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline})
 
-    assert answer.status_code == 422
-    assert answer.json()["type"].endswith(":unprocessable")
-    assert "deadline" in answer.json()["detail"]
+    assert response.status_code == 422
+    assert response.json()["type"].endswith(":unprocessable")
+    assert "deadline" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("key", [None, uuid.uuid4().hex], ids=["no key", "a key"])
-def test_the_same_id_and_content_after_the_deadline_are_the_same_request(
-    aggregator: Api, receiver: Receiver, key: str | None
-) -> None:
+def test_a_request_may_be_sent_again_after_its_deadline(aggregator: Api, receiver: Receiver, key: str | None) -> None:
     soon = to_text(utc_now() + timedelta(seconds=1))
     body = {
         "requestId": uuid.uuid4().hex,
@@ -256,13 +252,13 @@ def test_the_same_id_and_content_after_the_deadline_are_the_same_request(
     assert again.json()["createdAt"] == first.json()["createdAt"]
 
 
-def test_a_deadline_in_just_thirty_days_is_accepted_by_a_clock_that_is_behind(api: Api) -> None:
+def test_a_deadline_in_thirty_days_allows_for_clock_skew(api: Api) -> None:
     deadline = to_text(utc_now() + timedelta(days=30, seconds=50))
 
     assert api.call("createRequest", json=_body(api, ["gas"]) | {"deadline": deadline}).status_code == 202
 
 
-def test_a_request_has_ended_by_its_deadline(aggregator: Api, receiver: Receiver) -> None:
+def test_a_request_ends_by_its_deadline(aggregator: Api, receiver: Receiver) -> None:
     soon = to_text(utc_now() + timedelta(seconds=1))
     request_id = _create(aggregator, receiver, "steady", "mute", deadline=soon)
 

@@ -1,4 +1,4 @@
-"""The client's requests: asked for, read, waited for, listed, cancelled."""
+"""The client's requests: created, read, waited for, listed, cancelled."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +15,19 @@ def _ask(client: Api, *providers: str) -> str:
     return request_id
 
 
-def test_a_request_is_accepted_at_once_and_found_where_the_answer_says(client: Api) -> None:
-    answer = client.call("createRequest", json={"providers": ["mute", "gas"]})
+def test_an_accepted_request_has_its_location_and_callback(client: Api) -> None:
+    response = client.call("createRequest", json={"providers": ["mute", "gas"]})
 
-    document = answer.json()
-    assert answer.status_code == 202
-    assert answer.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
+    document = response.json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/api/v1/requests/{document['requestId']}"
     assert document["status"] == "OPEN"
     assert document["submission"] == {"status": "PENDING", "attempts": 0}
     assert [job["provider"] for job in document["jobs"]] == ["mute", "gas"]
     assert document["callbackUrl"] == f"{client.url}/callbacks/{document['requestId']}"
 
 
-def test_a_request_is_submitted_and_its_progress_shown(client: Api) -> None:
+def test_a_submitted_request_shows_its_progress(client: Api) -> None:
     request_id = _ask(client, "mute")
 
     def job() -> Any:
@@ -38,7 +38,7 @@ def test_a_request_is_submitted_and_its_progress_shown(client: Api) -> None:
     assert client.call("getRequest", request_id).json()["submission"]["status"] == "ACCEPTED"
 
 
-def test_a_request_that_ends_carries_the_results(client: Api) -> None:
+def test_an_ended_request_carries_its_results(client: Api) -> None:
     document = read_until_ended(client, _ask(client, "steady", "broken"))
 
     assert document["status"] == "PARTIAL"
@@ -60,18 +60,18 @@ def test_a_waiting_read_returns_when_the_request_ends(client: Api) -> None:
     assert time.monotonic() - began < 15
 
 
-def test_a_waiting_read_of_an_open_request_returns_when_the_wait_is_over(client: Api) -> None:
+def test_a_waiting_read_returns_when_the_wait_expires(client: Api) -> None:
     request_id = _ask(client, "mute")
     began = time.monotonic()
 
-    answer = client.call("getRequest", request_id, params={"wait": 1})
+    response = client.call("getRequest", request_id, params={"wait": 1})
 
-    assert answer.json()["status"] == "OPEN"
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert response.json()["status"] == "OPEN"
+    assert int(response.headers["Retry-After"]) >= 1
     assert 1 <= time.monotonic() - began < 10
 
 
-def test_cancelling_is_under_way_and_then_done(client: Api) -> None:
+def test_cancelling_is_pending_and_then_complete(client: Api) -> None:
     request_id = _ask(client, "mute")
 
     under_way = client.call("cancelRequest", request_id)
@@ -92,7 +92,7 @@ def test_cancelling_reaches_the_aggregator(client: Api, aggregator: Api) -> None
     eventually(lambda: aggregator.call("getRequest", request_id).json()["status"] == "CANCELLED")
 
 
-def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(client: Api) -> None:
+def test_a_complete_request_cannot_be_cancelled(client: Api) -> None:
     request_id = _ask(client, "steady")
     read_until_ended(client, request_id)
 
@@ -102,13 +102,13 @@ def test_a_request_that_has_ended_otherwise_cannot_be_cancelled(client: Api) -> 
 
 @pytest.mark.parametrize("operation", ["getRequest", "cancelRequest"])
 def test_an_unknown_request_is_not_found(client: Api, operation: str) -> None:
-    answer = client.call(operation, "unknown")
+    response = client.call(operation, "unknown")
 
-    assert answer.status_code == 404
-    assert "unknown" in answer.json()["detail"]
+    assert response.status_code == 404
+    assert "unknown" in response.json()["detail"]
 
 
-def test_the_list_has_every_request_once_newest_first_page_by_page(client: Api) -> None:
+def test_the_pages_list_every_request_once_newest_first(client: Api) -> None:
     asked = [_ask(client, "steady") for _ in range(5)]
     found: list[dict[str, Any]] = []
     page: dict[str, Any] = {"nextCursor": None}
@@ -124,7 +124,7 @@ def test_the_list_has_every_request_once_newest_first_page_by_page(client: Api) 
     assert [row["createdAt"] for row in found] == sorted((row["createdAt"] for row in found), reverse=True)
 
 
-def test_the_last_page_names_no_next_one(client: Api) -> None:
+def test_the_last_page_has_no_cursor(client: Api) -> None:
     _ask(client, "steady")
     page = client.call("listRequests", params={"limit": 100}).json()
 
@@ -136,11 +136,11 @@ def test_the_last_page_names_no_next_one(client: Api) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["x", "====", "MSM", "eyJhZnRlciI6IjEifQ", "MiM" * 170])
-def test_a_cursor_that_no_list_gave_out_is_refused_or_leads_nowhere(client: Api, cursor: str) -> None:
-    answer = client.call("listRequests", params={"cursor": cursor})
+def test_an_unknown_cursor_gives_a_list_or_a_refusal(client: Api, cursor: str) -> None:
+    response = client.call("listRequests", params={"cursor": cursor})
 
-    if answer.status_code == 200:
-        assert isinstance(answer.json()["requests"], list)
+    if response.status_code == 200:
+        assert isinstance(response.json()["requests"], list)
     else:
-        assert answer.status_code == 400
-        assert "cursor" in answer.json()["detail"]
+        assert response.status_code == 400
+        assert "cursor" in response.json()["detail"]

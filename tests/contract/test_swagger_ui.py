@@ -1,4 +1,4 @@
-"""Swagger UI's files: those of the release that its package.json names, byte for byte."""
+"""Swagger UI's files are byte for byte those of the release in its package.json."""
 
 import json
 
@@ -10,9 +10,9 @@ from tests.contract.npm import installed
 _PACKAGE = swagger_ui.FILES.parent
 
 
-# Fetching the packages, once, takes as long as the network does.
+# The first run downloads the packages.
 @pytest.mark.timeout(300)
-def test_the_files_are_those_of_the_pinned_release() -> None:
+def test_the_files_match_the_pinned_release() -> None:
     release = installed(_PACKAGE) / "swagger-ui-dist"
 
     version = json.loads((_PACKAGE / "package.json").read_text())["dependencies"]["swagger-ui-dist"]

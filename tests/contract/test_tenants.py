@@ -1,4 +1,4 @@
-"""Tenants: whoever asks for another's request is told what is told of one that nobody has made."""
+"""Tenants: the request of another tenant gets the same response as a missing one."""
 
 import uuid
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _BODIES: dict[str, Any] = {"updateJob": {"provider": "mute", "status": "FAILED"}
 
 def _names_a_request(operation: Operation) -> bool:
     names = {parameter["name"] for parameter in operation.parameters}
-    # Creating a record names one that is not there yet.
+    # The id of a new record does not exist yet.
     return (
         bool(names & {"requestId", "id"}) and operation.scope is not None and operation.operation_id != "createRecord"
     )
@@ -39,7 +39,7 @@ _NAMING = [
 
 @dataclass(frozen=True)
 class Tenant:
-    """One that nobody else has used, and a key of its own that opens everything."""
+    """A tenant that only one test uses, and its key with all scopes."""
 
     name: str
     key: str
@@ -47,7 +47,7 @@ class Tenant:
 
 @pytest.fixture
 def make_tenant(system: System) -> Callable[[], Tenant]:
-    """Makes a tenant."""
+    """Makes new tenants."""
     keys = Wiring(system.settings, {}).api_keys
 
     def make() -> Tenant:
@@ -65,7 +65,7 @@ def acme(make_tenant: Callable[[], Tenant]) -> Tenant:
 
 @pytest.fixture
 def globex(make_tenant: Callable[[], Tenant]) -> Tenant:
-    """Another one."""
+    """Another tenant."""
     return make_tenant()
 
 
@@ -73,9 +73,9 @@ def _create(api: Api, tenant: Tenant, receiver: Receiver, *providers: str, **mem
     body: dict[str, Any] = {"providers": providers or ("mute",)} | members
     if api.name == specs.AGGREGATOR:
         body.setdefault("callbackUrl", receiver.url("/tenants"))
-    answer = api.call("createRequest", key=tenant.key, json=body)
-    assert answer.status_code == 202, answer.text
-    request_id: str = answer.json()["requestId"]
+    response = api.call("createRequest", key=tenant.key, json=body)
+    assert response.status_code == 202, response.text
+    request_id: str = response.json()["requestId"]
     return request_id
 
 
@@ -85,7 +85,7 @@ def _call(api: Api, operation_id: str, tenant: Tenant, request_id: str) -> reque
 
 
 @pytest.mark.parametrize(("name", "operation_id"), _NAMING)
-def test_no_operation_tells_or_does_anything_about_anothers_request(
+def test_another_tenants_request_looks_like_a_missing_one(
     request: pytest.FixtureRequest, receiver: Receiver, acme: Tenant, globex: Tenant, name: str, operation_id: str
 ) -> None:
     api: Api = request.getfixturevalue(name)
@@ -93,18 +93,16 @@ def test_no_operation_tells_or_does_anything_about_anothers_request(
     before = api.call("getRequest", request_id, key=acme.key).json()
 
     theirs = _call(api, operation_id, globex, request_id)
-    nobodys = _call(api, operation_id, globex, "nobodys")
+    missing = _call(api, operation_id, globex, "missing")
 
-    assert (theirs.status_code, nobodys.status_code) == (404, 404)
-    assert theirs.json()["detail"].replace(request_id, "nobodys") == nobodys.json()["detail"]
+    assert (theirs.status_code, missing.status_code) == (404, 404)
+    assert theirs.json()["detail"].replace(request_id, "missing") == missing.json()["detail"]
     after = api.call("getRequest", request_id, key=acme.key).json()
     assert [job["status"] for job in after["jobs"]] == [job["status"] for job in before["jobs"]] == ["INIT"]
     assert _call(api, operation_id, acme, request_id).status_code in (200, 202, 409)
 
 
-def test_the_list_holds_ones_own_only_page_by_page(
-    client: Api, receiver: Receiver, acme: Tenant, globex: Tenant
-) -> None:
+def test_the_list_has_only_the_callers_requests(client: Api, receiver: Receiver, acme: Tenant, globex: Tenant) -> None:
     owners = [acme, globex, acme, acme, globex]
     ids = [(owner, _create(client, owner, receiver, "steady")) for owner in owners]
 
@@ -120,21 +118,21 @@ def test_the_list_holds_ones_own_only_page_by_page(
         assert sorted(listed) == sorted(request_id for owner, request_id in ids if owner is tenant)
 
 
-def test_a_request_at_the_client_is_its_tenants_though_the_client_has_one_key_for_all(
+def test_the_client_separates_tenants_with_one_key(
     client: Api, aggregator: Api, receiver: Receiver, acme: Tenant
 ) -> None:
     request_id = _create(client, acme, receiver, "steady")
 
-    answer = client.call("getRequest", request_id, key=acme.key, params={"wait": 30})
+    response = client.call("getRequest", request_id, key=acme.key, params={"wait": 30})
 
-    assert answer.json()["status"] == "COMPLETE"
-    # There it is a request of the client's own tenant.
+    assert response.json()["status"] == "COMPLETE"
+    # At the aggregator the request belongs to the client's own tenant.
     assert aggregator.call("getRequest", request_id).status_code == 200
     assert aggregator.call("getRequest", request_id, key=acme.key).status_code == 404
 
 
 @pytest.mark.parametrize("operation_id", ["createRequest", "createRecord"])
-def test_an_id_that_another_tenant_has_taken_is_a_conflict_as_any_other(
+def test_an_id_taken_by_another_tenant_is_a_conflict(
     aggregator: Api, receiver: Receiver, acme: Tenant, globex: Tenant, operation_id: str
 ) -> None:
     request_id = _create(aggregator, acme, receiver, requestId=uuid.uuid4().hex)
@@ -153,7 +151,7 @@ def test_an_id_that_another_tenant_has_taken_is_a_conflict_as_any_other(
     assert aggregator.call("getRequest", request_id, key=globex.key).status_code == 404
 
 
-def test_idempotency_keys_are_each_tenants_own(
+def test_idempotency_keys_belong_to_one_tenant(
     aggregator: Api, receiver: Receiver, acme: Tenant, globex: Tenant
 ) -> None:
     key = {"Idempotency-Key": str(uuid.uuid4())}
@@ -168,10 +166,10 @@ def test_idempotency_keys_are_each_tenants_own(
     assert create(globex, providers=["gas"]).status_code == 422
 
 
-def test_only_ones_own_deliveries_are_started_anew(
+def test_only_the_callers_deliveries_are_restarted(
     aggregator: Api, receiver: Receiver, acme: Tenant, globex: Tenant
 ) -> None:
-    # Whoever is told so gives up at once.
+    # Datahog gives up a delivery at the first 410.
     receiver.answers("/unwanted", Answer(410))
     since = to_text(utc_now())
     made = {
@@ -186,13 +184,13 @@ def test_only_ones_own_deliveries_are_started_anew(
     for tenant in made:
         eventually(lambda tenant=tenant: status(tenant) == "FAILED")  # type: ignore[misc]
 
-    answer = aggregator.call("redeliverFailed", key=acme.key, json={"since": since})
+    response = aggregator.call("redeliverFailed", key=acme.key, json={"since": since})
 
-    assert answer.json() == {"requestIds": [made[acme]], "truncated": False}
+    assert response.json() == {"requestIds": [made[acme]], "truncated": False}
     assert status(globex) == "FAILED"
 
 
-def test_what_was_written_down_before_there_were_tenants_is_the_default_tenants(
+def test_records_without_a_tenant_belong_to_the_default(
     system: System, client: Api, aggregator: Api, receiver: Receiver, acme: Tenant
 ) -> None:
     wiring = Wiring(system.settings, {})
@@ -212,9 +210,7 @@ def test_what_was_written_down_before_there_were_tenants_is_the_default_tenants(
         assert api.call("getRequest", request_id, key=acme.key).status_code == 404
 
 
-def test_keys_are_rotated_with_nothing_restarted_and_nothing_lost(
-    system: System, api: Api, receiver: Receiver, acme: Tenant
-) -> None:
+def test_keys_rotate_without_a_restart(system: System, api: Api, receiver: Receiver, acme: Tenant) -> None:
     keys = Wiring(system.settings, {}).api_keys
     request_id = _create(api, acme, receiver)
     new = Tenant(acme.name, keys.create("rotated", scopes(), tenant=acme.name))

@@ -1,4 +1,4 @@
-"""The long run: campaign after campaign on fresh systems until so many cases were sent; can be stopped and resumed."""
+"""The long run: repeats campaigns on fresh systems until a number of cases is sent; it can be stopped and resumed."""
 
 import argparse
 import json
@@ -14,13 +14,13 @@ from tests.fuzz.campaign import Caller, fuzz
 from tests.support.servers.receiver import Receiver
 
 _ROOT = Path(__file__).parents[2]
-# Of each phase for each operation, in one batch.
+# The number of cases of each phase for each operation, in one batch.
 _EXAMPLES = {Caller.KEY: 100, Caller.WRONG_KEY: 20, Caller.NO_KEY: 20}
-_SEEDS_APART = 1_000_000
+_SEED_STEP = 1_000_000
 
 
 class Run:
-    """What was done so far, kept in `directory` after each batch."""
+    """The batches that are done; it saves them in `directory` after each one."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self._directory = directory
@@ -30,16 +30,16 @@ class Run:
 
     @property
     def cases(self) -> int:
-        """How many cases were sent."""
+        """The number of cases that were sent."""
         return sum(batch["cases"] for batch in self.batches)
 
     @property
     def failures(self) -> list[str]:
-        """Where what Schemathesis said of each failure is."""
+        """The names of the files with the output of each failed campaign."""
         return [name for batch in self.batches for name in batch["failures"]]
 
     def add_batch(self) -> None:
-        """Fuzz both APIs as each caller, on a system of its own, with a seed of its own."""
+        """Fuzz both APIs as each kind of caller, on a new system, with a new seed."""
         number = len(self.batches)
         batch: dict[str, Any] = {"cases": 0, "seconds": 0.0, "failures": []}
         with tempfile.TemporaryDirectory(prefix="datahog-fuzz-") as name, Receiver() as receiver:
@@ -49,7 +49,7 @@ class Run:
                         for caller in Caller:
                             self._add_campaign(batch, number, api, url, caller, Path(name))
             except AssertionError as error:
-                # A part of the system has met a fault of its own, and logged it.
+                # A part of the system logged an internal error.
                 self._keep(batch, f"batch-{number}-log.txt", str(error))
         self.batches.append(batch)
         draft = self._state.with_suffix(".new")
@@ -59,7 +59,7 @@ class Run:
     def _add_campaign(
         self, batch: dict[str, Any], number: int, api: str, url: str, caller: Caller, directory: Path
     ) -> None:
-        seed = self._seed * _SEEDS_APART + number
+        seed = self._seed * _SEED_STEP + number
         outcome = fuzz(api, url, caller, examples=_EXAMPLES[caller], seed=seed, directory=directory)
         batch["cases"] += outcome.cases
         batch["seconds"] += outcome.seconds
@@ -71,7 +71,7 @@ class Run:
         batch["failures"].append(name)
 
     def report(self) -> str:
-        """The whole run in a few lines, kept as report.md."""
+        """Returns the summary of the run, and saves it as report.md."""
         seconds = sum(batch["seconds"] for batch in self.batches)
         speed = self.cases / seconds
         lines = [
@@ -88,23 +88,28 @@ class Run:
 
 
 def main() -> int:
-    """Fuzz until there are enough cases; 1 if any has failed."""
+    """Fuzz until there are enough cases; returns 1 if any failed, and 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--cases", type=int, required=True, help="how many to send, those of earlier runs included")
-    parser.add_argument("--seed", type=int, required=True, help="the same seed goes on where it was stopped")
-    parser.add_argument("--output", type=Path, default=_ROOT / ".fuzz", help="where states and reports are kept")
+    parser.add_argument(
+        "--cases",
+        type=int,
+        required=True,
+        help="cases to send, including earlier runs of this seed",
+    )
+    parser.add_argument("--seed", type=int, required=True, help="the seed; a run with the same seed resumes")
+    parser.add_argument("--output", type=Path, default=_ROOT / ".fuzz", help="directory for state and reports")
     chosen = parser.parse_args()
     directory = chosen.output / f"seed-{chosen.seed}"
     directory.mkdir(parents=True, exist_ok=True)
     run = Run(directory, chosen.seed)
     if run.batches:
-        print(f"Going on after {run.cases:,} cases of {len(run.batches)} batches.", flush=True)
+        print(f"Resuming after {run.cases:,} cases in {len(run.batches)} batches.", flush=True)
     while run.cases < chosen.cases:
         began, before = time.monotonic(), run.cases
         try:
             run.add_batch()
         except KeyboardInterrupt:
-            print(f"Stopped after {run.cases:,} cases; the same seed goes on from there.")
+            print(f"Stopped after {run.cases:,} cases; run with the same seed to resume.")
             return 130
         new, seconds = run.cases - before, time.monotonic() - began
         print(
@@ -112,7 +117,7 @@ def main() -> int:
             f"{run.cases:,} of {chosen.cases:,}, {len(run.failures)} failures",
             flush=True,
         )
-    print(f"\n{run.report()}\nKept in {directory}.")
+    print(f"\n{run.report()}\nSaved in {directory}.")
     return 1 if run.failures else 0
 
 

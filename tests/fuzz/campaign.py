@@ -1,4 +1,4 @@
-"""One campaign of Schemathesis against one live API, as one kind of caller: all phases, all checks, bad data too."""
+"""Runs one Schemathesis campaign against one live API as one kind of caller: all phases, all checks, invalid data."""
 
 import os
 import re
@@ -17,12 +17,12 @@ _ROOT = Path(__file__).parents[2]
 _HERE = Path(__file__).parent
 _CASES = re.compile(r"^ +([\d,]+) generated", re.MULTILINE)
 
-# Tells the hooks who is calling.
+# The environment variable that tells the hooks the kind of caller.
 CALLER = "FUZZ_CALLER"
 
 
 class Caller(StrEnum):
-    """Who calls: somebody with a key that opens everything, with one that nobody knows, or with none."""
+    """The kind of caller: with a key that has every scope, with an unknown key, or without a key."""
 
     KEY = "key"
     WRONG_KEY = "wrong key"
@@ -31,7 +31,7 @@ class Caller(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it; `output` is what Schemathesis has printed."""
+    """The outcome of a campaign; `output` is the text that Schemathesis printed."""
 
     cases: int
     seconds: float
@@ -54,5 +54,5 @@ def fuzz(name: str, url: str, caller: Caller, *, examples: int, seed: int, direc
     output = done.stdout + done.stderr
     counted = _CASES.search(output)
     cases = int(counted[1].replace(",", "")) if counted else 0
-    # Nothing generated is nothing proven.
+    # A campaign without cases proves nothing.
     return Outcome(cases, time.monotonic() - began, done.returncode != 0 or cases == 0, output)

@@ -1,4 +1,4 @@
-"""Makes valid cases of Schemathesis reach further (known providers, deadlines, signatures), and keeps all local."""
+"""Gives valid Schemathesis cases known providers, deadlines and signatures, and keeps callbacks on this machine."""
 
 import os
 import re
@@ -24,13 +24,13 @@ _asked: deque[str] = deque(maxlen=20)
 
 @schemathesis.hook
 def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-    """Called with each case before it is sent; `kwargs` go to `requests`."""
+    """Changes each case before it is sent; `kwargs` are the arguments for `requests`."""
     if case.meta is None or not isinstance(case.body, dict):
         return
     body: dict[str, Any] = dict(case.body)
     url = body.get("callbackUrl")
     if isinstance(url, str) and len(url) <= 2048:
-        # Whatever host this names, nobody is to be called there.
+        # No callback may go to a host that Schemathesis made up.
         body["callbackUrl"] = _AUTHORITY.sub("127.0.0.1:9", url)[:2048]
     if case.meta.generation.mode.is_positive:
         if len(body.get("providers", ())) in range(1, len(PROVIDERS) + 1):
@@ -49,24 +49,24 @@ def before_call(_: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None
 
 @schemathesis.hook
 def after_call(_: HookContext, case: Case[Any], response: Response) -> None:
-    """Called with each answer."""
+    """Remembers the ids of accepted requests, for later callbacks."""
     if case.operation.definition.raw.get("operationId") == "createRequest" and response.status_code == 202:
         _asked.append(response.json()["requestId"])
 
 
 @schemathesis.check
 def callers_are_told_apart(_ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """Who has the key is never sent away for it; who has not gets nowhere, whatever else is right or wrong."""
+    """A caller with a key is never refused for its key; a caller without one is refused for every other content."""
     refused = response.status_code in (401, 403)
-    # Which paths and methods there are is no secret: the document tells.
+    # Paths and methods are public: the document lists them.
     public = response.status_code in (404, 405) or response.request.method == "OPTIONS"
     if case.operation.definition.raw["operationId"] == "receiveCallback":
-        # It knows callers by their signatures, and looks at headers that are wrong in other ways first.
-        assert _CALLER is Caller.KEY or public or response.status_code >= 400, "an unsigned callback came in"
+        # This operation checks signatures instead of keys, and validates other headers before them.
+        assert _CALLER is Caller.KEY or public or response.status_code >= 400, "an unsigned callback was accepted"
     elif _CALLER is Caller.KEY or not case.operation.definition.raw["security"]:
         assert not refused, "a caller who may call was refused"
     else:
-        assert refused or public, "somebody without the key came in"
+        assert refused or public, "a caller without the key was accepted"
 
 
 def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -1,4 +1,4 @@
-"""The long fuzzing run: it goes on where it was stopped, and its report counts what all its batches have found."""
+"""The long fuzzing run resumes after a stop, and its report covers all batches."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.system import System, system_settings
 
 @pytest.fixture
 def seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
-    """The seeds of the campaigns, which send ten cases each, start nothing, and fail for who has no key."""
+    """The seeds of the campaigns; each reports ten cases, starts no process, and fails for callers without a key."""
     found: list[int] = []
 
     def fuzz(_name: str, _url: str, caller: Caller, *, seed: int, **_: Any) -> Outcome:
@@ -25,9 +25,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     return found
 
 
-def test_it_goes_on_where_it_was_stopped_with_a_seed_of_its_own_for_each_batch(
-    seeds: list[int], tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes_with_a_new_seed_per_batch(seeds: list[int], tmp_path: Path) -> None:
     long_run.Run(tmp_path, 7).add_batch()
 
     resumed = long_run.Run(tmp_path, 7)
@@ -38,7 +36,7 @@ def test_it_goes_on_where_it_was_stopped_with_a_seed_of_its_own_for_each_batch(
     assert sorted(set(seeds)) == [7_000_000, 7_000_001]
 
 
-def test_the_report_counts_and_names_what_failed(seeds: list[int], tmp_path: Path) -> None:
+def test_the_report_counts_cases_and_names_failures(seeds: list[int], tmp_path: Path) -> None:
     run = long_run.Run(tmp_path, 7)
     run.add_batch()
 

@@ -1,4 +1,4 @@
-"""Callers: a key is looked up seldom, and one that nobody has no oftener."""
+"""Callers: known and unknown keys cost few lookups in the database."""
 
 import asyncio
 from typing import Any, cast
@@ -15,7 +15,7 @@ from persistence.records.tenants import DEFAULT_TENANT
 
 
 class Keys:
-    """Stands in for the repository: knows the one key, counts how often it is asked, and can be away."""
+    """Replaces the repository: holds one key, records each lookup, and can be unavailable."""
 
     def __init__(self) -> None:
         self.table: dict[str, dict[str, Any]] = {}
@@ -38,7 +38,7 @@ class Keys:
 
 
 class Watch:
-    """A clock that is set by hand."""
+    """A clock in seconds that the test sets."""
 
     now = 0.0
 
@@ -58,7 +58,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def check(keys: Keys, watch: Watch) -> Any:
-    """Checks a key for a scope; the slug of the problem, None if there is none."""
+    """Checks a key for a scope; returns the slug of the problem, or None."""
     made = Callers(cast(Any, type("Repository", (), {"get": staticmethod(keys.look_up)})), clock=watch)
 
     def check(text: str, scope: str = "requests:read") -> str | None:
@@ -71,7 +71,7 @@ def check(keys: Keys, watch: Watch) -> Any:
     return check
 
 
-def test_a_key_is_looked_up_once_in_a_while(check: Any, keys: Keys, watch: Watch) -> None:
+def test_a_key_is_looked_up_once_per_cache_period(check: Any, keys: Keys, watch: Watch) -> None:
     assert [check(keys.text) for _ in range(3)] == [None] * 3
     assert len(keys.asked) == 1
 
@@ -80,7 +80,7 @@ def test_a_key_is_looked_up_once_in_a_while(check: Any, keys: Keys, watch: Watch
     assert len(keys.asked) == 2
 
 
-def test_a_revoked_key_opens_nothing_once_it_is_looked_up_again(check: Any, keys: Keys, watch: Watch) -> None:
+def test_a_revoked_key_is_refused_after_cache_expiry(check: Any, keys: Keys, watch: Watch) -> None:
     check(keys.text)
     keys.table[id_of(keys.text) or ""]["revokedAt"] = "2026-11-24T10:00:00.000Z"
 
@@ -88,27 +88,25 @@ def test_a_revoked_key_opens_nothing_once_it_is_looked_up_again(check: Any, keys
     assert check(keys.text) == "unauthorized"
 
 
-def test_a_scope_that_is_missing_is_told_apart_from_a_key_that_is_not_known(check: Any, keys: Keys) -> None:
+def test_a_missing_scope_differs_from_an_unknown_key(check: Any, keys: Keys) -> None:
     assert check(keys.text, "admin") == "forbidden"
     assert check(new_key(), "admin") == "unauthorized"
 
 
-def test_the_right_id_with_a_wrong_secret_opens_nothing(check: Any, keys: Keys) -> None:
+def test_a_known_id_with_a_wrong_secret_is_refused(check: Any, keys: Keys) -> None:
     check(keys.text)
 
     assert check(keys.text[:20] + new_key()[20:]) == "unauthorized"
 
 
-def test_who_guesses_keeps_nobody_busy(check: Any, keys: Keys) -> None:
+def test_guessed_keys_cost_few_lookups(check: Any, keys: Keys) -> None:
     guess = new_key()
 
     assert [check(text) for text in ("", "dh_", "x" * 100, guess, guess, guess)] == ["unauthorized"] * 6
     assert keys.asked == [id_of(guess)]
 
 
-def test_what_is_remembered_is_bounded_and_guesses_push_out_no_key(
-    check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_guesses_evict_no_key_from_the_bounded_cache(check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_key_cache, "_MOST_GUESSES", 3)
     check(keys.text)
 
@@ -117,7 +115,7 @@ def test_what_is_remembered_is_bounded_and_guesses_push_out_no_key(
     assert keys.asked.count(id_of(keys.text) or "") == 1
 
 
-def test_few_guesses_a_second_are_looked_up_and_no_key_that_is_known_waits(
+def test_guess_lookups_are_limited_and_known_keys_unaffected(
     check: Any, keys: Keys, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_key_cache, "_GUESSES", 3)
@@ -133,13 +131,13 @@ def test_few_guesses_a_second_are_looked_up_and_no_key_that_is_known_waits(
     assert [check(late), check(new_key())] == [None, "unauthorized"]
 
 
-def test_keys_that_there_are_count_as_no_guesses(check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_keys_do_not_count_as_guesses(check: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_key_cache, "_GUESSES", 1)
 
     assert [check(keys.repository.create("Bob", ["requests:read"])) for _ in range(5)] == [None] * 5
 
 
-def test_many_who_come_with_a_new_key_at_once_have_it_looked_up_seldom(keys: Keys) -> None:
+def test_concurrent_calls_with_a_new_key_share_few_lookups(keys: Keys) -> None:
     made = Callers(cast(Any, type("Repository", (), {"get": staticmethod(keys.look_up)})))
 
     async def many() -> None:
@@ -150,14 +148,14 @@ def test_many_who_come_with_a_new_key_at_once_have_it_looked_up_seldom(keys: Key
     assert len(keys.asked) <= api_key_cache._AT_ONCE
 
 
-def test_a_database_that_is_away_is_not_taken_for_a_wrong_key(check: Any, keys: Keys) -> None:
+def test_an_unavailable_database_is_not_a_wrong_key(check: Any, keys: Keys) -> None:
     keys.away = True
 
     with pytest.raises(Unavailable):
         check(keys.text)
 
 
-def test_the_local_key_is_looked_up_nowhere(keys: Keys) -> None:
+def test_the_local_key_needs_no_lookup(keys: Keys) -> None:
     local = new_key()
     made = Callers(cast(Any, None), local_key=local)
 
@@ -166,7 +164,7 @@ def test_the_local_key_is_looked_up_nowhere(keys: Keys) -> None:
     assert (caller.tenant, caller.unlimited) == (DEFAULT_TENANT, False)
 
 
-def test_whoever_is_let_in_is_known_by_key_and_tenant(keys: Keys) -> None:
+def test_a_caller_has_the_id_and_tenant_of_its_key(keys: Keys) -> None:
     text = keys.repository.create("client", ["admin"], tenant="acme", unlimited=True)
 
     caller = asyncio.run(Callers(keys.repository).check(text, "admin"))

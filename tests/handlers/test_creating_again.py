@@ -1,4 +1,4 @@
-"""Creating again: what was accepted once is the same request, whatever a new one is refused for by now."""
+"""A repeated creation gives the accepted request, even when the same content would now be refused as new."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -25,20 +25,20 @@ Create = Callable[..., int]
 
 
 class _Quota:
-    """Stands in for the count of open requests."""
+    """Replaces the quota of open requests, and refuses each request."""
 
     def count(self, caller: Caller, request_id: str) -> None:
         raise Problem("too-many-open-requests", "too many")
 
 
-class _Roomy(_Quota):
+class _UnlimitedQuota(_Quota):
     def count(self, caller: Caller, request_id: str) -> None:
-        """There is room."""
+        """Accepts each request."""
 
 
 @pytest.fixture
 def create(wiring: Wiring) -> Create:
-    """Creates the record `r1` at an aggregator as it is by then; returns the status."""
+    """Creates the record `r1` at an aggregator with the given parts; returns the status."""
 
     def call(
         body: dict[str, Any] = _BODY,
@@ -55,7 +55,7 @@ def create(wiring: Wiring) -> Create:
             wiring.deliveries,
             unused,
             unused,
-            cast(Any, quota or _Roomy()),
+            cast(Any, quota or _UnlimitedQuota()),
             wiring.queue,
             providers,
             Outbound(ports=ports),
@@ -72,32 +72,32 @@ def create(wiring: Wiring) -> Create:
     return call
 
 
-_LATER: dict[str, dict[str, Any]] = {
+_REFUSED_AS_NEW: dict[str, dict[str, Any]] = {
     "provider gone": {"providers": {}},
-    "callback not allowed": {"ports": "443"},
+    "callback forbidden": {"ports": "443"},
     "quota full": {"quota": _Quota()},
     "deadline past": {"now": utc_now() + timedelta(days=1)},
 }
 
 
-@pytest.mark.parametrize("later", _LATER.values(), ids=_LATER)
-def test_the_same_id_and_content_are_the_same_request(create: Create, later: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", _REFUSED_AS_NEW.values(), ids=_REFUSED_AS_NEW)
+def test_repeated_content_is_accepted_where_new_is_refused(create: Create, changes: dict[str, Any]) -> None:
     body = _BODY | {"deadline": to_text(utc_now() + timedelta(hours=1))}
     with pytest.raises(Problem) as refused:
-        create(body, **later)
+        create(body, **changes)
 
     assert create(body) == 201
-    assert create(body, **later) == 200
+    assert create(body, **changes) == 200
     with pytest.raises(Problem, match=str(refused.value)[:20]):
-        create(body, **later, tenant="bob")
+        create(body, **changes, tenant="bob")
     with pytest.raises(Conflict):
         create(body, tenant="bob")
     with pytest.raises(Problem):
-        create(body | {"callbackUrl": "http://8.8.4.4/"}, **later)
+        create(body | {"callbackUrl": "http://8.8.4.4/"}, **changes)
 
 
 @pytest.mark.parametrize("behind", [timedelta(), SKEW])
-def test_what_the_client_accepts_at_the_limit_the_aggregator_does_too(behind: timedelta) -> None:
+def test_the_aggregator_accepts_the_clients_latest_deadline(behind: timedelta) -> None:
     now = utc_now()
     for ahead, accepted in ((timedelta(), True), (SKEW, True), (SKEW + timedelta(milliseconds=1), False)):
         body = {"deadline": to_text(now.replace(microsecond=0) + _MONTH + ahead)}
@@ -110,13 +110,13 @@ def test_what_the_client_accepts_at_the_limit_the_aggregator_does_too(behind: ti
         assert deadline_of(body, at_client - behind, _MONTH, clocks=2) == deadline
 
 
-def test_the_longest_default_is_accepted_by_a_clock_that_is_behind() -> None:
+def test_a_clock_behind_accepts_the_longest_default() -> None:
     now = utc_now()
     deadline = deadline_of({}, now, _MONTH)
 
     deadline_of({"deadline": to_text(deadline)}, now - SKEW, _MONTH, clocks=2)
 
 
-def test_a_deadline_that_has_passed_says_so() -> None:
+def test_a_past_deadline_is_reported_as_past() -> None:
     with pytest.raises(Problem, match="^deadline: has passed; must"):
         deadline_of({"deadline": to_text(utc_now() - timedelta(seconds=1))}, utc_now(), _MONTH)

@@ -1,4 +1,4 @@
-"""Health: what fails or hangs is named in bounded time, however many ask."""
+"""Health: a failed or hanging check is named in bounded time, under any number of calls."""
 
 import asyncio
 import threading
@@ -24,23 +24,23 @@ def ask(health: Health) -> Problem | ConnexionResponse:
         return problem
 
 
-def test_what_is_well_is_ready() -> None:
-    answer = ask(Health({"redis": lambda: None, "worker": lambda: None}))
+def test_passing_checks_are_ready() -> None:
+    response = ask(Health({"redis": lambda: None, "worker": lambda: None}))
 
-    assert isinstance(answer, ConnexionResponse)
-    assert answer.body == b'{"status":"ready","checks":{"redis":"ok","worker":"ok"}}'
-
-
-def test_what_is_not_well_is_named_and_its_error_is_not_shown() -> None:
-    answer = ask(Health({"dynamodb": lambda: None, "redis": fails, "worker": lambda: "nobody listens to a, b"}))
-
-    assert isinstance(answer, Problem)
-    assert (answer.status, answer.headers) == (503, {"Retry-After": "2"})
-    assert answer.detail == "redis: does not answer; worker: nobody listens to a, b"
-    assert answer.document["checks"] == {"dynamodb": "ok", "redis": "failed", "worker": "failed"}
+    assert isinstance(response, ConnexionResponse)
+    assert response.body == b'{"status":"ready","checks":{"redis":"ok","worker":"ok"}}'
 
 
-def test_what_hangs_is_given_up_on_holds_up_no_other_and_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_is_named_without_its_error() -> None:
+    response = ask(Health({"dynamodb": lambda: None, "redis": fails, "worker": lambda: "nobody listens to a, b"}))
+
+    assert isinstance(response, Problem)
+    assert (response.status, response.headers) == (503, {"Retry-After": "2"})
+    assert response.detail == "redis: does not answer; worker: nobody listens to a, b"
+    assert response.document["checks"] == {"dynamodb": "ok", "redis": "failed", "worker": "failed"}
+
+
+def test_a_hanging_check_is_abandoned_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers.health, "PATIENCE", 0.3)
     released = threading.Event()
     asked: list[None] = []
@@ -51,21 +51,21 @@ def test_what_hangs_is_given_up_on_holds_up_no_other_and_is_not_asked_twice(monk
         released.wait(30)
 
     health = Health({"dynamodb": hangs, "redis": lambda: None}, clock=lambda: now[0])
-    answers = []
+    responses = []
     for _ in range(3):
         began = time.monotonic()
-        answers.append(ask(health))
+        responses.append(ask(health))
         assert time.monotonic() - began < 10
         now[0] += REMEMBERED
     released.set()
 
-    for answer in answers:
-        assert isinstance(answer, Problem)
-        assert answer.document["checks"] == {"dynamodb": "failed", "redis": "ok"}
+    for response in responses:
+        assert isinstance(response, Problem)
+        assert response.document["checks"] == {"dynamodb": "failed", "redis": "ok"}
     assert len(asked) == 1
 
 
-def test_many_who_ask_are_answered_by_one_look_and_later_by_another() -> None:
+def test_concurrent_calls_share_one_check_for_a_second() -> None:
     looks: list[None] = []
     now = [0.0]
     health = Health({"redis": lambda: looks.append(None)}, clock=lambda: now[0])

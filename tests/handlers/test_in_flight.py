@@ -1,4 +1,4 @@
-"""In-flight guard: one at a time for each request, the others wait for it, without a thread and not for too long."""
+"""In-flight guard: copies of a callback run one at a time; they wait without a thread, for a bounded time."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from handlers.problems import Problem
 
 
 class Storing:
-    """Retrievals that store when they are let; `stored` are the requests, `error` is what the next one raises."""
+    """Retrievals whose first store waits for `may_end`; `stored` lists the requests; the next store raises `error`."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
@@ -76,7 +76,7 @@ def test_a_copy_waits_for_the_first_and_is_acknowledged(storing: Storing, post: 
     assert storing.stored == ["r1", "r1"]
 
 
-def test_when_the_first_failed_the_copy_is_stored(storing: Storing, post: Callable[..., Awaitable[int]]) -> None:
+def test_a_copy_is_stored_when_the_first_failed(storing: Storing, post: Callable[..., Awaitable[int]]) -> None:
     async def both() -> list[int | BaseException]:
         storing.error = ZeroDivisionError()
         first = asyncio.ensure_future(post("r1"))
@@ -92,7 +92,7 @@ def test_when_the_first_failed_the_copy_is_stored(storing: Storing, post: Callab
     assert storing.stored == ["r1"]
 
 
-def test_many_copies_leave_the_threads_to_other_requests(storing: Storing, post: Callable[..., Awaitable[int]]) -> None:
+def test_many_copies_leave_threads_to_other_requests(storing: Storing, post: Callable[..., Awaitable[int]]) -> None:
     async def all_of_them() -> list[int]:
         copies = [asyncio.ensure_future(post("r1")) for _ in range(200)]
         await eventually(lambda: storing.begun)
@@ -106,7 +106,7 @@ def test_many_copies_leave_the_threads_to_other_requests(storing: Storing, post:
     assert len(storing.stored) == 220
 
 
-def test_waiting_ends_with_a_time_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_too_long_gives_503_with_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_flight, "_SECONDS", 0.05)
     guard = InFlight()
 
@@ -126,7 +126,7 @@ def test_waiting_ends_with_a_time_to_come_again(monkeypatch: pytest.MonkeyPatch)
     assert int(problem.headers["Retry-After"]) >= 1
 
 
-def test_a_large_result_may_wait_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_result_may_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_flight, "_SECONDS", 0.05)
     guard = InFlight()
 
@@ -140,7 +140,7 @@ def test_a_large_result_may_wait_for_longer(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(both())
 
 
-def test_one_request_keeps_no_more_than_its_share_of_memory() -> None:
+def test_one_request_cannot_exceed_its_memory_budget() -> None:
     guard = InFlight()
 
     async def three() -> Problem:
@@ -162,7 +162,7 @@ async def enter(guard: InFlight, size: int) -> None:
         pass
 
 
-def test_a_copy_that_gives_up_leaves_the_others_waiting() -> None:
+def test_a_cancelled_copy_leaves_the_others_waiting() -> None:
     guard = InFlight()
 
     async def all_of_them() -> None:

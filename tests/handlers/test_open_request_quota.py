@@ -1,4 +1,4 @@
-"""Open requests: counted once each, looked at only when there is no room, and never more than is open for long."""
+"""The quota of open requests: counts each once, checks them only when it is full, and frees the ended ones."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ _ADA, _BOB = Caller("ada", "acme"), Caller("bob", "globex")
 
 
 class World:
-    """Which requests are open, which were looked at, and what time it is."""
+    """The open requests, the requests that were checked, and the time in seconds."""
 
     def __init__(self) -> None:
         self.open: set[tuple[str, str]] = set()
-        self.looked_at: list[str] = []
+        self.checked: list[str] = []
         self.now = 1_000_000.0
         self.ids = (f"r{number}" for number in itertools.count())
 
     def still_open(self, tenant: str, request_ids: Sequence[str]) -> set[str]:
         assert 0 < len(request_ids) <= 100
-        self.looked_at += request_ids
+        self.checked += request_ids
         return {request_id for request_id in request_ids if (tenant, request_id) in self.open}
 
 
@@ -37,14 +37,14 @@ def world() -> World:
 
 @pytest.fixture
 def make(connection: "redis.Redis", world: World) -> Any:
-    """Makes it with a quota."""
+    """Makes the counter for a quota, a number of requests."""
     return lambda quota: OpenRequests(
         connection, world.still_open, "aggregator", quota=quota, breaker=RedisBreaker(), clock=lambda: world.now
     )
 
 
 def _open(requests: OpenRequests, world: World, caller: Caller = _ADA, *, ends: bool = False) -> int | None:
-    """Open a request; the seconds that the caller is told to wait, None when it is counted."""
+    """Open a request; returns the seconds that the caller must wait, or None when the request is counted."""
     request_id = next(world.ids)
     try:
         requests.count(caller, request_id)
@@ -55,7 +55,7 @@ def _open(requests: OpenRequests, world: World, caller: Caller = _ADA, *, ends: 
     return None
 
 
-def test_no_more_than_the_quota_are_open_for_each_tenant(make: Any, world: World) -> None:
+def test_each_tenant_opens_no_more_than_its_quota(make: Any, world: World) -> None:
     requests = make(3)
 
     assert [_open(requests, world) for _ in range(5)] == [None, None, None, 1, 1]
@@ -63,7 +63,7 @@ def test_no_more_than_the_quota_are_open_for_each_tenant(make: Any, world: World
     assert [_open(requests, world, Caller("c", "acme", unlimited=True)) for _ in range(9)] == [None] * 9
 
 
-def test_what_has_ended_makes_room_once_so_long_was_waited(make: Any, world: World) -> None:
+def test_ended_requests_make_room_after_the_told_wait(make: Any, world: World) -> None:
     requests = make(3)
     for _ in range(3):
         _open(requests, world)
@@ -75,7 +75,7 @@ def test_what_has_ended_makes_room_once_so_long_was_waited(make: Any, world: Wor
     assert [_open(requests, world) for _ in range(4)] == [None, None, None, 1]
 
 
-def test_a_request_is_counted_once(make: Any) -> None:
+def test_a_repeated_request_is_counted_once(make: Any) -> None:
     requests = make(1)
 
     for _ in range(3):
@@ -85,21 +85,21 @@ def test_a_request_is_counted_once(make: Any) -> None:
     assert refused.value.status == 429
 
 
-def test_as_long_as_there_is_room_nothing_is_looked_at_and_then_each_about_once(make: Any, world: World) -> None:
+def test_requests_are_checked_about_once_and_only_when_full(make: Any, world: World) -> None:
     requests = make(200)
 
     for _ in range(200):
         assert _open(requests, world, ends=True) is None
-    assert world.looked_at == []
+    assert world.checked == []
     world.now += 1
     for _ in range(2000):
         world.now += 0.02
         assert _open(requests, world, ends=True) is None
 
-    assert len(world.looked_at) <= 2200
+    assert len(world.checked) <= 2200
 
 
-def test_the_few_that_have_ended_are_found_among_many_that_have_not(make: Any, world: World) -> None:
+def test_few_ended_requests_are_found_among_many_open(make: Any, world: World) -> None:
     requests = make(450)
     for _ in range(450):
         _open(requests, world)
@@ -109,17 +109,17 @@ def test_the_few_that_have_ended_are_found_among_many_that_have_not(make: Any, w
     assert [_open(requests, world) for _ in range(3)] == [None, None, 1]
 
 
-def test_whoever_calls_on_and_on_does_not_keep_the_database_busy(make: Any, world: World) -> None:
+def test_repeated_refusals_check_each_request_once(make: Any, world: World) -> None:
     requests = make(10)
     for _ in range(10):
         _open(requests, world)
     world.now += 1
 
     assert {_open(requests, world) for _ in range(100)} == {1}
-    assert len(world.looked_at) == 10
+    assert len(world.checked) == 10
 
 
-def test_what_was_counted_and_never_written_down_does_not_stay(make: Any, world: World) -> None:
+def test_a_counted_request_that_was_never_written_expires(make: Any, world: World) -> None:
     requests = make(3)
     for number in range(3):
         requests.count(_ADA, f"lost-{number}")
@@ -129,7 +129,7 @@ def test_what_was_counted_and_never_written_down_does_not_stay(make: Any, world:
     assert _open(requests, world) is None
 
 
-def test_with_redis_emptied_it_counts_anew(make: Any, world: World, connection: "redis.Redis") -> None:
+def test_counting_restarts_when_redis_is_emptied(make: Any, world: World, connection: "redis.Redis") -> None:
     requests = make(2)
     for _ in range(2):
         _open(requests, world)
@@ -140,21 +140,21 @@ def test_with_redis_emptied_it_counts_anew(make: Any, world: World, connection: 
     assert [_open(requests, world) for _ in range(3)] == [None, None, 1]
 
 
-def test_a_tenant_that_asks_for_nothing_is_forgotten(make: Any, connection: "redis.Redis") -> None:
+def test_an_idle_tenant_expires_from_redis(make: Any, connection: "redis.Redis") -> None:
     make(2).count(_ADA, "r1")
 
     (key,) = connection.keys("datahog:open:*")
     assert 30 * 86_400 < connection.ttl(key) <= 31 * 86_400
 
 
-def test_without_redis_any_number_may_be_open(world: World) -> None:
+def test_any_number_may_be_open_without_redis(world: World) -> None:
     nowhere = redis.Redis(port=9, socket_connect_timeout=0.1)
     requests = OpenRequests(nowhere, world.still_open, "aggregator", quota=1, breaker=RedisBreaker())
 
     assert [_open(requests, world) for _ in range(5)] == [None] * 5
 
 
-def test_when_the_clock_was_set_back_what_has_ended_still_makes_room(make: Any, world: World) -> None:
+def test_ended_requests_make_room_after_a_clock_set_back(make: Any, world: World) -> None:
     requests = make(3)
     for _ in range(3):
         _open(requests, world, ends=True)

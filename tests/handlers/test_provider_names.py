@@ -1,4 +1,4 @@
-"""Known providers: a wrong name is told at once while the aggregator answers, and any name may be right while not."""
+"""Known providers: a wrong name is refused at once; any name passes while the aggregator is unavailable."""
 
 import pytest
 
@@ -18,17 +18,17 @@ DOWN = Reply(503, b"")
 
 @pytest.fixture
 def known(stub: StubServer) -> KnownProviders:
-    """The providers of an aggregator that the stub stands in for."""
+    """The known providers, with the stub as the aggregator."""
     return KnownProviders(Operations(specs.AGGREGATOR, stub.url, Http(pool_size=1), timeouts=Timeouts(1, 1, 2)))
 
 
-def test_names_that_nobody_knows_are_told_with_those_that_are_known(known: KnownProviders, stub: StubServer) -> None:
+def test_unknown_names_are_listed_with_the_known_ones(known: KnownProviders, stub: StubServer) -> None:
     stub.replies = [GAS]
 
     assert known.unknown(["gas", "gass"]) == (["gass"], ["gas"])
 
 
-def test_the_aggregator_is_not_asked_each_time(known: KnownProviders, stub: StubServer) -> None:
+def test_provider_names_are_cached(known: KnownProviders, stub: StubServer) -> None:
     stub.replies = [GAS]
 
     for _ in range(5):
@@ -38,7 +38,9 @@ def test_the_aggregator_is_not_asked_each_time(known: KnownProviders, stub: Stub
     assert len(stub.asked) == 1
 
 
-def test_a_new_provider_is_heard_of(known: KnownProviders, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_provider_is_known_after_cache_expiry(
+    known: KnownProviders, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(provider_names, "_ANSWERED", 0)
     stub.replies = [GAS, GAS_AND_WATER]
 
@@ -46,7 +48,7 @@ def test_a_new_provider_is_heard_of(known: KnownProviders, stub: StubServer, mon
     assert known.unknown(["water"]) == ([], ["gas", "water"])
 
 
-def test_any_name_may_be_right_while_the_aggregator_is_away(known: KnownProviders, stub: StubServer) -> None:
+def test_any_name_passes_while_the_aggregator_is_away(known: KnownProviders, stub: StubServer) -> None:
     stub.replies = [DOWN]
 
     assert known.unknown(["gass"]) == ([], [])
@@ -54,7 +56,7 @@ def test_any_name_may_be_right_while_the_aggregator_is_away(known: KnownProvider
     assert len(stub.asked) == 1
 
 
-def test_what_it_said_too_long_ago_refuses_nobody(
+def test_an_outdated_list_refuses_no_name(
     known: KnownProviders, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider_names, "_HOLDS", 0)

@@ -1,4 +1,4 @@
-"""The rate limit: counted for each key, told how long to wait, and not in the way while Redis is away."""
+"""The rate limit: counts calls per key, tells callers how long to wait, and lets them in while Redis is away."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _ADA, _BOB = Caller("ada", "acme"), Caller("bob", "acme")
 
 
 class Limiter:
-    """Stands in for that of `limits`: allows three calls of each key, and can be away."""
+    """Replaces the limiter of `limits`: allows three calls of each key, and can be unavailable."""
 
     def __init__(self) -> None:
         self.hits: list[str] = []
@@ -50,7 +50,7 @@ def limit(limiter: Limiter) -> RateLimit:
 
 
 def _wait(limit: RateLimit, caller: Caller = _ADA) -> int | None:
-    """The seconds that the caller is told to wait, None when it is let in."""
+    """Returns the seconds that the caller must wait, or None when the call is accepted."""
     try:
         asyncio.run(limit.count(caller))
     except Problem as problem:
@@ -58,8 +58,8 @@ def _wait(limit: RateLimit, caller: Caller = _ADA) -> int | None:
     return None
 
 
-def test_one_call_too_many_is_told_how_long_to_wait(limit: RateLimit) -> None:
-    # Redis tells 4.2 s for what may be half a second more.
+def test_a_call_over_the_limit_is_told_how_long_to_wait(limit: RateLimit) -> None:
+    # Redis reports 4.2 s; the window may end up to half a second later.
     assert [_wait(limit) for _ in range(4)] == [None, None, None, 6]
     assert _wait(limit, _BOB) is None
     with pytest.raises(Problem, match=f"1 calls a second, {WINDOW} in {WINDOW} s; wait 6 s") as refused:
@@ -67,7 +67,7 @@ def test_one_call_too_many_is_told_how_long_to_wait(limit: RateLimit) -> None:
     assert refused.value.status == 429
 
 
-def test_whoever_calls_on_and_on_does_not_keep_redis_busy(limit: RateLimit, limiter: Limiter) -> None:
+def test_a_refused_caller_causes_no_further_redis_calls(limit: RateLimit, limiter: Limiter) -> None:
     for _ in range(4):
         _wait(limit)
     limiter.now += 2
@@ -80,12 +80,12 @@ def test_whoever_calls_on_and_on_does_not_keep_redis_busy(limit: RateLimit, limi
     assert _wait(limit) is None
 
 
-def test_for_an_unlimited_key_nothing_is_counted(limit: RateLimit, limiter: Limiter) -> None:
+def test_an_unlimited_key_is_not_counted(limit: RateLimit, limiter: Limiter) -> None:
     assert [_wait(limit, Caller("client", "client", unlimited=True)) for _ in range(9)] == [None] * 9
     assert limiter.hits == []
 
 
-def test_while_redis_is_away_it_is_asked_seldom_and_everybody_is_let_in(
+def test_calls_pass_and_redis_is_asked_rarely_while_away(
     limit: RateLimit, limiter: Limiter, caplog: pytest.LogCaptureFixture
 ) -> None:
     limiter.away = True

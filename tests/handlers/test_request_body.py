@@ -1,4 +1,4 @@
-"""Bodies: each comes in time, and the large ones are read when they are expected and there is room for them."""
+"""Bodies: each has a deadline; a large one is read only when it is expected and within the memory budget."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _LARGE = DEFAULT_LIMIT + 1
 
 
 class Check:
-    """Expects nothing, if `unknown`, and finds every body good."""
+    """Accepts every body; expects none if `unknown`."""
 
     unknown = False
 
@@ -54,7 +54,7 @@ async def _status(body: Body, length: int | None, receive: Any) -> int:
         return problem.status
 
 
-def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_body, "_PATIENCE", 0.01)
 
     async def silent() -> Any:
@@ -63,7 +63,7 @@ def test_a_body_that_does_not_go_on_is_given_up(monkeypatch: pytest.MonkeyPatch)
     assert asyncio.run(_status(_body(), 1, silent)) == 408
 
 
-def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dripping_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_body, "_PATIENCE", 0.5)
     left = iter(range(200))
 
@@ -74,18 +74,18 @@ def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(_status(_body(), 1000, drip)) == 408
 
 
-def test_a_large_body_that_nobody_expects_is_not_read() -> None:
+def test_an_unexpected_large_body_is_not_read() -> None:
     check = Check()
     check.unknown = True
 
     for length in (_LARGE, None):
         with pytest.raises(NotFound):
             asyncio.run(_status(_body(check), length, _never))
-    # What is small costs less to read than to look up.
+    # A small body costs less to read than a lookup.
     assert asyncio.run(_status(_body(check), DEFAULT_LIMIT, _sent)) == 200
 
 
-def test_large_bodies_are_read_while_there_is_room_and_others_always(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_bodies_are_limited_and_small_ones_always_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_body, "_LARGE_AT_ONCE", 2 * _LARGE)
     body = _body(Check())
 
@@ -112,7 +112,7 @@ def _parsed(operation_id: str, schema: dict[str, Any], text: bytes, check: Check
     return asyncio.run(play())
 
 
-def test_a_signed_body_that_is_not_valid_raises_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_signed_body_logs_an_error(caplog: pytest.LogCaptureFixture) -> None:
     schema = {"properties": {"url": {"type": "string", "format": "uri"}}}
 
     for text, fault in ((b'{"url": "http://x/{id}"}', "body at url: "), (b"{", "the body is not JSON: ")):
@@ -125,7 +125,7 @@ def test_a_signed_body_that_is_not_valid_raises_an_alarm(caplog: pytest.LogCaptu
         assert fault in alarm.message
 
 
-def test_a_body_of_a_strangers_that_is_not_valid_raises_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_unsigned_body_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Problem):
         _parsed("createRequest", {"type": "string"}, b"1")
 
@@ -133,7 +133,7 @@ def test_a_body_of_a_strangers_that_is_not_valid_raises_none(caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("operation_id", ["createRequest", "updateJob"])
-def test_a_number_of_thousands_of_digits_is_no_fault_of_ours(operation_id: str) -> None:
+def test_a_number_of_thousands_of_digits_is_refused(operation_id: str) -> None:
     for text in (b'{"a": %s, "a": 1}', b'{"a": -%s}', b'{"a": 1.%s}', b'{"a": 1e-%s}'):
         with pytest.raises(Problem) as refused:
             _parsed(operation_id, {"required": ["b"]}, text % (b"1" * 5000))

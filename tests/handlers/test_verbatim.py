@@ -1,4 +1,4 @@
-"""Verbatim: results come out of a body as the very text that was sent; all else is one value that readers agree on."""
+"""Verbatim: a result keeps the text in which it was sent; the rest of a body has one unambiguous value."""
 
 import pytest
 
@@ -21,13 +21,13 @@ RESULTS = [
     b'""',
     b'{"result": {"result": 1, "result": 2}}',
 ]
-# 1E400 is more than any number of programs; half a character is none.
+# 1E400 overflows a float; a lone surrogate is no character.
 NO_RESULTS = [b"1E400", b"1" * 400, b"-1e999", b'"\\ud800"', b'{"\\udfff": 1}', b"NaN", b"01", b"+1", b".5", b"[1,]"]
 
 
 @pytest.mark.parametrize("text", RESULTS, ids=lambda text: text[:20])
 @pytest.mark.parametrize("members", [b'{"status":"DONE", "result" :\n%s\t}', b'{"result":%s,"status":"DONE"}'])
-def test_a_result_of_its_own_is_the_text_that_came(members: bytes, text: bytes) -> None:
+def test_a_single_result_keeps_its_text(members: bytes, text: bytes) -> None:
     document, put_back = verbatim.own_result(members % text)
 
     assert document == {"status": "DONE", "result": None}
@@ -37,12 +37,12 @@ def test_a_result_of_its_own_is_the_text_that_came(members: bytes, text: bytes) 
 
 @pytest.mark.parametrize("text", NO_RESULTS, ids=lambda text: text[:20])
 @pytest.mark.parametrize("read", [verbatim.own_result, verbatim.results_of_jobs])
-def test_a_result_that_is_no_strict_json_is_refused(read: verbatim.Reader, text: bytes) -> None:
+def test_a_result_that_is_not_strict_json_is_refused(read: verbatim.Reader, text: bytes) -> None:
     with pytest.raises(ValueError, match="not JSON"):
         read(b'{"jobs": [{"result": %s}], "result": %s}' % (text, text))
 
 
-def test_a_body_without_a_result_has_none_afterwards() -> None:
+def test_a_body_without_a_result_gains_none() -> None:
     for body, value in ((b'{"status": "DONE"}', {"status": "DONE"}), (b"[1]", [1]), (b"null", None)):
         document, put_back = verbatim.own_result(body)
         put_back()
@@ -53,11 +53,11 @@ def test_a_body_without_a_result_has_none_afterwards() -> None:
 @pytest.mark.parametrize(
     "body", [b'{"result": 1, "result": 2}', b'{"a": 1, "result": [], "a": 1}', b'{"a":1,"\\u0061":2}']
 )
-def test_two_members_of_one_name_around_a_result_are_refused(body: bytes) -> None:
+def test_duplicate_names_around_a_result_are_refused(body: bytes) -> None:
     with pytest.raises(Problem, match="two members named"):
         verbatim.own_result(body)
 
 
-def test_two_members_of_one_name_anywhere_are_refused_where_no_result_is() -> None:
+def test_duplicate_names_at_any_depth_are_refused() -> None:
     with pytest.raises(Problem, match="two members named 'b'"):
         verbatim.whole(b'{"a": [{"b": 1, "b": 1}]}')

@@ -1,1 +1,1 @@
-"""Clients that public generators make of both documents, and programs that a user writes over them."""
+"""Clients that public generators make from both documents, and programs that use them."""

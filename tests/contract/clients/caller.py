@@ -1,4 +1,4 @@
-"""What a user writes over the generated Python clients; mypy checks it against them, and the tests run it."""
+"""A user's program over the generated Python clients; mypy checks it, and the tests run it."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from datahog_client.api.requests import create_request, get_request, list_reques
 
 
 def complete_at_client(api: ClientApi, providers: list[str], deadline: datetime) -> client.ClientRequest:
-    """Ask the client, and wait for the end."""
+    """Create a request at the client, and wait until it has ended."""
     created = create_request.sync_detailed(client=api, body=client.NewRequest(providers=providers, deadline=deadline))
     assert created.status_code == 202, created.content
     request = created.parsed
@@ -23,7 +23,7 @@ def complete_at_client(api: ClientApi, providers: list[str], deadline: datetime)
 
 
 def complete_at_aggregator(api: AggregatorApi, providers: list[str], callback_url: str) -> aggregator.Request:
-    """Ask the aggregator, and wait for the end."""
+    """Create a request at the aggregator, and wait until it has ended."""
     created = create_at_aggregator.sync_detailed(
         client=api,
         body=aggregator.NewRequest(providers=providers, callback_url=callback_url),
@@ -38,23 +38,23 @@ def complete_at_aggregator(api: AggregatorApi, providers: list[str], callback_ur
 
 
 def amounts(request: client.ClientRequest | aggregator.Request) -> dict[str, float]:
-    """What each provider bills in all, of those that have answered."""
+    """The total amount of each provider that has a result."""
     jobs = request.jobs
     return {job.provider: sum(bill["amount"] for bill in job.result) for job in jobs if isinstance(job.result, list)}
 
 
 def newest(api: ClientApi) -> client.RequestSummary:
-    """The request that was made last."""
+    """The newest request."""
     page = list_requests.sync(client=api, limit=1)
     assert isinstance(page, client.RequestList), page
     return page.requests[0]
 
 
 def problem_of(api: ClientApi, *, providers: list[str] | None = None, request_id: str = "") -> client.Problem:
-    """What is wrong with creating a request for these providers, or else with reading this request."""
+    """The problem of creating a request for these providers, or else of reading this request."""
     if providers is not None:
-        answer = create_request.sync(client=api, body=client.NewRequest(providers=providers))
+        response = create_request.sync(client=api, body=client.NewRequest(providers=providers))
     else:
-        answer = get_request.sync(request_id, client=api)
-    assert isinstance(answer, client.Problem), answer
-    return answer
+        response = get_request.sync(request_id, client=api)
+    assert isinstance(response, client.Problem), response
+    return response

@@ -1,4 +1,4 @@
-"""Runs the commands that docs/clients.md gives for generating clients: those very lines, for either document."""
+"""Runs the commands in docs/clients.md that generate clients, for either document."""
 
 import os
 import re
@@ -8,12 +8,12 @@ import sysconfig
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[3]
-# Of the packages' programs those of this environment are meant, whether it is activated or not.
+# This environment's programs come first, whether or not it is activated.
 _PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
 
 
 def generate(generator: str, name: str, directory: Path, *options: str) -> None:
-    """Have a generator make in `directory` a client of the document `name`; fails when it complains of anything."""
+    """Generate a client of the document `name` in `directory`; fails when the generator does."""
     specs = directory / "specs"
     if not specs.exists():
         specs.symlink_to(_ROOT / "specs")
@@ -21,8 +21,8 @@ def generate(generator: str, name: str, directory: Path, *options: str) -> None:
 
 
 def run(*command: str, directory: Path) -> str:
-    """What a program prints that is run in `directory`; fails unless it exits with 0."""
-    # What npx does not find here it would fetch, in whatever version is the newest.
+    """Run a program in `directory`, and return what it prints; fails unless it exits with 0."""
+    # Online, npx would download the newest version of a missing package.
     environment = {**os.environ, "PATH": _PATH, "npm_config_offline": "true", "NO_COLOR": "1"}
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}"
@@ -31,6 +31,6 @@ def run(*command: str, directory: Path) -> str:
 
 def _line(generator: str, name: str) -> str:
     page = (_ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
-    # It shows the client's; `datahog_client` and `datahog-client` are what is made of it.
+    # The page shows the command for the client's document; replace the document and the names derived from it.
     [line] = re.findall(rf"^\$ (.*\b{generator} .*)$", page, re.MULTILINE)
     return re.sub(r"\b(specs/|datahog[_-])client\b", rf"\g<1>{name}", line)

@@ -1,4 +1,4 @@
-"""The Python clients that openapi-python-client makes: complete, well typed, and able to drive a request to its end."""
+"""The Python clients of openapi-python-client are complete and typed, and complete a request."""
 
 import importlib
 import json
@@ -20,14 +20,14 @@ from tests.support.system import API_KEY, System, eventually
 
 _BOTH = [specs.CLIENT, specs.AGGREGATOR]
 
-# Each of these generated modules has the same wrong call in it, whatever the document.
+# The generator writes the same ill-typed call into each of these modules.
 _MYPY = """
 [mypy]
 strict = True
 [mypy-datahog_client.client,datahog_aggregator.client]
 ignore_errors = True
 """
-# An ignored error that is none is an error of its own.
+# mypy reports an unused ignore, so each line below must be an error.
 _REFUSED = """
 from datahog_aggregator.models import JobUpdate, NewRequest
 from datahog_client.models import ClientRequest, RequestStatus
@@ -44,7 +44,7 @@ def length(request: ClientRequest) -> int:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory with both generated packages, `datahog_client` and `datahog_aggregator`; they can be imported."""
+    """The directory of the generated packages `datahog_client` and `datahog_aggregator`; both can be imported."""
     directory = tmp_path_factory.mktemp("python")
     for name in _BOTH:
         generate("openapi-python-client", name, directory, "--fail-on-warning")
@@ -55,7 +55,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def caller(generated: Path) -> ModuleType:
-    """The program over them."""
+    """The program over the generated packages."""
     return importlib.import_module("tests.contract.clients.caller")
 
 
@@ -78,7 +78,7 @@ def make_api(caller: ModuleType, system: System) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", _BOTH)
-def test_every_operation_has_its_module(generated: Path, name: str) -> None:
+def test_every_operation_has_a_module(generated: Path, name: str) -> None:
     made = {path.relative_to(generated).as_posix() for path in generated.glob(f"datahog_{name}/api/*/[!_]*.py")}
 
     assert made == {
@@ -87,7 +87,7 @@ def test_every_operation_has_its_module(generated: Path, name: str) -> None:
     }
 
 
-def test_the_types_hold_and_refuse_what_breaks_the_contract(generated: Path) -> None:
+def test_the_types_refuse_contract_violations(generated: Path) -> None:
     (generated / "mypy.ini").write_text(_MYPY)
     (generated / "refused.py").write_text(_REFUSED)
     (generated / "caller.py").write_text(Path(__file__).with_name("caller.py").read_text())
@@ -101,7 +101,7 @@ def test_the_types_hold_and_refuse_what_breaks_the_contract(generated: Path) -> 
     )
 
 
-def test_a_request_is_driven_to_its_end_at_the_client(caller: ModuleType, make_api: Any) -> None:
+def test_a_request_completes_at_the_client(caller: ModuleType, make_api: Any) -> None:
     api = make_api(specs.CLIENT)
 
     request = caller.complete_at_client(api, ["gas", "steady"], datetime.now(UTC) + timedelta(hours=1))
@@ -114,9 +114,7 @@ def test_a_request_is_driven_to_its_end_at_the_client(caller: ModuleType, make_a
     assert caller.newest(api).request_id == request.request_id
 
 
-def test_a_request_is_driven_to_its_end_at_the_aggregator(
-    caller: ModuleType, make_api: Any, receiver: Receiver
-) -> None:
+def test_a_request_completes_at_the_aggregator(caller: ModuleType, make_api: Any, receiver: Receiver) -> None:
     request = caller.complete_at_aggregator(make_api(specs.AGGREGATOR), ["steady"], receiver.url("/generated"))
 
     assert request.status is caller.aggregator.RequestStatus.COMPLETE
@@ -128,12 +126,12 @@ def test_a_request_is_driven_to_its_end_at_the_aggregator(
     assert [job.result for job in result.jobs] == [[{"amount": 30.0}]]
 
 
-def test_what_is_wrong_comes_as_a_problem(caller: ModuleType, make_api: Any) -> None:
+def test_refusals_are_parsed_as_problems(caller: ModuleType, make_api: Any) -> None:
     api = make_api(specs.CLIENT)
 
-    unknown = caller.problem_of(api, providers=["nobody"])
-    missing = caller.problem_of(api, request_id="nobodys")
-    outside = caller.problem_of(make_api(specs.CLIENT, key="dh_" + "1" * 16 + "_" + "y" * 43), request_id="nobodys")
+    unknown = caller.problem_of(api, providers=["unknown"])
+    missing = caller.problem_of(api, request_id="missing")
+    outside = caller.problem_of(make_api(specs.CLIENT, key="dh_" + "1" * 16 + "_" + "y" * 43), request_id="missing")
 
     assert (unknown.status, unknown.type_) == (422, "urn:datahog:problem:unknown-provider")
     assert "steady" in unknown.known

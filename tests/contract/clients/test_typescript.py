@@ -1,4 +1,4 @@
-"""The TypeScript types that openapi-typescript makes: the compiler checks a program by them, and Node.js runs it."""
+"""The TypeScript types of openapi-typescript: the compiler checks a program with them, and Node.js runs it."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent / "typescript"
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory in which the types of both documents are made, and the programs over them compiled."""
+    """The directory with the generated types of both documents, and the compiled programs over them."""
     packages = installed(_HERE)
     directory = tmp_path_factory.mktemp("typescript")
     for path in [*_HERE.glob("*.ts"), *_HERE.glob("*.json")]:
@@ -25,21 +25,19 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / packages.name).symlink_to(packages)
     for name in (specs.CLIENT, specs.AGGREGATOR):
         generate("openapi-typescript", name, directory)
-    # This fails too when it takes a line of refused.ts.
+    # It also fails when it accepts a line of refused.ts.
     run("npx", "tsc", "--project", ".", directory=directory)
     return directory
 
 
-# Fetching the packages, once, takes as long as the network does.
+# The first run downloads the packages.
 @pytest.mark.timeout(300)
-def test_the_program_drives_a_request_to_its_end_at_both_apis(
-    compiled: Path, system: System, receiver: Receiver
-) -> None:
+def test_a_typed_program_completes_requests_at_both_apis(compiled: Path, system: System, receiver: Receiver) -> None:
     callback_url = receiver.url("/typescript")
 
-    told = run("node", "caller.js", system.client, system.aggregator, API_KEY, callback_url, directory=compiled)
+    output = run("node", "caller.js", system.client, system.aggregator, API_KEY, callback_url, directory=compiled)
 
-    printed = json.loads(told)
+    printed = json.loads(output)
     for request in (printed["client"], printed["aggregator"]):
         assert request["status"] == "COMPLETE"
         assert [job["provider"] for job in request["jobs"]] == ["gas", "steady"]

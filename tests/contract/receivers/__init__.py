@@ -1,1 +1,1 @@
-"""Receivers of callbacks that somebody else would write: with another implementation of Standard Webhooks."""
+"""Receivers of callbacks as users write them, with other implementations of Standard Webhooks."""

@@ -1,4 +1,4 @@
-"""A receiver in JavaScript: what Datahog has posted verifies there by either secret, and altered or late no more."""
+"""A JavaScript receiver verifies posted callbacks with either secret, and refuses altered or late ones."""
 
 import json
 import subprocess
@@ -21,15 +21,15 @@ _EARLY = "WebhookVerificationError: Message timestamp too new"
 
 @pytest.fixture
 def posted(system: System, receiver: Receiver) -> Call:
-    """A callback as it came in, from a system in which one secret takes the place of another."""
+    """A callback as it was received, from a system that is rotating its secret."""
     system.hand_over("gas", "water", callback_url=receiver.url("/javascript"))
     [call] = eventually(lambda: receiver.calls("/javascript"))
     return call
 
 
-# Fetching the packages, once, takes as long as the network does.
+# The first run downloads the packages.
 @pytest.mark.timeout(300)
-def test_a_receiver_with_another_implementation_takes_what_was_posted_and_nothing_else(posted: Call) -> None:
+def test_another_implementation_verifies_only_genuine_posts(posted: Call) -> None:
     installed(_HERE)
     text = posted.body.decode()
     time = int(posted.headers["webhook-timestamp"])
@@ -40,19 +40,19 @@ def test_a_receiver_with_another_implementation_takes_what_was_posted_and_nothin
         return {"secret": secret, "headers": {**posted.headers, **changed}, "body": body, "later": later}
 
     checks = {
-        "by the new secret": (check(), None),
-        "by the old secret": (check(SECRET), None),
-        "by the secret of somebody else": (check(_OTHER), _FORGED),
-        "signed with the old secret only, known by the new": (check(signature=first), _FORGED),
-        "signed with the new secret only, known by the new": (check(signature=second), None),
+        "verified with the new secret": (check(), None),
+        "verified with the old secret": (check(SECRET), None),
+        "verified with an unrelated secret": (check(_OTHER), _FORGED),
+        "signed with the old secret only, verified with the new": (check(signature=first), _FORGED),
+        "signed with the new secret only, verified with the new": (check(signature=second), None),
         "another body": (check(body=text.replace('"COMPLETE"', '"FAILED"')), _FORGED),
-        "a space more": (check(body=text + " "), _FORGED),
+        "an extra space": (check(body=text + " "), _FORGED),
         "another id": (check(id="msg_other"), _FORGED),
         "another time": (check(timestamp=str(time + 1)), _FORGED),
         "four minutes later": (check(later=240), None),
         "six minutes later": (check(later=360), _LATE),
-        "six minutes later, with a time put right": (check(later=360, timestamp=str(time + 360)), _FORGED),
-        "from the future": (check(later=-360), _EARLY),
+        "six minutes later, with a corrected timestamp": (check(later=360, timestamp=str(time + 360)), _FORGED),
+        "in the future": (check(later=-360), _EARLY),
     }
     refusals = _verify([given for given, _ in checks.values()])
 

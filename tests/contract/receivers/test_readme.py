@@ -1,4 +1,4 @@
-"""The receiver in README.md, run as it stands there: it takes what Datahog posts, and refuses what others do."""
+"""The receiver in README.md, run unchanged, accepts what Datahog posts and refuses other posts."""
 
 import os
 import re
@@ -15,12 +15,13 @@ from tests.support.system import System, eventually, free_ports
 
 _README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 [_CODE] = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
+# How long to wait for the receiver and for a delivery, in seconds.
 _SECONDS = 60
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A directory as `make run` leaves it, with the receiver in it."""
+    """A directory with the secret that `make run` makes, and the receiver."""
     (tmp_path / ".datahog").mkdir()
     (tmp_path / ".datahog" / "webhook-secret").write_text(NEXT_SECRET + "\n")
     (tmp_path / "receiver.py").write_text(_CODE)
@@ -29,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def url(directory: Path) -> Iterator[str]:
-    """Where the receiver listens."""
+    """The callback URL of the running receiver."""
     port = next(iter(free_ports().values()))
     [command] = re.findall(r"\.venv/bin/flask (--app receiver run --port) 9000 &", _README)
     with (
@@ -44,7 +45,7 @@ def url(directory: Path) -> Iterator[str]:
     ):
         root = f"http://127.0.0.1:{port}"
         try:
-            eventually(lambda: _answers(root), seconds=_SECONDS)
+            eventually(lambda: _is_listening(root), seconds=_SECONDS)
             yield f"{root}/bills"
         finally:
             running.terminate()
@@ -54,16 +55,16 @@ def test_the_receiver_is_as_short_as_it_claims() -> None:
     assert len([line for line in _CODE.splitlines() if line]) == 12
 
 
-def test_the_receiver_takes_what_datahog_posts(system: System, directory: Path, url: str) -> None:
+def test_the_receiver_accepts_datahogs_posts(system: System, directory: Path, url: str) -> None:
     request_id = system.hand_over("gas", "water", callback_url=url)
 
-    # Taken is what is said to be delivered, too.
+    # The delivery succeeds only when the receiver acknowledges it.
     read = eventually(lambda: _delivered(system, request_id), seconds=_SECONDS)
     assert f"{request_id} {read['status']}" in (directory / "printed").read_text()
 
 
 @pytest.mark.parametrize("signature", [None, "v1,bm90IHNpZ25lZCBieSBkYXRhaG9n"])
-def test_the_receiver_refuses_what_others_post(directory: Path, url: str, signature: str | None) -> None:
+def test_the_receiver_refuses_unsigned_and_forged_posts(directory: Path, url: str, signature: str | None) -> None:
     headers = {"webhook-id": "msg_x", "webhook-timestamp": "1"} | (
         {"webhook-signature": signature} if signature else {}
     )
@@ -78,7 +79,7 @@ def _delivered(system: System, request_id: str) -> dict[str, object] | None:
     return read if read["delivery"]["status"] == "SUCCEEDED" else None
 
 
-def _answers(root: str) -> bool:
+def _is_listening(root: str) -> bool:
     try:
         return requests.get(root, timeout=5).status_code == 404
     except requests.ConnectionError:

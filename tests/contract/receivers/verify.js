@@ -1,5 +1,5 @@
-// Verifies callbacks as their receiver does. Reads a list of {secret, headers, body, later} and prints for each null, or
-// why it is refused; `later` are the seconds by which its clock has gone on since.
+// Verifies callbacks as their receiver does. Reads a list of {secret, headers, body, later}; prints for each callback
+// null or the reason of the refusal. `later` is the number of seconds by which the receiver's clock is ahead.
 import { readFileSync } from "node:fs";
 import { Webhook } from "standardwebhooks";
 

@@ -1,4 +1,4 @@
-// What a user writes over the generated types: drives one request at each API to its end, and prints what came.
+// A user's program over the generated types: completes one request at each API, and prints the results.
 
 import createClient from "openapi-fetch";
 import type * as aggregator from "./datahog-aggregator.js";
@@ -35,8 +35,8 @@ async function completeAtAggregator(): Promise<aggregator.components["schemas"][
 
 async function problemOfUnknownProvider(): Promise<client.components["schemas"]["Problem"]> {
   const api = createClient<client.paths>({ baseUrl: clientUrl, headers });
-  const { error } = await api.POST("/requests", { body: { providers: ["nobody"] } });
-  if (error === undefined) throw new Error("it is no error");
+  const { error } = await api.POST("/requests", { body: { providers: ["unknown"] } });
+  if (error === undefined) throw new Error("expected a problem");
   return error;
 }
 
