@@ -1,1 +1,1 @@
-"""The operations of both APIs: one class for each document, one method for each operationId."""
+"""The operations of both APIs: one class per document, one method per operationId."""

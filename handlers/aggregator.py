@@ -30,16 +30,14 @@ from specs.operations import target
 from workers.documents import Document, record_document, request_document
 from workers.queue import Queue, deliver_step, fetch_job_id, fetch_steps, needless_job_ids
 
+# Deliveries that one call starts again at most.
 _MOST_REDELIVERED = 1000
-# A deadline may have been reckoned by a person's clock, and accepted by the client's.
+# Clocks that a deadline may depend on before it arrives here: that of the caller and that of the client.
 _CLOCKS = 2
 
 
 class Aggregator:
-    """One method for each operationId.
-
-    `default_deadline` is in seconds, `result_limit` in bytes.
-    """
+    """One method per operationId. `default_deadline` is in seconds, `result_limit` in bytes."""
 
     def __init__(
         self,
@@ -73,20 +71,20 @@ class Aggregator:
         self._health = health
 
     async def get_health(self) -> ConnexionResponse:
-        """This process serves."""
+        """Responds with 200 while this process serves."""
         return self._health.alive()
 
     async def get_readiness(self) -> ConnexionResponse:
-        """All is there that requests need, or else a problem that says what is not."""
+        """Responds with 200 when all that requests need is there. Raises Problem (503) with the failed checks."""
         return await self._health.ready()
 
     def list_providers(self) -> ConnexionResponse:
-        """Every provider that a request may name."""
+        """Lists every provider that a request may name."""
         providers = [{"name": name, "url": self._providers[name].shown_url} for name in sorted(self._providers)]
         return answer({"providers": providers})
 
     def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:
-        """Write a request down and put its jobs on the queue, once for each Idempotency-Key."""
+        """Creates a request and enqueues its jobs, once per Idempotency-Key."""
         own_id = body.get("requestId")
         request_id = own_id or uuid.uuid4().hex
         key = http_request.headers.get("Idempotency-Key")
@@ -101,7 +99,7 @@ class Aggregator:
         if claim.answer is not None:
             return _accepted(claim.answer)
         try:
-            # Under the id of another, who came before with this key, that one's request may be there.
+            # An earlier call with this key may have created the request under the id that it claimed.
             may_be_there = own_id is not None or claim.request_id != request_id
             request, _ = self._create(caller, claim.request_id, body, may_be_there=may_be_there)
         except (Conflict, Problem):
@@ -112,7 +110,7 @@ class Aggregator:
         return _accepted(document)
 
     async def get_request(self, caller: Caller, request_id: str, wait: int, results: bool) -> ConnexionResponse:
-        """The request, when it has ended or the wait is over."""
+        """Returns the request when it has ended, or after `wait` seconds."""
         request = await self._long_polls.wait_until(
             lambda: self._requests.get(request_id, caller.tenant), lambda r: r.ended, wait
         )
@@ -120,7 +118,7 @@ class Aggregator:
         return answer(document, headers={} if request.ended else {"Retry-After": "1"})
 
     def cancel_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
-        """End an open request."""
+        """Cancels an open request. Raises Conflict when it has ended otherwise."""
         self._requests.get(request_id, caller.tenant)
         try:
             request = self._requests.close(request_id, CloseReason.CANCELLED)
@@ -134,13 +132,13 @@ class Aggregator:
         return answer(self._document(request, request_document))
 
     def redeliver_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
-        """Deliver an ended request's result again."""
+        """Delivers the result of an ended request again."""
         request = self._deliveries.start_anew(request_id, caller.tenant)
         self._queue.put(deliver_step(request))
         return _accepted(self._bare(request))
 
     def retry_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
-        """Run the failed jobs of a PARTIAL or FAILED request again."""
+        """Runs the failed jobs of a PARTIAL or FAILED request again."""
         self._requests.get(request_id, caller.tenant)
         self._open_requests.count(caller, request_id)
         request = self._requests.retry(request_id, deadline=self._clock() + self._default_deadline)
@@ -148,7 +146,7 @@ class Aggregator:
         return _accepted(self._bare(request))
 
     def redeliver_failed(self, caller: Caller, body: Document) -> ConnexionResponse:
-        """Deliver again what could not be delivered since a time."""
+        """Delivers again the results whose delivery failed since the given time."""
         since = moment(body["since"], "since")
         found = self._index.undelivered(since, limit=_MOST_REDELIVERED, tenant=caller.tenant)
         started = [request for request_id in found if (request := self._start_anew(request_id))]
@@ -160,16 +158,16 @@ class Aggregator:
         return answer(document, 202)
 
     def create_record(self, caller: Caller, id_: str, body: Document) -> ConnexionResponse:
-        """The same as `create_request`, under the persistence layer's path."""
+        """Does the same as `create_request`, under the persistence layer's path."""
         request, new = self._create(caller, id_, body, may_be_there=True)
         return answer(self._document(request, record_document), 201 if new else 200)
 
     def get_record(self, caller: Caller, id_: str) -> ConnexionResponse:
-        """The record, and whether all of its jobs have ended."""
+        """Returns the record, and whether all of its jobs have ended."""
         return answer(self._document(self._requests.get(id_, caller.tenant), record_document))
 
     def update_job(self, caller: Caller, id_: str, body: Document) -> ConnexionResponse:
-        """Set the outcome of one provider's job, as a worker does."""
+        """Sets the outcome of one provider's job, as a worker does."""
         request, ended = self._job_updates.apply(id_, caller.tenant, body)
         if job := request.job(body["provider"]):
             self._queue.drop(fetch_job_id(request.attempt(job)))
@@ -181,14 +179,14 @@ class Aggregator:
         try:
             return self._deliveries.start_anew(request_id)
         except (Conflict, NotFound):
-            # It was retried, or has expired, since the index was read; or there is nothing left to deliver.
+            # Since the index was read, the request was retried or has expired; or no result is left to deliver.
             return None
 
     def _create(self, caller: Caller, request_id: str, body: Document, *, may_be_there: bool) -> tuple[Request, bool]:
-        """The request of that id, and whether it is new.
+        """Returns the request with that id, and whether it is new.
 
-        What was accepted once stays the same request, whatever a new one would be refused for by now. Raises Problem
-        and Conflict.
+        Returns an existing request with the same content even if a new one would be refused now. Raises Problem for a
+        request that cannot be accepted, and Conflict when the id belongs to another request.
         """
         content = {name: body[name] for name in ("providers", "callbackUrl", "deadline") if name in body}
         try:
@@ -208,7 +206,7 @@ class Aggregator:
         return request, new
 
     def _check(self, body: Document) -> datetime:
-        """The deadline that holds for the request. Raises Problem when it cannot be accepted."""
+        """Returns the request's deadline. Raises Problem when the request cannot be accepted."""
         unknown = [name for name in body["providers"] if name not in self._providers]
         if unknown:
             raise unknown_provider(unknown, sorted(self._providers))

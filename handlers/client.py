@@ -32,7 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Client:
-    """One method for each operationId. `client` gives the callback URLs, `aggregator` is asked how far things are."""
+    """One method per operationId.
+
+    `client` builds the callback URLs, `aggregator` returns the progress of jobs. `default_deadline` is in seconds.
+    """
 
     def __init__(
         self,
@@ -60,15 +63,15 @@ class Client:
         self._in_flight = InFlight()
 
     async def get_health(self) -> ConnexionResponse:
-        """This process serves."""
+        """Responds with 200 while this process serves."""
         return self._health.alive()
 
     async def get_readiness(self) -> ConnexionResponse:
-        """All is there that requests need, or else a problem that says what is not."""
+        """Responds with 200 when all that requests need is there. Raises Problem (503) with the failed checks."""
         return await self._health.ready()
 
     def create_request(self, caller: Caller, body: Document) -> ConnexionResponse:
-        """Write a request down; a worker submits it."""
+        """Stores a request; a worker submits it."""
         unknown, known = self._known.unknown(body["providers"])
         if unknown:
             raise unknown_provider(unknown, known)
@@ -81,7 +84,7 @@ class Client:
         return answer(self._document(retrieval), 202, {"Location": location, "Retry-After": "1"})
 
     def list_requests(self, caller: Caller, limit: int, cursor: str | None = None) -> ConnexionResponse:
-        """The caller's requests, newest first."""
+        """Lists the requests of the caller's tenant, newest first."""
         try:
             retrievals, next_cursor = self._retrievals.newest(limit=limit, cursor=cursor, tenant=caller.tenant)
         except BadCursor as error:
@@ -90,7 +93,7 @@ class Client:
         return answer(document | ({"nextCursor": next_cursor} if next_cursor else {}))
 
     async def get_request(self, caller: Caller, request_id: str, wait: int) -> ConnexionResponse:
-        """The request, when it has ended or the wait is over."""
+        """Returns the request when it has ended, or after `wait` seconds."""
         retrieval = await self._long_polls.wait_until(
             lambda: self._retrievals.get(request_id, caller.tenant), lambda r: r.ended, wait
         )
@@ -98,7 +101,7 @@ class Client:
         return answer(document, headers={} if retrieval.ended_at else {"Retry-After": "1"})
 
     def cancel_request(self, caller: Caller, request_id: str) -> ConnexionResponse:
-        """Write the cancellation down; a worker takes it to the aggregator."""
+        """Stores the cancellation; a worker sends it to the aggregator. Raises Conflict when the request has ended."""
         self._retrievals.get(request_id, caller.tenant)
         try:
             retrieval = self._retrievals.request_cancel(request_id)
@@ -111,10 +114,10 @@ class Client:
         return answer(self._document(retrieval), 202, {"Retry-After": "1"})
 
     async def receive_callback(self, request_id: str, body: Document) -> ConnexionResponse:
-        """Take the result that the aggregator delivers; the same one again changes nothing."""
+        """Stores the result that the aggregator delivers. The same result again changes nothing."""
         if body["requestId"] != request_id:
-            log.error("%s: a signed callback is refused: it is of the request %s", request_id, body["requestId"])
-            raise Problem("unprocessable", f"the result is of the request {body['requestId']}, not {request_id}")
+            log.error("%s: signed callback refused: its result belongs to request %s", request_id, body["requestId"])
+            raise Problem("unprocessable", f"the result belongs to request {body['requestId']}, not {request_id}")
         results = {job["provider"]: job["result"] for job in body["jobs"] if "result" in job}
         size = sum(memoryview(text).nbytes for text in results.values())
         async with self._in_flight.alone(request_id, size):
@@ -122,7 +125,7 @@ class Client:
         if new:
             log.info("%s: %s, callback accepted", request_id, body["status"])
         else:
-            log.info("%s: callback repeated, counted once", request_id)
+            log.info("%s: callback repeated, nothing changed", request_id)
         return no_content()
 
     def _receive(self, request_id: str, body: Document, results: dict[str, bytes]) -> bool:
@@ -141,7 +144,7 @@ class Client:
         return retrieval_document(retrieval, callback_url, results or {}, live_jobs)
 
     def _ask_how_far(self, request_id: str) -> list[Document] | None:
-        """The jobs as the aggregator has them; None when it does not say, which is no reason to fail a read."""
+        """Returns the aggregator's view of the jobs, or None when it does not respond: the read still succeeds."""
         try:
             reply = self._aggregator.call("getRequest", {"requestId": request_id, "results": False})
         except HttpError as error:

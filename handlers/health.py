@@ -1,4 +1,4 @@
-"""Health: whether a process lives, and whether everything is there that requests need to be worked on."""
+"""Health checks: whether the process is alive, and whether all that requests need is there."""
 
 import asyncio
 import logging
@@ -13,21 +13,22 @@ from handlers.responses import answer
 
 log = logging.getLogger(__name__)
 
-# Seconds. What does not answer within the first is away; an outcome holds for the second, as nobody needs a key to ask.
+# Seconds after which a check without an outcome has failed.
 PATIENCE = 3.0
+# Seconds for which an outcome holds. Callers need no key, so their calls must not cause checks at any rate.
 REMEMBERED = 1.0
 
-# Raises, or returns a reason, when something is not as it should be.
+# Returns None when all is well. Returns the reason, or raises, when the check fails.
 Check = Callable[[], str | None]
 
 
 class Health:
-    """What both APIs say of themselves. `checks` are made side by side, by their names in the documents."""
+    """Serves the health operations of both APIs. `checks`, by their names in the documents, run concurrently."""
 
     def __init__(self, checks: Mapping[str, Check], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._checks = checks
         self._clock = clock
-        # Its own, as those of the requests may all wait for an engine that hangs.
+        # Not the shared thread pool: all of its threads may wait for an engine that hangs.
         self._threads = ThreadPoolExecutor(len(checks), "health")
         self._running: dict[str, Future[str | None]] = {}
         self._checking = asyncio.Lock()
@@ -35,11 +36,11 @@ class Health:
         self._failed: dict[str, str] = {}
 
     def alive(self) -> ConnexionResponse:
-        """This process serves; no more is looked at."""
+        """Responds with 200; checks nothing."""
         return answer({"status": "ok"})
 
     async def ready(self) -> ConnexionResponse:
-        """All is there. Raises Problem with what is not."""
+        """Responds with 200 when all checks pass. Raises Problem (503) with the reasons of those that fail."""
         async with self._checking:
             if self._clock() - self._checked_at >= REMEMBERED:
                 self._failed = await self._check_all()
@@ -52,14 +53,14 @@ class Health:
         return answer({"status": "ready", "checks": checks})
 
     async def _check_all(self) -> dict[str, str]:
-        """Why each check that has failed has."""
+        """Returns the reason of each failed check, by its name."""
         for name, check in self._checks.items():
-            # One that hangs since an earlier time is waited for, and not begun again.
+            # A check that still hangs from an earlier call is not started again.
             if name not in self._running or self._running[name].done():
                 self._running[name] = self._threads.submit(_made, check)
         await asyncio.wait([asyncio.wrap_future(running) for running in self._running.values()], timeout=PATIENCE)
         reasons = {
-            name: running.result() if running.done() else f"no answer within {PATIENCE:g} s"
+            name: running.result() if running.done() else f"no response within {PATIENCE:g} s"
             for name, running in self._running.items()
         }
         return {name: reason for name, reason in reasons.items() if reason}
@@ -69,6 +70,6 @@ def _made(check: Check) -> str | None:
     try:
         return check()
     except Exception as error:
-        # Whoever asks needs no key, and is told no more than that.
-        log.warning("a check of readiness has failed: %s", error)
+        # The caller has no key, so the response does not contain the error.
+        log.warning("a readiness check failed: %s", error)
         return "does not answer"

@@ -1,4 +1,4 @@
-"""In-flight guard: of the callbacks of one request a process takes one at a time, and has the others wait for it."""
+"""In-flight guard: a process stores one callback per request at a time, and makes the others wait."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from handlers.problems import Problem
 
-# A sender waits 15 s for the response, and a second more for each MB. Sending and storing take some of that, so that
-# this is less.
+# Seconds that a callback waits, and bytes of its result that add one second more. A sender waits 15 s for the response
+# and one second more per MB; sending and storing take a part of that, so the wait here is shorter.
 _SECONDS = 10.0
-_BYTES_A_SECOND = 2_000_000
-# Bytes that one request may hold here, besides two results of any size: their memory is lacking to other requests.
-_HELD = 150_000_000
-# Seconds after which to come again.
-_COME_AGAIN = 5
+_BYTES_PER_SECOND = 2_000_000
+# Bytes that the waiting results of one request may hold, besides two results of any size. Other requests need the rest
+# of the memory.
+_MOST_BYTES = 150_000_000
+_RETRY_AFTER_SECONDS = 5
 
 
 @dataclass
@@ -25,10 +25,10 @@ class _Guard:
 
 
 class InFlight:
-    """The requests whose results are being stored; for one event loop. Waiting holds no thread.
+    """Guards the requests whose results are being stored, in one event loop. Waiting holds no thread.
 
-    A result of many megabytes may be delivered again before it is stored. Each copy would do all of the work again at
-    the same time, and make every one of them later.
+    A result of many megabytes may be delivered again before it is stored. Without the guard each copy would repeat all
+    of the work at the same time, and slow down all others.
     """
 
     def __init__(self) -> None:
@@ -36,17 +36,17 @@ class InFlight:
 
     @asynccontextmanager
     async def alone(self, request_id: str, size: int) -> AsyncIterator[None]:
-        """Around the storing of a result of so many bytes: nobody else stores one of the same request meanwhile.
+        """Holds the guard of a request while a result of `size` bytes is stored.
 
-        Raises Problem (503) when others do so for too long, or too much waits for them already.
+        Raises Problem (503) when others hold the guard for too long, or too many bytes wait for it.
         """
         guard = self._guards.setdefault(request_id, _Guard())
-        if guard.users > 1 and guard.bytes + size > _HELD:
+        if guard.users > 1 and guard.bytes + size > _MOST_BYTES:
             raise _busy(request_id)
         guard.users += 1
         guard.bytes += size
         try:
-            async with _acquired(guard.lock, request_id, _SECONDS + size / _BYTES_A_SECOND):
+            async with _acquired(guard.lock, request_id, _SECONDS + size / _BYTES_PER_SECOND):
                 yield
         finally:
             guard.users -= 1
@@ -69,5 +69,5 @@ async def _acquired(lock: asyncio.Lock, request_id: str, seconds: float) -> Asyn
 
 
 def _busy(request_id: str) -> Problem:
-    detail = f"a result of {request_id} is still being written down; send it again soon"
-    return Problem("unavailable", detail, headers={"Retry-After": str(_COME_AGAIN)})
+    detail = f"another result of request {request_id} is still being stored; send this one again soon"
+    return Problem("unavailable", detail, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})

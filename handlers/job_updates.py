@@ -1,4 +1,4 @@
-"""Job updates: the outcome of one job as a caller tells it, set once, and confirmed when it is told again."""
+"""Sets the outcome of one job as a caller reports it; the same report again changes nothing."""
 
 from handlers.problems import Problem
 from persistence.errors import Conflict
@@ -10,17 +10,17 @@ from workers.documents import Document
 
 
 class JobUpdates:
-    """Sets outcomes. `result_limit` is the largest result in bytes."""
+    """Sets outcomes of jobs. `result_limit` is the size of the largest accepted result in bytes."""
 
     def __init__(self, requests: Requests, *, result_limit: int) -> None:
         self._requests = requests
         self._result_limit = result_limit
 
     def apply(self, request_id: str, tenant: str, body: Document) -> tuple[Request, bool]:
-        """Set the outcome that a `JobUpdate` of the aggregator's document tells, its result as JSON text.
+        """Sets the outcome in `body`: a `JobUpdate` of the aggregator's document, its result as JSON text.
 
-        Returns the request as it is then, and whether that has ended it.
-        Raises NotFound, Conflict when the job has ended otherwise, and Problem.
+        Returns the request after the update, and whether the update ended it. Raises NotFound for an unknown request,
+        Conflict when the job has ended with another outcome, and Problem for an unknown provider or a large result.
         """
         request = self._requests.get(request_id, tenant)
         job = request.job(body["provider"])
@@ -46,7 +46,7 @@ class JobUpdates:
         return self._requests.finish_job(attempt, result, attempts=0)
 
     def _has_ended_so(self, request: Request, index: int, body: Document) -> bool:
-        # Why a job has failed can be told in many ways; the first one stays.
+        # Two reports of a failure are the same outcome, whatever their errors say; the first error stays.
         job = request.jobs[index]
         if job.status != body["status"]:
             return False

@@ -1,4 +1,4 @@
-"""Long-polling: look again and again, without holding a thread, until there is an end or the time is up."""
+"""Long polling: reads a record repeatedly, without holding a thread, until it has ended or the time is up."""
 
 import asyncio
 import time
@@ -7,24 +7,24 @@ from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-# Seconds between two looks: soon at first, for what ends at once, then at leisure.
+# Seconds between the first two reads, seconds between two reads at most, and the factor from each pause to the next.
 _FIRST, _LATER, _GROWTH = 0.05, 1.0, 1.5
 
 Record = TypeVar("Record")
 
 
 class LongPolls:
-    """The reads of one process that wait for an end."""
+    """The long polls of one process."""
 
     def __init__(self) -> None:
         self._ending = False
 
     def end(self) -> None:
-        """Answer all that wait with what there is, soon: the process is to stop. May be called by a signal handler."""
+        """Makes all waits return the current record at their next read. A signal handler may call it."""
         self._ending = True
 
     async def wait_until(self, read: Callable[[], Record], ended: Callable[[Record], bool], seconds: float) -> Record:
-        """What `read` returns once `ended` says yes, or else after so many seconds."""
+        """Returns the first record for which `ended` is true, or the current one after so many `seconds`."""
         deadline = time.monotonic() + seconds
         pause = _FIRST
         while True:

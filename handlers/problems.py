@@ -1,4 +1,4 @@
-"""Problems: what went wrong, as `application/problem+json` (RFC 9457), with a type that programs can rely on."""
+"""Problems: error responses as `application/problem+json` (RFC 9457), with types that programs can rely on."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from connexion.lifecycle import ConnexionResponse
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:datahog:problem:"
-_LONGEST_DETAIL = 400
+_LONGEST_DETAIL = 400  # characters
 
 _TITLES = {
     "bad-request": (400, "Bad request"),
@@ -47,9 +47,9 @@ _BY_STATUS = {
 
 
 class Problem(Exception):
-    """Refuses a request. `slug` is the last part of the problem's type; `detail` says what to do about it.
+    """An error response. `slug` is the last part of the problem's type; `detail` says what to do about it.
 
-    `members` are what else the document has: `known` names, `checks` by name.
+    `members` are the other members of the document: `known` (names), `checks` (outcomes by name).
     """
 
     def __init__(self, slug: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> None:
@@ -66,20 +66,20 @@ class Problem(Exception):
 
     @property
     def type(self) -> str:
-        """The URI that programs know the problem by; docs/problems.md explains each."""
+        """The URI that identifies the type of problem; docs/problems.md explains each."""
         return _TYPE_PREFIX + self.slug
 
     @property
     def document(self) -> dict[str, Any]:
-        """`Problem` of both specs."""
+        """The `Problem` of both documents."""
         status, title = _TITLES[self.slug]
-        # What a caller sent may come back in the detail: nothing that is not text, and not all of it.
+        # The detail may contain a caller's input: it is cut, and made valid UTF-8.
         detail = self.detail.encode("utf-8", "replace").decode()[:_LONGEST_DETAIL]
         return {"type": self.type, "title": title, "status": status, "detail": detail, **self.members}
 
     @property
     def response(self) -> ConnexionResponse:
-        """The HTTP answer."""
+        """The HTTP response."""
         return ConnexionResponse(
             status_code=self.status,
             mimetype=MEDIA_TYPE,
@@ -90,10 +90,10 @@ class Problem(Exception):
 
 
 def problem_of_status(status: int, detail: str, headers: dict[str, str] | None = None) -> Problem:
-    """The problem for a refusal by the framework, known by its status only."""
+    """Returns the problem for an error of the framework, which gives only a status."""
     return Problem(_BY_STATUS.get(status, "bad-request" if status < 500 else "internal-error"), detail, headers=headers)
 
 
 def every_problem() -> list[Problem]:
-    """One problem of each type."""
+    """Returns one problem of each type."""
     return [Problem(slug, title) for slug, (_, title) in _TITLES.items()]

@@ -1,4 +1,4 @@
-"""The names of the aggregator's providers, so that the client can refuse a wrong one at once."""
+"""Caches the names of the aggregator's providers, so that the client can refuse unknown ones at once."""
 
 import logging
 import threading
@@ -9,13 +9,14 @@ from outbound.openapi_caller import Operations
 
 log = logging.getLogger(__name__)
 
-# Seconds: how long an answer holds, and how long not to ask again, after an answer and after none.
+# Seconds for which a list of names holds.
 _HOLDS = 60.0
+# Seconds without another call to the aggregator, after a response and after a failure.
 _ANSWERED, _SILENT = 1.0, 5.0
 
 
 class KnownProviders:
-    """Asks the aggregator, seldom. While it is away any name may be right: its own refusal comes later."""
+    """Reads the names from the aggregator and caches them. While it is away, all names pass: it refuses them later."""
 
     def __init__(self, aggregator: Operations) -> None:
         self._aggregator = aggregator
@@ -25,7 +26,7 @@ class KnownProviders:
         self._ask_after = 0.0
 
     def unknown(self, names: list[str]) -> tuple[list[str], list[str]]:
-        """Those of the names that the aggregator does not know, and all that it knows."""
+        """Returns those of the names that the aggregator does not know, and all names that it knows."""
         if self._is_in_doubt(names):
             with self._asking:
                 if self._is_in_doubt(names):

@@ -1,4 +1,4 @@
-"""What no schema can check of a body: whether its providers are known, its callback allowed, its times within reach."""
+"""Checks of a body that no schema can express: known providers, allowed callback URLs, possible times."""
 
 from datetime import datetime, timedelta
 
@@ -12,14 +12,14 @@ _LONGEST_DEADLINE = timedelta(days=30)
 
 
 def unknown_provider(unknown: list[str], known: list[str]) -> Problem:
-    """The refusal of a request that names providers nobody knows."""
+    """Returns the problem for a request with unknown providers."""
     return Problem(
         "unknown-provider", f"unknown provider {', '.join(unknown)}; known are {', '.join(known)}", known=known
     )
 
 
 def check_callback_url(url: str, outbound: Outbound) -> None:
-    """Raises Problem for a callback URL that Datahog will not post to, as far as the URL shows it."""
+    """Raises Problem when the egress policy forbids the callback URL, as far as the URL alone shows."""
     try:
         outbound.check_url(url)
     except NotAllowed as error:
@@ -27,10 +27,10 @@ def check_callback_url(url: str, outbound: Outbound) -> None:
 
 
 def deadline_of(body: Document, now: datetime, default: timedelta, *, clocks: int = 1) -> datetime:
-    """The deadline that a body names, or the default. Raises Problem for one that is past or too far away.
+    """Returns the deadline in a body, or the default. Raises Problem for one that has passed or is too far away.
 
-    `clocks` is how many others it may have been reckoned by, each ahead of the next one by no more than `SKEW`: what
-    one of our services accepts at the limit, the next one must not refuse because its clock is behind.
+    `clocks` is the number of other clocks that the deadline may depend on. Each may be ahead of the next by `SKEW`: a
+    deadline that one service accepts at the limit must not be refused by the next because its clock is behind.
     """
     if "deadline" not in body:
         return now + default
@@ -44,7 +44,7 @@ def deadline_of(body: Document, now: datetime, default: timedelta, *, clocks: in
 
 
 def moment(text: str, name: str) -> datetime:
-    """The moment that a member of a body names. Raises Problem for one that the calendar does not have."""
+    """Returns the time in a body's member `name`. Raises Problem for a date that does not exist."""
     try:
         return from_text(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Answers: a document as `application/json`, its results unparsed."""
+"""Builds HTTP responses: JSON documents, their results unparsed, and responses without a body."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ _JSON = "application/json"
 
 
 def answer(document: Document, status: int = 200, headers: Mapping[str, str] | None = None) -> ConnexionResponse:
-    """An HTTP answer that carries a JSON document."""
+    """Returns an HTTP response with a JSON document."""
     body = orjson.dumps(document)
     return ConnexionResponse(
         status_code=status, mimetype=_JSON, content_type=_JSON, body=body, headers=dict(headers or {})
@@ -19,5 +19,5 @@ def answer(document: Document, status: int = 200, headers: Mapping[str, str] | N
 
 
 def no_content() -> ConnexionResponse:
-    """An HTTP answer without a body."""
+    """Returns an HTTP response without a body."""
     return ConnexionResponse(status_code=204)

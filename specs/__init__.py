@@ -1,4 +1,4 @@
-"""The two OpenAPI documents, found and read."""
+"""Locates and reads the two OpenAPI documents."""
 
 from functools import cache
 from pathlib import Path
@@ -9,24 +9,24 @@ import yaml
 AGGREGATOR = "aggregator"
 CLIENT = "client"
 
-# Beside its operations each API serves its own document, and Swagger UI over it.
+# The paths, under the base path, at which each API serves its own document and Swagger UI.
 DOCUMENT_PATH = "/openapi.json"
 UI_PATH = "/ui"
 
 
 def path(name: str) -> Path:
-    """Where the document `aggregator` or `client` is."""
+    """Returns the path of the file of the document `name` (`aggregator` or `client`)."""
     return Path(__file__).parent / f"{name}.yaml"
 
 
 @cache
 def read(name: str) -> dict[str, Any]:
-    """The document as it is written, references unresolved; read once, so not to be changed."""
+    """Returns the document `name`, its references unresolved. It is cached: do not change it."""
     document: dict[str, Any] = yaml.safe_load(path(name).read_text(encoding="utf-8"))
     return document
 
 
 def base_path(name: str) -> str:
-    """The path that the document's server URL gives to all of its operations."""
+    """Returns the path of the document's server URL, the prefix of the paths of all its operations."""
     url: str = read(name)["servers"][0]["url"]
     return url.rstrip("/")

@@ -1,4 +1,4 @@
-"""The operations of a document, by operationId: where each is, what it takes, who may call it, what it answers."""
+"""The operations of a document by operationId: path, parameters, security and responses of each."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ _METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 class Operation:
     """One operation. `parameters` and `responses` (by status) are resolved; `path` begins with the base path.
 
-    The path of a callback is the runtime expression that yields its URL. `security` names alternatives, each the
-    schemes that are needed together; `scope` is what an API key must have for it, if any.
+    The path of a callback is the runtime expression that yields its URL. `security` lists alternatives; each is a set
+    of schemes that are needed together. `scope` is the scope that an API key needs, None when it needs none.
     """
 
     operation_id: str
@@ -31,11 +31,11 @@ class Operation:
 
     @property
     def is_callback(self) -> bool:
-        """Whether the document's server calls it, at a URL that it was told, instead of serving it."""
+        """Whether the operation is a callback: the server calls it at a URL from a request, instead of serving it."""
         return not self.path.startswith("/")
 
     def target(self, arguments: Mapping[str, Any]) -> str:
-        """The path, and the query if any, with these arguments in it. Raises KeyError for a missing one."""
+        """Returns the path, with the query if any, for these arguments. Raises KeyError for a missing argument."""
         path, query = self.path, {}
         for parameter in self.parameters:
             name, place = parameter["name"], parameter["in"]
@@ -46,7 +46,7 @@ class Operation:
         return path + (f"?{urlencode(query)}" if query else "")
 
     def declared(self, status: int) -> Mapping[str, Any] | None:
-        """The response that is declared for a status: by itself, by its class (`2XX`), or by default."""
+        """Returns the response declared for a status, for its class (`2XX`) or as `default`, else None."""
         for key in (str(status), f"{status // 100}XX", "default"):
             if key in self.responses:
                 return self.responses[key]
@@ -55,7 +55,7 @@ class Operation:
 
 @cache
 def operations(name: str) -> Mapping[str, Operation]:
-    """All operations of the document `name`, those of its callbacks included."""
+    """Returns all operations of the document `name`, by operationId, with those of its callbacks."""
     document = read(name)
     return {
         operation.operation_id: operation for operation in _operations(document, document["paths"], base_path(name))
@@ -63,23 +63,23 @@ def operations(name: str) -> Mapping[str, Operation]:
 
 
 def target(name: str, operation_id: str, arguments: Mapping[str, Any] = _NONE) -> str:
-    """The path, and the query if any, at which an operation of the document `name` is served."""
+    """Returns the path, with the query if any, of an operation of the document `name`."""
     return operations(name)[operation_id].target(arguments)
 
 
 def scopes() -> list[str]:
-    """Every scope that an operation of either document needs."""
+    """Returns every scope that an operation of either document needs, sorted."""
     found = {operation.scope for name in (AGGREGATOR, CLIENT) for operation in operations(name).values()}
     return sorted(scope for scope in found if scope)
 
 
 def text(value: Any) -> str:
-    """A parameter's value as it is spelt in a URL or a header."""
+    """Returns a parameter's value as text for a URL or a header."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def follow(document: Mapping[str, Any], node: Any) -> Any:
-    """What a node of the document says, or what it refers to."""
+    """Returns the node, or the node that its `$ref` refers to within the document."""
     while isinstance(node, Mapping) and "$ref" in node:
         found: Any = document
         for part in node["$ref"].removeprefix("#/").split("/"):

@@ -1,4 +1,4 @@
-"""Schemas: compiled in one way for all who check a value, so that what one of them sends, no other refuses."""
+"""Compiles schemas in one way for all services, so that one never refuses a value that another has accepted."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import jsonschema_rs
 
 from specs import CLIENT, read
 
-# RFC 3986, 2: what a URI is spelt with. "[" and "]" stand around an IPv6 address only.
+# Characters that RFC 3986, 2 does not allow in a URI. It allows "[" and "]" only around an IPv6 address.
 _FOREIGN = re.compile(r"[^A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _AUTHORITY = re.compile(r"https?://([^/?#]*)")
@@ -18,27 +18,27 @@ _AUTHORITY = re.compile(r"https?://([^/?#]*)")
 def validator(
     schema: Mapping[str, Any], components: Mapping[str, Any] | None = None, *, mask: str | None = None
 ) -> jsonschema_rs.Draft4Validator:
-    """The validator of a schema, which may refer to the `components` of its document.
+    """Returns the validator of a schema, which may refer to the `components` of its document.
 
-    Formats count. With `mask`, messages show this instead of the value.
+    The validator checks formats too. With `mask`, its messages contain this text instead of the value.
     """
-    # The components come along so that references into them are found.
+    # References into the components resolve only if the components are part of the schema.
     whole = {"allOf": [schema], "components": components} if components else dict(schema)
     return jsonschema_rs.Draft4Validator(whole, validate_formats=True, mask=mask)
 
 
 @cache
 def component(name: str, schema: str) -> jsonschema_rs.Draft4Validator:
-    """The validator of the schema of that name in the document `aggregator` or `client`."""
+    """Returns the validator of the component `schema` of the document `name` (`aggregator` or `client`)."""
     components = read(name)["components"]
     return validator(components["schemas"][schema], components)
 
 
 def url_fault(url: str) -> str | None:
-    """What is wrong with an http or https URL, and what to do; None for one that the documents take (`HttpUrl`).
+    """Returns the fault of an http or https URL and its remedy; None for a URL that the documents accept (`HttpUrl`).
 
-    It must also name a host, and have neither a user or password, nor a fragment, which is sent to nobody. No more of
-    the URL is repeated than the one character that is wrong: there may be a secret in it.
+    Such a URL must also name a host, and have no user, password or fragment; fragments are never sent. The text repeats
+    at most the one wrong character of the URL, because a URL may contain a secret.
     """
     declared = read(CLIENT)["components"]["schemas"]["HttpUrl"]
     if not re.match(declared["pattern"], url):

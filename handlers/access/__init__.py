@@ -1,1 +1,1 @@
-"""Access: who may call, how often, and with how much open."""
+"""Access control: authentication, scopes, rate limits and quotas of open requests."""

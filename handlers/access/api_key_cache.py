@@ -1,4 +1,4 @@
-"""Known keys: each is remembered for seconds, and what is looked up for strangers costs those who have one nothing."""
+"""API key cache: keeps keys for seconds, and limits the lookups that guessed key ids can cause."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,37 +8,40 @@ from starlette.concurrency import run_in_threadpool
 from handlers.problems import Problem
 from persistence.api_keys import ApiKey, ApiKeys
 
-# Seconds that a key is taken for what it was when it was looked up: how long a revoked one may still work.
+# Seconds for which a lookup holds. A revoked key may work for this long.
 REMEMBERED = 5.0
-# Ids that are looked up for the first time at once, those of them that nobody has in a second, and those remembered.
+# Concurrent lookups of ids that are not in the cache.
 _AT_ONCE = 8
+# Lookups per second that may find no key.
 _GUESSES = 100
+# Ids without a key that the cache holds at most.
 _MOST_GUESSES = 10_000
 
 
 class KnownKeys:
-    """The keys that there are, by their ids, as this process knows them."""
+    """Caches this process's lookups of API keys by id. `clock` is in seconds."""
 
     def __init__(self, keys: ApiKeys, *, clock: Callable[[], float]) -> None:
         self._keys = keys
         self._clock = clock
-        # With the time until which this is so. Nobody can add to these but who makes keys.
+        # Each entry with its expiry. Only existing keys are added, so its size needs no limit.
         self._known: dict[str, tuple[float, ApiKey]] = {}
-        # Anybody can add to these.
+        # Expiry of ids without a key. Any caller can add to it, so its size is limited.
         self._unknown: dict[str, float] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._second, self._guesses = clock(), 0
 
     async def find(self, key_id: str) -> ApiKey | None:
-        """The key of that id, None when nobody has it.
+        """Returns the key with that id, or None when there is none.
 
-        Raises Problem (429) for an id that may be a guess, when there were too many of them, and Unavailable.
+        Raises Problem (429) for an id that is not in the cache when too many lookups have found no key, and Unavailable
+        when the database does not respond.
         """
         if key_id in self._known:
             until, key = self._known[key_id]
             return key if self._clock() < until else await self._look_up(key_id)
         async with self._turns:
-            # Others may have waited for the same one.
+            # Another task may have looked up the same id meanwhile.
             if key_id in self._known:
                 return self._known[key_id][1]
             if self._clock() < self._unknown.get(key_id, 0.0):
@@ -65,5 +68,5 @@ class KnownKeys:
         if self._clock() - self._second >= 1:
             self._second, self._guesses = self._clock(), 0
         if self._guesses >= _GUESSES:
-            detail = "too many API keys that nobody has are being tried, and this one was not used lately; wait 1 s"
+            detail = "too many unknown API keys are being tried, and this key was not used recently; wait 1 s"
             raise Problem("too-many-requests", detail, headers={"Retry-After": "1"})

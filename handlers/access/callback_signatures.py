@@ -1,4 +1,4 @@
-"""Signatures: a callback that nobody who knows the secret has sent is refused before anybody looks into it."""
+"""Rejects unsigned callbacks before parsing them."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -9,28 +9,29 @@ from starlette.concurrency import run_in_threadpool
 from handlers.problems import Problem
 from outbound.webhook_signer import BadSignature, Signer
 
-# Threads that look whether a request is there whose result somebody wants to send; the others do other things.
-_LOOKS = 4
+# Concurrent lookups of requests for large callbacks. The limit leaves most of the thread pool to other calls.
+_LOOKUPS = 4
 
 
 class SignedCallbacks:
-    """A `request_body.BodyCheck`: large bodies for the requests that there are, and none but those that are signed.
+    """A `request_body.BodyCheck`: accepts large bodies for existing requests only, and signed bodies only.
 
-    The signature covers all of a body, so that a stranger's is refused when it is there. `look_up` raises NotFound.
+    The signature covers the whole body, so it can be verified only after the whole body was received. `look_up` takes
+    a request id and raises NotFound.
     """
 
     def __init__(self, signer: Signer, look_up: Callable[[str], object]) -> None:
         self._signer = signer
         self._look_up = look_up
-        self._looks = asyncio.Semaphore(_LOOKS)
+        self._looks = asyncio.Semaphore(_LOOKUPS)
 
     async def expect(self, arguments: Mapping[str, Any]) -> None:
-        """Raises what `look_up` does: the ids are not to be guessed."""
+        """Raises what `look_up` raises. Ids cannot be guessed, so only callers that know one can send a large body."""
         async with self._looks:
             await run_in_threadpool(self._look_up, arguments["request_id"])
 
     def check(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Raises Problem (401) for a body that the signer does not know for signed, lately, as it is."""
+        """Raises Problem (401) unless the signature is valid for this body and recent."""
         try:
             self._signer.verify(headers, body)
         except BadSignature:
@@ -38,6 +39,6 @@ class SignedCallbacks:
 
 
 def bad_signature() -> Problem:
-    """The refusal of a callback whose signature is not good, or not there."""
+    """Returns the problem for a callback whose signature is missing or not valid."""
     detail = "the callback's signature is missing, wrong, or older than five minutes"
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": "Webhook-Signature"})

@@ -1,4 +1,4 @@
-"""Callers: known by their API keys, which must have the scope that an operation needs."""
+"""Authenticates callers by API key, and checks that the key has the scope of the operation."""
 
 import hashlib
 import hmac
@@ -16,7 +16,7 @@ _REALM = 'Bearer realm="datahog"'
 
 @dataclass(frozen=True)
 class Caller:
-    """Who was let in: by which key, to whose requests, and whether no limit holds."""
+    """An authenticated caller: its key, its tenant, and whether it is exempt from rate limits and quotas."""
 
     key_id: str
     tenant: str
@@ -27,7 +27,7 @@ _LOCAL = Caller("local", DEFAULT_TENANT)
 
 
 class Callers:
-    """Lets those in who have a key. `local_key` is one with all scopes that is kept nowhere, for one machine's use."""
+    """Authenticates callers. `local_key` has all scopes and is not stored; it is for use on one machine."""
 
     def __init__(
         self, keys: ApiKeys, *, local_key: str | None = None, clock: Callable[[], float] = time.monotonic
@@ -36,7 +36,11 @@ class Callers:
         self._local = _hash(local_key) if local_key else None
 
     async def check(self, text: str, scope: str) -> Caller:
-        """Who calls with that key. Raises Problem (401, 403, 429) unless it is one with the scope, and Unavailable."""
+        """Returns the caller that the key `text` identifies.
+
+        Raises Problem: 401 for an unknown or revoked key, 403 for a key without the scope, and 429 when too many
+        unknown keys are tried. Raises Unavailable when the database does not respond.
+        """
         if self._local and hmac.compare_digest(_hash(text), self._local):
             return _LOCAL
         key_id = id_of(text)
@@ -57,7 +61,7 @@ class Callers:
 
 
 def no_key() -> Problem:
-    """The refusal of a call without a key."""
+    """Returns the problem for a call without a key."""
     detail = "send an API key, as Authorization: Bearer dh_... or as X-API-Key; python -m datahog keys makes one"
     return Problem("unauthorized", detail, headers={"WWW-Authenticate": _REALM})
 

@@ -1,4 +1,4 @@
-"""Open requests: how many a tenant may have at once, counted in Redis and put right from DynamoDB."""
+"""Quota of open requests per tenant, counted in Redis and corrected from DynamoDB."""
 
 import math
 import time
@@ -10,17 +10,20 @@ from handlers.access.callers import Caller
 from handlers.problems import Problem
 from workers.redis_breaker import RedisBreaker
 
-# As many as one BatchGetItem takes, and as one caller has to wait for at most.
-_LOOK_AT, _MOST_LOOKS = 100, 5
-# How many requests of one tenant are looked at in a second at most, however often it calls.
-_LOOKS_PER_SECOND = 2000
-# No deadline is further away, days; a tenant that asks for nothing for so long has nothing open.
-_FORGET_AFTER = 31 * 86_400
-_CONSEQUENCE = "no quota of open requests holds"
+# Requests per lookup: the most that one BatchGetItem reads.
+_BATCH_SIZE = 100
+# Lookups for one call: they bound the time for which a caller waits.
+_MOST_BATCHES = 5
+# Requests of one tenant that are looked up per second, however often the tenant calls.
+_LOOKUPS_PER_SECOND = 2000
+# Seconds after which a tenant's set expires: longer than any deadline, so no request of the tenant is open by then.
+_EXPIRY_SECONDS = 31 * 86_400
+_CONSEQUENCE = "the quota of open requests is not enforced"
 
-# KEYS: the tenant's requests (sorted set of ids by the time from which on they may be looked at)
-# ARGV: id, quota, now, time to look next, how many to look at, seconds to keep it all
-# Returns nothing when the request is counted; else the ids to look at, which nobody else is told for a while.
+# KEYS: the tenant's requests (sorted set: id, time of its next lookup in seconds since 1970)
+# ARGV: id, quota, now, time of the next lookup, ids to return at most, seconds until the set expires
+# Returns nil when the request is counted, else the ids to look up. Their next lookup is set, so that no other caller
+# looks them up at the same time.
 _COUNT = """
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return nil end
 if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[2]) then
@@ -29,7 +32,7 @@ if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[2]) then
     return nil
 end
 local ids = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[3], 'BYSCORE', 'LIMIT', 0, ARGV[5])
--- Those that were to be looked at much later than is possible were counted before the clock was set back.
+-- A time too far in the future was written before the clock was set back.
 if #ids == 0 then ids = redis.call('ZRANGE', KEYS[1], ARGV[4] + 60, '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[5]) end
 for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], ARGV[4], id) end
 return ids
@@ -39,12 +42,14 @@ StillOpen = Callable[[str, Sequence[str]], set[str]]
 
 
 class OpenRequests:
-    """Lets each tenant have `quota` requests open at the API `name`. While Redis is away, it lets it have any number.
+    """Lets each tenant have `quota` requests open at the API `name`. Enforces no quota while Redis is away.
 
-    A request is counted before it is written down, and stays so for as long as there is room. When there is none,
-    those counted longest ago are looked up, up to 100 at a time (`still_open`), and the ended ones make room. So
-    nothing that ends a request has to know of this, a process that dies leaves nothing behind that stays, and each
-    request is read about once.
+    A request is counted before it is written. When a tenant's quota is full, `still_open` looks up the requests that
+    were counted longest ago, up to 100 at a time, and the ended ones are removed. So code that ends a request does not
+    update the quota, a killed process leaves no lasting wrong count, and each request is read about once.
+
+    `still_open` takes a tenant and request ids, and returns the ids of those that are open. `clock` is in seconds since
+    1970.
     """
 
     def __init__(
@@ -63,18 +68,18 @@ class OpenRequests:
         self._quota = quota
         self._clock = clock
         self._count = connection.register_script(_COUNT)
-        # Longer than a write takes, so that what is counted and not there yet is not taken for gone.
-        self._pause = max(1.0, quota / _LOOKS_PER_SECOND)
+        # In seconds. Longer than a write takes, so that a request that is counted and not written yet is not removed.
+        self._pause = max(1.0, quota / _LOOKUPS_PER_SECOND)
         self._breaker = breaker
 
     def count(self, caller: Caller, request_id: str) -> None:
-        """Count a request that is to be opened, once.
+        """Counts a request before it is opened. Counting the same request again changes nothing.
 
-        Raises Problem (429) when the tenant has too many open, and `persistence.errors.Unavailable`.
+        Raises Problem (429) when the tenant's quota is full, and `persistence.errors.Unavailable`.
         """
         if caller.unlimited:
             return
-        for _ in range(_MOST_LOOKS):
+        for _ in range(_MOST_BATCHES):
             candidates = self._counted(caller.tenant, request_id)
             if candidates is None:
                 return
@@ -84,13 +89,14 @@ class OpenRequests:
         raise self._too_many()
 
     def _counted(self, tenant: str, request_id: str) -> list[str] | None:
-        """None when the request is counted, else the requests that may have ended."""
+        """Returns None when the request is counted, else the ids of requests that may have ended."""
         now = self._clock()
         found: list[bytes] | None = None
         with self._breaker.tolerated(_CONSEQUENCE) as may_ask:
             if not may_ask:
                 return None
-            arguments: list[str | float] = [request_id, self._quota, now, now + self._pause, _LOOK_AT, _FORGET_AFTER]
+            next_lookup = now + self._pause
+            arguments: list[str | float] = [request_id, self._quota, now, next_lookup, _BATCH_SIZE, _EXPIRY_SECONDS]
             found = self._count(keys=[self._key(tenant)], args=arguments)
         return None if found is None else [member.decode() for member in found]
 

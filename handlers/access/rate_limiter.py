@@ -1,4 +1,4 @@
-"""The rate limit: how many calls a key may make to one API, counted in Redis by all of its processes together."""
+"""Limits the rate of each key's calls to one API; all of its processes count in Redis together."""
 
 import math
 import time
@@ -11,15 +11,15 @@ from handlers.access.callers import Caller
 from handlers.problems import Problem
 from workers.redis_breaker import RedisBreaker
 
-# Seconds over which the rate is averaged: within them a key may spend all of its calls at once.
+# Seconds per window. A key may make all calls of a window at once.
 WINDOW = 10
 
 
 class RateLimit:
-    """Lets each key make `rate` calls a second to the API `name`. While Redis is away it lets everybody in.
+    """Lets each key make `rate` calls per second to the API `name`. Enforces no limit while Redis is away.
 
-    The limiter is meant to be that of fixed windows, which takes one command of Redis and one number for each key, and
-    tells exactly when a key may call again. Around the border of two windows twice as many calls may come.
+    Pass a fixed-window limiter: it needs one Redis command per call and one number per key, and gives the exact time at
+    which a key may call again. Twice the rate may pass around the border of two windows. `clock` is in seconds.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class RateLimit:
         self._clock = clock
         self._window = RateLimitItemPerSecond(rate * WINDOW, WINDOW, namespace="datahog-rate")
         self._breaker = breaker
-        # Whoever calls on and on is refused without asking Redis each time.
+        # The time until which a key is refused, by key id: its calls need no Redis command until then.
         self._refused_until: dict[str, float] = {}
 
     async def count(self, caller: Caller) -> None:
-        """Count one call. Raises Problem (429) when it is one too many."""
+        """Counts one call. Raises Problem (429) when the key has used all calls of this window."""
         if caller.unlimited:
             return
         key = (self._name, caller.key_id)
@@ -50,13 +50,13 @@ class RateLimit:
                 raise self._too_many(left)
             del self._refused_until[caller.key_id]
         allowed, left = True, 0.0
-        with self._breaker.tolerated("no rate limit holds") as may_ask:
+        with self._breaker.tolerated("the rate limit is not enforced") as may_ask:
             if not may_ask:
                 return
             allowed = await self._limiter.hit(self._window, *key)
             if not allowed:
                 stats = await self._limiter.get_window_stats(self._window, *key)
-                # Redis tells it in whole seconds, rounded.
+                # Redis rounds the time to whole seconds.
                 left = stats.reset_time - time.time() + 1
         if not allowed:
             self._refused_until[caller.key_id] = self._clock() + left

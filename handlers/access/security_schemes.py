@@ -1,4 +1,4 @@
-"""The documents' security schemes, as Connexion has them checked: API keys, and the presence of a signature."""
+"""Connexion's security handlers for the documents' schemes: API keys, and the presence of a signature."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -14,14 +14,14 @@ from outbound.webhook_signer import SIGNATURE
 from specs.operations import Operation
 
 _Verify = Callable[[ConnexionRequest], Awaitable[object]]
-# What Connexion wants to know of a caller who is let in: nothing. Methods are given the caller by its name.
+# Connexion's token information stays empty: methods take the caller as an argument.
 _LET_IN: Mapping[str, object] = {}
 
 
 def security_map(
     callers: Callers, rate_limit: RateLimit, operations: Mapping[str, Operation]
 ) -> Mapping[str, type[AbstractSecurityHandler]]:
-    """What Connexion takes under this name: who checks, by the scheme or the type of a security scheme."""
+    """Returns Connexion's `security_map`: the handler class by HTTP scheme or security scheme type."""
 
     async def check(request: ConnexionRequest, key: str) -> object:
         operation = operations[request.scope["extensions"]["connexion_routing"]["operation_id"]]
@@ -41,7 +41,7 @@ def security_map(
             return verify
 
     class Header(AbstractSecurityHandler):  # type: ignore[misc]
-        """An API key in a header of its own, or a signature, which is verified once the body is there."""
+        """An API key in its own header, or a signature, which is verified after the body is received."""
 
         def get_fn(self, security_scheme: Mapping[str, Any], required_scopes: list[str]) -> _Verify:
             name = security_scheme["name"]

@@ -1,1 +1,1 @@
-"""The middleware: every call passes through it on its way to its handler."""
+"""ASGI middleware: each call passes through it before it reaches its handler."""

@@ -1,4 +1,4 @@
-"""Calls: the method of an operation is given what was found valid, each value read once, and its answer is sent."""
+"""Dispatch: calls an operation's method with the validated arguments, and sends its response."""
 
 import inspect
 from collections.abc import Callable
@@ -37,16 +37,16 @@ class _CallsOfApi(RoutedAPI):  # type: ignore[misc]
 
 
 class Calls(RoutedMiddleware):  # type: ignore[misc]
-    """ASGI middleware, the last one: whatever is no operation goes on to the application.
+    """The last ASGI middleware: it handles the operations, and passes all other calls on to the application.
 
-    Operations do not: the framework's would read parameters and body again, and look up how its method is to be called
-    for each request, which takes longer than all of the validation.
+    It replaces the framework's dispatch, which would parse parameters and body again and inspect the method for each
+    call; that takes longer than all of the validation.
     """
 
     api_cls = _CallsOfApi
 
 
 def given(scope: Scope) -> dict[str, Any]:
-    """What a method will be given, by the names of its arguments: the framework's own place for that."""
+    """Returns the arguments of the operation's method, by name, to read and add to; the ASGI scope holds them."""
     found: dict[str, Any] = scope["extensions"].setdefault("connexion_context", {})
     return found

@@ -1,4 +1,4 @@
-"""The page for people beside an API's operations: Swagger UI over the document that the API itself serves."""
+"""Serves Swagger UI beside an API's operations, over the API's own document, with the headers that guard it."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -12,7 +12,7 @@ from specs import swagger_ui
 
 
 class ApiPage:
-    """ASGI middleware that serves Swagger UI at `specs.UI_PATH` under the base path, and passes on all else.
+    """ASGI middleware that serves Swagger UI at `specs.UI_PATH` under the base path, and passes on all other calls.
 
     All URLs in the page are relative, so it works behind a proxy that adds a prefix.
     """

@@ -1,4 +1,4 @@
-"""Parameters: each given once, spelt as the document has it, and valid, before a handler sees them."""
+"""Validates parameters before the handler sees them: declared, given once, and spelt as in JSON."""
 
 import re
 from collections import defaultdict
@@ -13,7 +13,7 @@ from handlers.middleware.dispatch import given
 from handlers.problems import Problem
 from specs.schemas import validator
 
-# Nothing but these: Connexion, by itself, takes for an integer all that Python does (`1_0`, `+1`), and any case.
+# The only accepted spellings. Connexion alone accepts all that Python does (`1_0`, `+1`), and booleans in any case.
 _SPELLINGS = {"integer": re.compile(r"-?(0|[1-9][0-9]{0,17})"), "boolean": re.compile("true|false")}
 
 _Sent = dict[str, list[str]]
@@ -24,12 +24,12 @@ class Parameters:
     """The parameters that one operation takes."""
 
     def __init__(self, declared: Sequence[dict[str, Any]]) -> None:
-        # Those of a path stand there once for each of Connexion's layers.
+        # Connexion lists path parameters more than once, once per layer.
         distinct = {(parameter["in"], parameter["name"]): parameter for parameter in declared}
         self._parameters = [_Parameter(parameter) for parameter in distinct.values()]
 
     def validate(self, scope: Scope) -> None:
-        """Leave the values for the operation's method.
+        """Adds the values to the arguments of the operation's method.
 
         Raises Problem (400) for the first parameter that is wrong, missing, repeated or not declared.
         """
@@ -37,7 +37,7 @@ class Parameters:
         sent = {"path": _path(scope), "query": _query(scope), "header": _headers(scope)}
         for parameter in self._parameters:
             value = parameter.read(sent[parameter.place].pop(parameter.key, []))
-            # Headers are for whoever asks for them; a method can tell what was left out by its own default.
+            # Handlers read headers from the request. A method's default value marks a parameter that was left out.
             if value is not None and parameter.place != "header":
                 arguments[parameter.argument] = value
         for name in sent["query"]:
@@ -54,11 +54,11 @@ class _Parameter:
         self._required: bool = declared.get("required", False)
         self._type: str = schema["type"]
         self._default: _Value | None = schema.get("default")
-        # What was sent may be long, or not to be printed; the message says what it must be.
+        # The value may be long or unprintable, so messages do not contain it.
         self._validator = validator(schema, mask="the value")
 
     def read(self, values: Sequence[str]) -> _Value | None:
-        """The value that was sent, or the default. Raises Problem."""
+        """Returns the value that was sent, or the default. Raises Problem (400)."""
         if not values:
             if self._required:
                 raise self._refusal("the value is missing")

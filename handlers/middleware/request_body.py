@@ -1,4 +1,4 @@
-"""Request bodies: bounded, strictly JSON (RFC 8259), and valid by a compiled schema before a handler sees them."""
+"""Reads and validates request bodies before the handler sees them: bounded, strict JSON (RFC 8259), valid."""
 
 import asyncio
 import logging
@@ -17,31 +17,32 @@ from specs.schemas import validator
 
 log = logging.getLogger(__name__)
 
-# Bytes: enough for fifty providers and the longest URL.
+# Bytes: enough for 50 providers and the longest URL.
 DEFAULT_LIMIT = 65_536
-# Seconds between two pieces of a body, and bytes a second that it must come in at, once these seconds are over.
+# Seconds between two chunks of a body.
 _PATIENCE = 30.0
+# Bytes per second at which a body must arrive after these seconds.
 _LEAST_RATE = 100_000
-# Bytes of an operation's larger bodies that a process has in memory at once: twice the largest that there is.
+# Bytes of one operation's large bodies that a process holds in memory at once: twice the largest body.
 _LARGE_AT_ONCE = 600_000_000
-# Seconds after which there may be room again.
+# Seconds for Retry-After when the memory for large bodies is full.
 _FULL = 5
 
 
 class BodyCheck(Protocol):
-    """What an operation asks of a body besides its schema. Both methods raise what the application answers with."""
+    """An operation's check of a body besides its schema. The application responds with what the methods raise."""
 
     async def expect(self, arguments: Mapping[str, Any]) -> None:
-        """Called with the parameters before a body larger than DEFAULT_LIMIT is read."""
+        """Checks the parameters before a body larger than DEFAULT_LIMIT is read."""
 
     def check(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Called before anybody looks into the body."""
+        """Checks the whole body before it is parsed."""
 
 
 class Body:
-    """The body that one operation takes.
+    """The request body of one operation.
 
-    `limit` is in bytes. Results are given to the method as JSON text (`handlers.middleware.verbatim`).
+    `limit` is in bytes. The method receives results as JSON text (`handlers.middleware.verbatim`).
     """
 
     def __init__(
@@ -52,17 +53,18 @@ class Body:
         self._limit = limit or DEFAULT_LIMIT
         self._check = check
         self._room = _Room(_LARGE_AT_ONCE)
-        # What was sent may be long; the message says what it must be.
+        # The value may be long, so messages do not contain it.
         self._validator = validator(schema, mask="the value")
 
     @asynccontextmanager
     async def read(self, scope: Scope, receive: Receive) -> AsyncIterator[Receive]:
-        """Leave the body's value for the operation's method, and give what plays the body again while it is needed.
+        """Adds the body's value to the arguments of the operation's method, and yields a `receive` that replays it.
 
-        Raises Problem for a body that is too large, late, no strict JSON, or not valid, and when there is no room.
+        Raises Problem for a body that is too large, too slow, not strict JSON or not valid, and when the memory for
+        large bodies is full.
         """
         headers = Headers(scope=scope)
-        # Who does not say how much comes may send it all.
+        # A body without a declared length may be as large as the limit.
         size = int(headers.get("content-length", self._limit))
         if size > self._limit:
             raise _too_large(self._limit)
@@ -74,7 +76,7 @@ class Body:
             body = await _read(receive, self._limit)
             if self._check:
                 await run_in_threadpool(self._check.check, headers, body)
-            # So long that others would wait for it.
+            # Parsing a long body would block the event loop, so a thread does it.
             long = len(body) > DEFAULT_LIMIT
             given(scope)["body"] = await run_in_threadpool(self._parse, body) if long else self._parse(body)
             yield _replay(body, receive)
@@ -84,7 +86,7 @@ class Body:
             return self._valid(body)
         except Problem as problem:
             if self._check:
-                # It was sent by a part of ours, and no repetition changes it.
+                # One of our own services sent it, and sending it again changes nothing: an operator must act.
                 log.error(
                     "%s: a signed body is refused, and its results are not kept: %s; see that the client and the "
                     "aggregator's workers run the same version of Datahog",
@@ -116,9 +118,9 @@ class _Room:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Keep so much of it. Raises Problem (503) when there is less."""
+        """Reserves `size` bytes. Raises Problem (503) when fewer are free."""
         if size > self._free:
-            detail = "too many large bodies are being received; nothing of this one was read, send it again soon"
+            detail = "too many large bodies are being received; this one was not read: send it again soon"
             raise Problem("unavailable", detail, headers={"Retry-After": str(_FULL)})
         self._free -= size
         try:
@@ -143,7 +145,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
             detail = f"no more of the body came for {_PATIENCE:g} s, or less than {_LEAST_RATE} bytes a second"
             raise Problem("request-timeout", detail) from None
         if message["type"] == "http.disconnect":
-            raise Problem("bad-request", "the body ended before its length")
+            raise Problem("bad-request", "the connection closed before the whole body arrived")
         body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)

@@ -1,4 +1,4 @@
-"""Which paths and methods there are: whatever else is asked for is told so, neither redirected nor half answered."""
+"""Routing: refuses paths and methods that the document does not declare, and answers OPTIONS."""
 
 import re
 from collections import defaultdict
@@ -12,16 +12,16 @@ from handlers.problems import Problem
 from specs.operations import Operation
 
 _PARAMETER = re.compile(r"\\\{\w+\\\}")
-# As the framework reads it: a line break would end a path for it.
+# As the framework reads it: a line break ends a path there.
 _VALUE = r"[^/\n]+"
-# The document itself and Swagger UI, which the framework serves beside the operations.
+# The document itself and Swagger UI, which are served beside the operations.
 _PAGES = f"({re.escape(specs.DOCUMENT_PATH)}|{specs.UI_PATH}(/.*)?)"
 
 
 class KnownPaths:
-    """ASGI middleware that passes on the operations of a document, HEAD for GET included (RFC 9110, 9.1).
+    """ASGI middleware that passes on calls of a document's operations, and HEAD wherever there is GET (RFC 9110, 9.1).
 
-    It answers OPTIONS, and raises Problem for other paths (404) and other methods (405, with Allow).
+    It responds to OPTIONS. Raises Problem for other paths (404) and for other methods (405, with Allow).
     """
 
     def __init__(self, app: ASGIApp, *, operations: Iterable[Operation], base_path: str) -> None:
@@ -53,7 +53,7 @@ class KnownPaths:
             if pattern.fullmatch(path):
                 return methods
         where = self._base_path + specs.DOCUMENT_PATH
-        raise Problem("not-found", f"there is no such path; {where} lists those there are")
+        raise Problem("not-found", f"there is no such path; {where} lists all paths")
 
 
 def _methods(declared: set[str]) -> list[str]:

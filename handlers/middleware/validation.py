@@ -1,4 +1,4 @@
-"""Validation: what an operation's document says of its parameters and its body, compiled once, holds for each call."""
+"""Validates each call's parameters and body against the document, with validators that are compiled once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from handlers.middleware.request_body import Body, BodyCheck
 
 
 class _Validated:
-    """The ASGI application of one operation, in front of the next one. An operation without a body never reads one."""
+    """Validates calls of one operation before the next ASGI application. Reads no body that is not declared."""
 
     def __init__(self, next_app: ASGIApp, parameters: Parameters, body: Body | None) -> None:
         self._next_app = next_app
@@ -53,10 +53,10 @@ class _ValidationOfApi(RoutedAPI):  # type: ignore[misc]
 
 
 class Validation(RoutedMiddleware):  # type: ignore[misc]
-    """ASGI middleware, in the place of the framework's, which looks up for each request what it is to check.
+    """ASGI middleware that replaces the framework's validation, which looks up the rules again for each call.
 
-    `body_limits` is the largest body in bytes by operationId, where it is not the default, and `body_checks` what an
-    operation asks of its body besides.
+    `body_limits` gives the size of the largest body in bytes, by operationId, where it is not the default.
+    `body_checks` gives further checks of a body, by operationId.
     """
 
     api_cls = _ValidationOfApi
@@ -68,5 +68,5 @@ class Validation(RoutedMiddleware):  # type: ignore[misc]
         self._own_options = {"body_limits": body_limits, "body_checks": body_checks or {}}
 
     def add_api(self, specification: Any, **options: Any) -> Any:
-        """Called by the framework, once for each document."""
+        """Adds a document with these options. The framework calls it once per document."""
         return super().add_api(specification, **self._own_options, **options)

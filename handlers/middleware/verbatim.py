@@ -1,4 +1,4 @@
-"""Verbatim: the results in an operation's body, kept as the very text that came, while the rest is read as values."""
+"""Reads bodies that carry results: keeps each result as the JSON text received, and parses the rest."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ from handlers.problems import Problem
 from persistence.results import cut_out, json_text
 
 PutBack = Callable[[], None]
-# Takes a body; returns its value with null for each result, and what puts these in as JSON text (`msgspec.Raw`). That
-# is done when the value was found valid: no schema sees more of a result than that it is there.
+# Takes a body. Returns its value with null for each result, and a function that puts the results in as JSON text
+# (`msgspec.Raw`). The function is called after validation: the schemas only check that a result is present.
 Reader = Callable[[bytes], tuple[Any, PutBack]]
 
 _NULL = msgspec.Raw(b"null")
@@ -19,10 +19,10 @@ _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def whole(body: bytes) -> tuple[Any, PutBack]:
-    """A body in which there is no result.
+    """Reads a body without results.
 
-    Raises ValueError for what is not JSON, or nested too deeply, and Problem for two members of one name in an object:
-    readers disagree on which counts (RFC 7493, 2.3).
+    Raises ValueError for a body that is not JSON or is nested too deeply, and Problem for two members of one name in
+    an object: parsers disagree on which of them counts (RFC 7493, 2.3).
     """
     document = json_text.parse(body)
     json.loads(body, object_pairs_hook=_check_distinct, parse_int=float)
@@ -30,12 +30,12 @@ def whole(body: bytes) -> tuple[Any, PutBack]:
 
 
 def own_result(body: bytes) -> tuple[Any, PutBack]:
-    """A body with at most one `result` among its own members. Raises as `whole` does, the result not looked into."""
+    """Reads a body with at most one `result` at the top. Raises as `whole` does; the result may repeat names."""
     json_text.parse(body)
     try:
         members = _read_members(body)
     except msgspec.ValidationError:
-        # No object, which is for the schema to say.
+        # The body is not an object; the schema refuses it.
         return json_text.parse(body), _nothing
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
@@ -60,9 +60,9 @@ def own_result(body: bytes) -> tuple[Any, PutBack]:
 
 
 def results_of_jobs(body: bytes) -> tuple[Any, PutBack]:
-    """A body with `jobs`, each with a `result` or none.
+    """Reads a body with `jobs`, each with or without a `result`.
 
-    Raises ValueError for what is not JSON, or nested too deeply.
+    Raises ValueError for a body that is not JSON or is nested too deeply.
     """
     document, results = cut_out.cut_out(body)
 
@@ -74,12 +74,12 @@ def results_of_jobs(body: bytes) -> tuple[Any, PutBack]:
     return document, put_back
 
 
-# How the body of an operation is read, where it carries results.
+# The readers of bodies that carry results, by operationId.
 READERS: Mapping[str, Reader] = {"receiveCallback": results_of_jobs, "updateJob": own_result}
 
 
 def _nothing() -> None:
-    """There is nothing to put back."""
+    """Puts nothing back: the body has no result."""
 
 
 def _check_distinct(members: list[tuple[str, Any]]) -> None:

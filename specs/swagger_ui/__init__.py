@@ -1,7 +1,7 @@
-"""Swagger UI: the page that shows OpenAPI documents, its files, and the headers that guard both.
+"""Swagger UI: the page over OpenAPI documents, its files, and the headers that protect both.
 
-The files in `static/vendor` are those of one release of swagger-ui-dist (package.json); `make swagger-ui` renews them.
-Nothing is loaded from another host.
+The files in `static/vendor` come from one release of swagger-ui-dist (package.json); `make swagger-ui` updates them.
+The page loads nothing from other hosts.
 """
 
 import html
@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 
 FILES = Path(__file__).parent / "static"
-"""The folder to serve."""
+"""The folder of static files to serve."""
 
 FILE_HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
@@ -21,9 +21,9 @@ FILE_HEADERS: Mapping[str, str] = {
 
 
 def page(title: str, documents: Mapping[str, str], files: str = "") -> str:
-    """The HTML page over `documents`, URLs by name; the first is shown first.
+    """Returns the HTML page over `documents` (URLs by name), which opens with the first one.
 
-    `files` is the URL, ending with a slash, under which `FILES` is served. All URLs may be relative to the page.
+    `files` is the URL under which `FILES` is served; it ends with a slash. All URLs may be relative to the page.
     """
     listed = json.dumps([{"name": name, "url": url} for name, url in documents.items()])
     template = Template((FILES / "page.html").read_text(encoding="utf-8"))
@@ -31,8 +31,8 @@ def page(title: str, documents: Mapping[str, str], files: str = "") -> str:
 
 
 def page_headers(origins: Iterable[str] = ()) -> dict[str, str]:
-    """The headers of the page; "Try it out" may call its own origin and `origins`."""
-    # Swagger UI sets styles inline, and draws with data: images.
+    """Returns the headers of the page. Its "Try it out" may call its own origin and `origins`."""
+    # Swagger UI uses inline styles and data: images.
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",

@@ -1,4 +1,4 @@
-"""The two OpenAPI documents: valid, closed, bounded, exemplified, and agreeing in what they share."""
+"""The two OpenAPI documents are valid, closed, bounded, with examples, and share equal components."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +12,10 @@ from specs.operations import follow
 from tests.contract.api import PROBLEM, operations, validator
 
 _each_document = pytest.mark.parametrize("document", [specs.read(specs.AGGREGATOR), specs.read(specs.CLIENT)])
-# What each API has to say in its own way: its requests, what it refuses, whether a signature is demanded at once.
-_OF_ITS_OWN = {"NewRequest", "Conflict", "Unprocessable", "WebhookId", "WebhookTimestamp"}
-# Swagger UI fills examples in: a cursor that nobody was given is refused, and a key that somebody has used is taken.
-_BEST_LEFT_OUT = {"Cursor", "IdempotencyKey"}
+# Components that differ between the documents: new requests, refusals, and whether the signature headers are required.
+_DIFFERING = {"NewRequest", "Conflict", "Unprocessable", "WebhookId", "WebhookTimestamp"}
+# These have no example, because Swagger UI would send it: an invented cursor is refused, a used key is rejected.
+_WITHOUT_EXAMPLE = {"Cursor", "IdempotencyKey"}
 
 
 @_each_document
@@ -23,13 +23,13 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     assert [str(error) for error in OpenAPIV30SpecValidator(document).iter_errors()] == []
 
 
-def test_what_the_documents_share_is_the_same() -> None:
+def test_shared_components_are_equal() -> None:
     one, other = (specs.read(name)["components"] for name in (specs.AGGREGATOR, specs.CLIENT))
 
     shared = {
         (kind, name)
         for kind in ("schemas", "securitySchemes", "headers", "parameters", "responses")
-        for name in (one[kind].keys() & other[kind].keys()) - _OF_ITS_OWN
+        for name in (one[kind].keys() & other[kind].keys()) - _DIFFERING
     }
 
     names = {name for _, name in shared}
@@ -48,7 +48,7 @@ def test_what_the_documents_share_is_the_same() -> None:
 
 
 @_each_document
-def test_every_operation_is_guarded_and_says_by_which_scope(document: dict[str, Any]) -> None:
+def test_every_operation_needs_a_key_and_names_its_scope(document: dict[str, Any]) -> None:
     for path, _, operation in operations(document):
         if operation["security"] == [{"webhookSignature": []}] or path in ("/healthz", "/readyz"):
             continue
@@ -58,7 +58,7 @@ def test_every_operation_is_guarded_and_says_by_which_scope(document: dict[str, 
 
 
 @_each_document
-def test_headers_that_tell_what_to_do_are_declared_where_they_come(document: dict[str, Any]) -> None:
+def test_error_responses_declare_their_headers(document: dict[str, Any]) -> None:
     expected = {
         "401": "WWW-Authenticate",
         "403": "WWW-Authenticate",
@@ -73,25 +73,25 @@ def test_headers_that_tell_what_to_do_are_declared_where_they_come(document: dic
                 assert header in follow(document, operation["responses"][status])["headers"], (path, status)
 
 
-def test_the_result_that_one_api_posts_is_the_one_that_the_other_receives() -> None:
+def test_the_posted_result_equals_the_received_result() -> None:
     aggregator, client = specs.read(specs.AGGREGATOR), specs.read(specs.CLIENT)
     receiving = client["paths"]["/callbacks/{requestId}"]["post"]
 
     one, *others = [{**post, "operationId": None} for post in _callbacks(aggregator)]
 
     assert follow(aggregator, one["requestBody"])["content"] == receiving["requestBody"]["content"]
-    # Written out each time, as openapi-python-client takes no reference to a callback, and so free to drift apart.
+    # Each is written out, because openapi-python-client supports no reference to a callback; so they could diverge.
     assert others == [one]
 
 
 @_each_document
-def test_every_operation_is_described_and_declares_what_can_go_wrong(document: dict[str, Any]) -> None:
+def test_every_operation_is_described_and_declares_its_errors(document: dict[str, Any]) -> None:
     for path, _, operation in operations(document):
         assert {"operationId", "summary", "description", "tags", "security"} <= operation.keys(), path
         expected = {"400", "405", "500"} | ({"401", "503"} if operation["security"] else set())
         expected |= {"408", "413", "415"} if "requestBody" in operation else set()
         assert expected <= operation["responses"].keys(), path
-        # It would declare whatever comes.
+        # A default would declare every response.
         assert "default" not in operation["responses"], path
 
 
@@ -105,7 +105,7 @@ def test_every_error_is_a_problem_document(document: dict[str, Any]) -> None:
 
 
 @_each_document
-def test_every_content_has_examples_and_all_are_valid(document: dict[str, Any]) -> None:
+def test_every_content_has_valid_examples(document: dict[str, Any]) -> None:
     contents = list(_contents(document))
 
     for content in contents:
@@ -119,7 +119,7 @@ def test_every_content_has_examples_and_all_are_valid(document: dict[str, Any]) 
 
 
 @_each_document
-def test_the_example_of_a_body_that_is_shown_first_works_on_any_day(document: dict[str, Any]) -> None:
+def test_the_first_example_of_a_body_works_on_any_day(document: dict[str, Any]) -> None:
     for path, _, operation in operations(document):
         for content in operation.get("requestBody", {}).get("content", {}).values():
             first = follow(document, next(iter(content["examples"].values())))["value"]
@@ -130,16 +130,16 @@ def test_the_example_of_a_body_that_is_shown_first_works_on_any_day(document: di
 def test_every_parameter_and_header_has_a_valid_example(document: dict[str, Any]) -> None:
     components = document["components"]
     for name, declared in (components["parameters"] | components["headers"]).items():
-        if name in _BEST_LEFT_OUT:
+        if name in _WITHOUT_EXAMPLE:
             assert not {"example", "examples"} & declared.keys(), name
             continue
         assert validator(document, declared["schema"]).is_valid(declared["example"]), name
 
 
 @_each_document
-def test_every_example_of_a_problem_is_one_that_comes(document: dict[str, Any]) -> None:
+def test_every_example_of_a_problem_can_occur(document: dict[str, Any]) -> None:
     for response in document["components"]["responses"].values():
-        # What the receiver of a callback answers has no content.
+        # The responses of a callback's receiver have no content.
         for example in response.get("content", {}).get(PROBLEM, {}).get("examples", {}).values():
             value = example["value"]
             members = {name: value[name] for name in ("known", "checks") if name in value}
@@ -167,7 +167,7 @@ def test_every_schema_is_closed_and_bounded(document: dict[str, Any]) -> None:
 
 
 @_each_document
-def test_every_link_leads_to_an_operation_and_names_its_parameters(document: dict[str, Any]) -> None:
+def test_every_link_names_an_operation_and_its_parameters(document: dict[str, Any]) -> None:
     declared = {
         operation["operationId"]: {
             follow(document, parameter)["name"]
@@ -205,7 +205,7 @@ def _callbacks(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _schemas(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema that is written out, wherever it stands; examples are none, whatever they look like."""
+    """Yields every inline schema with its location. Skips examples, which may look like schemas."""
     if isinstance(node, list):
         for item in node:
             yield from _schemas(item, place)

@@ -1,13 +1,13 @@
-// Starts Swagger UI over the documents that the page names: [{name, url}, ...].
+// Starts Swagger UI over the documents in the page's data-documents: [{name, url}, ...].
 const root = document.getElementById("swagger-ui")
 const documents = JSON.parse(root.dataset.documents)
 
-// Swagger UI switches to dark colours only once it is loaded, after a flash of white.
+// Swagger UI switches to dark colours only after it has loaded. This avoids a flash of white.
 if (matchMedia("(prefers-color-scheme: dark)").matches) document.documentElement.classList.add("dark-mode")
 document.documentElement.classList.toggle("one-document", documents.length === 1)
 
-// One API key opens all documents. Swagger UI forgets it when another document is chosen, unless it may keep it in the
-// browser's storage, where any page that is served on this port later could read it.
+// Keeps the API key when the user chooses another document. Swagger UI's own way is the browser's storage, where any
+// page that is later served on this port could read the key.
 const keepKey = {
   statePlugins: {
     auth: {
