@@ -7,7 +7,7 @@ from functools import cache
 from datahog import settings
 from datahog.bootstrap.wiring import Wiring
 from persistence.records.job import Attempt
-from workers.rq_worker.run_again import Later
+from workers.rq_worker.run_again import RunAgain
 
 
 @cache
@@ -24,15 +24,15 @@ def fetch(
     return wiring().fetch(attempt, datetime.fromtimestamp(known_at, UTC))
 
 
-def deliver(request_id: str, outcome: str | None = None) -> Later | None:
+def deliver(request_id: str, outcome: str | None = None) -> RunAgain | None:
     """Makes one attempt to deliver a result, or records the `outcome` of an attempt already made."""
     return _later(wiring().deliver(request_id, outcome))
 
 
-def submit(request_id: str) -> Later | None:
+def submit(request_id: str) -> RunAgain | None:
     """Makes one attempt to submit a request, or its cancellation, to the aggregator."""
     return _later(wiring().submit(request_id))
 
 
-def _later(wait: float | None) -> Later | None:
-    return None if wait is None else Later(wait)
+def _later(wait: float | None) -> RunAgain | None:
+    return None if wait is None else RunAgain(wait)

@@ -17,7 +17,7 @@ from handlers.long_polling import LongPolls
 from handlers.problems import Problem
 from handlers.request_checks import check_callback_url, deadline_of, moment, unknown_provider
 from handlers.responses import answer
-from outbound.egress_policy import Outbound
+from outbound.egress_policy import EgressPolicy
 from persistence.deliveries import Deliveries
 from persistence.errors import Conflict, KeyReused, KeyUnderWay, NotFound
 from persistence.idempotency_keys import IdempotencyKeys
@@ -48,7 +48,7 @@ class Aggregator:
         open_requests: OpenRequests,
         queue: Queue,
         providers: Providers,
-        outbound: Outbound,
+        outbound: EgressPolicy,
         long_polls: LongPolls,
         health: Health,
         *,

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from handlers.problems import Problem
-from outbound.egress_policy import NotAllowed, Outbound
+from outbound.egress_policy import DestinationForbidden, EgressPolicy
 from persistence.records.request import SKEW
 from persistence.records.timestamps import from_text
 from workers.documents import Document
@@ -18,11 +18,11 @@ def unknown_provider(unknown: list[str], known: list[str]) -> Problem:
     )
 
 
-def check_callback_url(url: str, outbound: Outbound) -> None:
+def check_callback_url(url: str, outbound: EgressPolicy) -> None:
     """Raises Problem when the egress policy forbids the callback URL, as far as the URL alone shows."""
     try:
         outbound.check_url(url)
-    except NotAllowed as error:
+    except DestinationForbidden as error:
         raise Problem("unprocessable", f"callbackUrl: {error}") from None
 
 

@@ -17,7 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from outbound.connections import connect
-from outbound.egress_policy import Outbound
+from outbound.egress_policy import EgressPolicy
 
 # The maximum size of a response's status line and headers, interim responses (1xx) included, plus one buffer.
 _HEAD_BYTES = 65_536
@@ -35,7 +35,7 @@ _SEND_BYTES = 16_384
 _exchange = threading.local()
 
 
-class Excess(HTTPException):
+class ResponseTooLarge(HTTPException):
     """A response exceeds a limit on size or CPU time; the message names the limit."""
 
 
@@ -48,8 +48,8 @@ def within(seconds: float, size: int) -> Iterator[None]:
     """Limits the exchanges that this thread makes by a BoundedAdapter in this block to `seconds` in total.
 
     An exchange that takes longer raises the timeout errors of `requests`. Each response body may have at most `size`
-    bytes on the wire, compressed and framed; a larger body raises Excess, and so does a head that is too large or a
-    response that takes too much CPU time to read.
+    bytes on the wire, compressed and framed; a larger body raises ResponseTooLarge, and so does a head that is too
+    large or a response that takes too much CPU time to read.
     """
     _exchange.ends = time.monotonic() + seconds
     _exchange.size = size
@@ -87,9 +87,9 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if self._left <= 0:
-            raise Excess(f"the answer's {self._part} is larger than {self._size} bytes on the wire")
+            raise ResponseTooLarge(f"the answer's {self._part} is larger than {self._size} bytes on the wire")
         if time.thread_time() > self._processing_ends:
-            raise Excess(f"the answer takes more than {self._processing:.1f} s of processor time to read")
+            raise ResponseTooLarge(f"the answer takes more than {self._processing:.1f} s of processor time to read")
         self._connection.settimeout(_seconds_left(self._timeout))
         count: int | None = self._raw.readinto(buffer)
         self._left -= count or 0
@@ -125,13 +125,13 @@ class _Response(HTTPResponse):
             if status == 101:  # the next bytes belong to another protocol
                 raise UnknownProtocol("switching protocols, which was not asked for")
             parse_headers(self.fp)
-        raise Excess(f"more than {_MAX_INTERIM} interim answers (1xx)")
+        raise ResponseTooLarge(f"more than {_MAX_INTERIM} interim answers (1xx)")
 
 
 class _Connection(HTTPConnection):
     response_class = _Response
 
-    def __init__(self, *args: Any, outbound: Outbound | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, outbound: EgressPolicy | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._outbound = outbound
 
@@ -183,7 +183,7 @@ class _TlsPool(HTTPSConnectionPool):
 class BoundedAdapter(HTTPAdapter):
     """Sends requests inside a `within` block; `outbound` is the egress policy, None allows all destinations."""
 
-    def __init__(self, *, outbound: Outbound | None, **options: Any) -> None:
+    def __init__(self, *, outbound: EgressPolicy | None, **options: Any) -> None:
         self._outbound = outbound
         super().__init__(**options)
 

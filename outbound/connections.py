@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from ipaddress import ip_address
 from typing import Any
 
-from outbound.egress_policy import Outbound
+from outbound.egress_policy import EgressPolicy
 
 # The maximum number of addresses of one name that are tried.
 _MAX_ADDRESSES = 4
@@ -17,14 +17,14 @@ SocketOptions = Sequence[tuple[int, int, int | bytes]]
 
 
 def connect(
-    host: str, port: int, *, seconds: float, outbound: Outbound | None, options: SocketOptions
+    host: str, port: int, *, seconds: float, outbound: EgressPolicy | None, options: SocketOptions
 ) -> socket.socket:
     """Returns a socket that is connected to one of the host's addresses; `outbound` must allow all of them.
 
     The name is resolved once, and the connection goes to a checked address, so that the name cannot point elsewhere
     a moment later (DNS rebinding). Resolving and connecting take at most `seconds` together.
 
-    Raises NotAllowed, UnicodeError for an impossible name, and OSError: TimeoutError, socket.gaierror ...
+    Raises DestinationForbidden, UnicodeError for an impossible name, and OSError: TimeoutError, socket.gaierror ...
     """
     ends = time.monotonic() + seconds
     found = _look_up(host, port, seconds)

@@ -45,11 +45,11 @@ _SPECIAL: tuple[tuple[Network, str], ...] = tuple(
 )
 
 
-class NotAllowed(Exception):
+class DestinationForbidden(Exception):
     """The destination is forbidden; the message (at most 200 characters) gives the reason and the setting for it."""
 
 
-class Outbound:
+class EgressPolicy:
     """The policy: http and https, the given ports, the public internet and the given networks.
 
     `ports` are numbers and ranges as in `PORTS`; a wrong one raises ValueError.
@@ -60,34 +60,34 @@ class Outbound:
         self._ports = frozenset(port for first, last in port_ranges(ports) for port in range(first, last + 1))
 
     def check_url(self, url: str) -> None:
-        """Checks a URL without resolving its host. Raises NotAllowed; the message repeats no secret of the URL."""
+        """Check a URL without resolving its host. Raises DestinationForbidden, whose message has no secret of it."""
         if len(url) > _LONGEST:
-            raise NotAllowed(f"not allowed: a URL of more than {_LONGEST} characters")
+            raise DestinationForbidden(f"not allowed: a URL of more than {_LONGEST} characters")
         match = _URL.fullmatch(url)
         if match is None:
-            raise NotAllowed("not allowed: not an absolute http or https URL")
+            raise DestinationForbidden("not allowed: not an absolute http or https URL")
         scheme, authority = match[1].lower(), match[2]
         if scheme not in _DEFAULT_PORTS:
-            raise NotAllowed(f"not allowed: {_shown(scheme)} is neither http nor https")
+            raise DestinationForbidden(f"not allowed: {_shown(scheme)} is neither http nor https")
         if "@" in authority:
-            raise NotAllowed("not allowed: a URL with a user or a password in it")
+            raise DestinationForbidden("not allowed: a URL with a user or a password in it")
         parts = _AUTHORITY.fullmatch(authority)
         if parts is None:
             # Programs map other characters to ASCII in different ways; xn--... is the same name to all.
-            raise NotAllowed("not allowed: a host is written in ASCII, an international one as xn--...")
+            raise DestinationForbidden("not allowed: a host is written in ASCII, an international one as xn--...")
         host = parts[1]
         port = int(parts[2]) if parts[2] else _DEFAULT_PORTS[scheme]
         if port not in self._ports:
-            raise NotAllowed(f"not allowed: port {port} (DATAHOG_OUTBOUND_PORTS can allow it)")
+            raise DestinationForbidden(f"not allowed: port {port} (DATAHOG_OUTBOUND_PORTS can allow it)")
         self._check_host(host)
 
     def check_address(self, address: Address, shown: str) -> None:
-        """Checks the address of a connection. Raises NotAllowed; the message calls the address `shown`."""
+        """Checks the address of a connection. Raises DestinationForbidden; the message calls the address `shown`."""
         meant = _meant(address)
         if any(meant in network for network in self._networks):
             return
         if wrong := _wrong_with(meant):
-            raise NotAllowed(f"not allowed: {_shown(shown)} {wrong} (DATAHOG_OUTBOUND_NETWORKS can allow it)")
+            raise DestinationForbidden(f"not allowed: {_shown(shown)} {wrong} (DATAHOG_OUTBOUND_NETWORKS can allow it)")
 
     def _check_host(self, host: str) -> None:
         name = host.lower().removesuffix(".")
@@ -98,7 +98,7 @@ class Outbound:
                 address = ip_address(host.strip("[]"))
             except ValueError:
                 # Some programs take 127.1, 0x7f000001, 017700000001 and 2130706433 for 127.0.0.1.
-                raise NotAllowed(
+                raise DestinationForbidden(
                     "not allowed: write an IPv4 address as four decimal numbers, an IPv6 one as RFC 4291 does"
                 ) from None
             self.check_address(address, host)

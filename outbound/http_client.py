@@ -12,8 +12,8 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from outbound.bounded_body import BoundedAdapter, Excess, NoLength, within
-from outbound.egress_policy import NotAllowed, Outbound
+from outbound.bounded_body import BoundedAdapter, NoLength, ResponseTooLarge, within
+from outbound.egress_policy import DestinationForbidden, EgressPolicy
 
 USER_AGENT = "Datahog/1.0"
 # Bytes. A text from another server is cut to this size before it goes into a record or a log line.
@@ -57,7 +57,7 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     """A complete HTTP response with a decompressed body."""
 
     status: int
@@ -84,7 +84,7 @@ class Http:
     without a session takes little more than half of the CPU time.
     """
 
-    def __init__(self, *, pool_size: int, outbound: Outbound | None = None, authorities: str | None = None) -> None:
+    def __init__(self, *, pool_size: int, outbound: EgressPolicy | None = None, authorities: str | None = None) -> None:
         self._verify = authorities or True
         self._adapter = BoundedAdapter(outbound=outbound, pool_connections=64, pool_maxsize=pool_size, max_retries=0)
         # Jobs fetch the same providers again and again, so a check is made once for each URL.
@@ -102,7 +102,7 @@ class Http:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         redirects: bool = False,
-    ) -> Answer:
+    ) -> HttpResponse:
         """Sends a request and reads the whole response body, of at most `limit` bytes; with `cut` only its start.
 
         Of a response without a 2xx status only the start is read, because it only serves as an error text. On the wire
@@ -121,13 +121,13 @@ class Http:
                     with self._adapter.send(request, stream=True, timeout=timeout, verify=self._verify) as response:
                         if not (redirects and response.is_redirect):
                             content = _read(response, limit, cut=cut)
-                            return Answer(response.status_code, CaseInsensitiveDict(response.headers), content)
+                            return HttpResponse(response.status_code, CaseInsensitiveDict(response.headers), content)
                     target = urljoin(url, response.headers["Location"])
                     if self._redirects.should_strip_auth(url, target):  # type: ignore[no-untyped-call]
                         sent = {name: value for name, value in sent.items() if name in _PUBLIC_HEADERS}
                     url = target
                 raise HttpError(f"more than {_MAX_REDIRECTS} redirects")
-        except NotAllowed as refused:
+        except DestinationForbidden as refused:
             raise HttpError(str(refused)) from refused
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise HttpError(_reason(error, timeouts, late=time.monotonic() >= ends)) from error
@@ -199,7 +199,7 @@ def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _reason(error: Exception, timeouts: Timeouts, *, late: bool) -> str:
     causes = _causes(error)
-    if refused := next((cause for cause in causes if isinstance(cause, Excess | NoLength)), None):
+    if refused := next((cause for cause in causes if isinstance(cause, ResponseTooLarge | NoLength)), None):
         return str(refused)
     root = printable(str(causes[-1]).encode("utf-8", "replace")) or type(causes[-1]).__name__
     if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):

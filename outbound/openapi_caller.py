@@ -9,7 +9,7 @@ import jsonschema_rs
 import orjson
 
 import specs
-from outbound.http_client import Answer, Http, HttpError, Timeouts, printable
+from outbound.http_client import Http, HttpError, HttpResponse, Timeouts, printable
 from specs.operations import Operation, follow, operations, text
 from specs.schemas import validator
 
@@ -30,10 +30,10 @@ class ContractBroken(HttpError):
 
 
 @dataclass(frozen=True)
-class Reply:
+class CheckedResponse:
     """A declared response; `document` is its JSON body, None where the document declares no body."""
 
-    answer: Answer
+    answer: HttpResponse
     document: Any
 
     @property
@@ -95,7 +95,7 @@ class Operations:
         credentials: Mapping[str, str] = _NONE,
         more_seconds: float = 0,
         read: Callable[[bytes], Any] = orjson.loads,
-    ) -> Reply:
+    ) -> CheckedResponse:
         """Calls an operation; `arguments` are by the names of the parameters.
 
         A body of bytes is sent unchanged, any other value as JSON. `to` is the URL of a callback. `credentials` and
@@ -126,7 +126,7 @@ class Operations:
             limit=_LIMIT_BYTES if has_content else _START_BYTES,
             cut=not has_content,
         )
-        return Reply(answer, self._check(operation, answer, read))
+        return CheckedResponse(answer, self._check(operation, answer, read))
 
     def _find(self, operation_id: str) -> Operation:
         if operation_id not in self._operations:
@@ -141,7 +141,7 @@ class Operations:
                 return dict(_header(schemes[name], credentials[name]) for name in needed)
         return {}
 
-    def _check(self, operation: Operation, answer: Answer, read: Callable[[bytes], Any]) -> Any:
+    def _check(self, operation: Operation, answer: HttpResponse, read: Callable[[bytes], Any]) -> Any:
         check = self._checks.get((operation.operation_id, answer.status))
         if check is None:
             declared = operation.declared(answer.status)
@@ -169,7 +169,7 @@ class _Check:
             for media_type, content in declared.get("content", {}).items()
         }
 
-    def __call__(self, answer: Answer, read: Callable[[bytes], Any]) -> Any:
+    def __call__(self, answer: HttpResponse, read: Callable[[bytes], Any]) -> Any:
         """Returns the JSON body, or None if no body is declared. Raises ValueError for a wrong response."""
         for name, (header, checked) in self._headers.items():
             if name in answer.headers:
@@ -178,7 +178,7 @@ class _Check:
                 raise ValueError(f"no {name}")
         return self._read(answer, read) if self._bodies else None
 
-    def _read(self, answer: Answer, read: Callable[[bytes], Any]) -> Any:
+    def _read(self, answer: HttpResponse, read: Callable[[bytes], Any]) -> Any:
         media_type = answer.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if media_type not in self._bodies:
             raise ValueError(f"Content-Type {printable(media_type.encode()) or 'missing'}")

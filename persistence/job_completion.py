@@ -1,4 +1,4 @@
-"""Endings: jobs end by a conditional write that counts them down. Those that end at the same moment share one."""
+"""Job completion: a conditional write ends a job and counts it down. Jobs that end at the same moment share one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,14 +9,14 @@ from persistence.errors import Conflict, NotFound
 from persistence.items import Items
 from persistence.records.job import Attempt, JobStatus
 from persistence.records.request import Request
-from persistence.write_coalescer import Joint
+from persistence.write_coalescer import WriteCoalescer
 
 # An expression of DynamoDB has at most 4 KB and 300 operators; an ending takes about 250 bytes and 13 operators.
 _MOST = 10
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobCompletion:
     """How a job ends: DONE with the place of its `result`, if it has one, or FAILED with an `error`.
 
     `attempts` is what is added to its count. A failure that adds to it ends the job only if its attempt was not counted
@@ -30,14 +30,14 @@ class Ending:
     error: str | None = None
 
 
-class Endings:
+class JobCompletions:
     """Writes endings down. Safe for many threads, between which it gains."""
 
     def __init__(self, items: Items[Request]) -> None:
         self._items = items
-        self._joint: Joint[Ending, Request | None] = Joint(self._write, most=_MOST)
+        self._joint: WriteCoalescer[JobCompletion, Request | None] = WriteCoalescer(self._write, most=_MOST)
 
-    def write(self, ending: Ending) -> Request | None:
+    def write(self, ending: JobCompletion) -> Request | None:
         """End a job; returns the request if that ended it. Of all who end its jobs exactly one gets it.
 
         Raises Conflict, with nothing changed, when the job or the request has ended already, or was retried meanwhile,
@@ -46,7 +46,7 @@ class Endings:
         attempt = ending.attempt
         return self._joint(f"{attempt.request_id} {attempt.revision}", ending)
 
-    def _write(self, endings: Sequence[Ending]) -> Sequence[Request | None | Exception]:
+    def _write(self, endings: Sequence[JobCompletion]) -> Sequence[Request | None | Exception]:
         indexes = {ending.attempt.index for ending in endings}
         if len(indexes) == len(endings):
             try:
@@ -59,7 +59,7 @@ class Endings:
         # One of them is in the way of the others.
         return [answer for ending in endings for answer in self._write([ending])]
 
-    def _change(self, endings: Sequence[Ending]) -> Request | None:
+    def _change(self, endings: Sequence[JobCompletion]) -> Request | None:
         """Write the endings of different jobs down in one write.
 
         Each move of the due time is two writes of the index. So it stays while other jobs are open, and when it is soon
@@ -104,7 +104,7 @@ class _Write:
     remove: list[str]
 
 
-def _write_of(endings: Sequence[Ending]) -> _Write:
+def _write_of(endings: Sequence[JobCompletion]) -> _Write:
     attempt = endings[0].attempt
     changes: list[str] = []
     conditions = ["#openJobs > :zero", "#revision = :revision"]

@@ -10,7 +10,7 @@ from persistence.dynamodb.table import Item
 from persistence.errors import ConditionFailed, Conflict, NotFound
 from persistence.index.shards import OPEN
 from persistence.items import Items
-from persistence.job_completion import Ending, Endings
+from persistence.job_completion import JobCompletion, JobCompletions
 from persistence.records.job import Attempt, JobStatus
 from persistence.records.request import CloseReason, DeliveryStatus, Request, RequestStatus
 from persistence.records.tenants import DEFAULT_TENANT
@@ -28,7 +28,7 @@ class Requests:
 
     def __init__(self, items: Items[Request], results: Results) -> None:
         self._items = items
-        self._endings = Endings(items)
+        self._endings = JobCompletions(items)
         self._results = results
         self.get = items.get
         self.look_again = items.look_again
@@ -101,11 +101,11 @@ class Requests:
         After Unavailable it may be called again with the same result, and writes no part of it a second time.
         """
         if result is None:
-            return self._endings.write(Ending(attempt, JobStatus.DONE, attempts))
+            return self._endings.write(JobCompletion(attempt, JobStatus.DONE, attempts))
         pending = self.pending_result(attempt, result) if isinstance(result, bytes) else result
         place = self._results.store(pending)
         try:
-            return self._endings.write(Ending(attempt, JobStatus.DONE, attempts, result=place))
+            return self._endings.write(JobCompletion(attempt, JobStatus.DONE, attempts, result=place))
         except Conflict:
             # boto3 repeats a write whose answer was lost, which then conflicts with what it has written itself.
             # Any other conflict is for ever: an attempt's job ends once in its revision.
@@ -118,7 +118,7 @@ class Requests:
 
         Raises Conflict also when it is an attempt's failure (`attempts` is not 0) that was counted before.
         """
-        return self._endings.write(Ending(attempt, JobStatus.FAILED, attempts, error=error))
+        return self._endings.write(JobCompletion(attempt, JobStatus.FAILED, attempts, error=error))
 
     def record_failure(self, attempt: Attempt, error: str, next_attempt_at: datetime) -> None:
         """Count a failed attempt of a job that will be tried again.

@@ -1,4 +1,4 @@
-"""Joint calls: what several threads ask about the same thing at the same moment is asked by one of them for all."""
+"""The write coalescer: calls about one key that several threads make at the same moment are made together by one."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,37 +7,37 @@ from typing import Generic, TypeVar
 from persistence.errors import Unavailable
 
 Call = TypeVar("Call")
-Answer = TypeVar("Answer")
+Outcome = TypeVar("Outcome")
 
 
-class _Waiting(Generic[Call, Answer]):
+class _Waiting(Generic[Call, Outcome]):
     """A call on its way. What is put into `answers` is its answer, or the exception to raise."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.settled = threading.Event()
-        self.answer: Answer | Exception
+        self.answer: Outcome | Exception
 
-    def settle(self, answer: Answer | Exception) -> None:
+    def settle(self, answer: Outcome | Exception) -> None:
         self.answer = answer
         self.settled.set()
 
 
-class Joint(Generic[Call, Answer]):
+class WriteCoalescer(Generic[Call, Outcome]):
     """Makes calls. The first about a key is made at once; those that come until it is answered are made together then.
 
     `make` makes at most `most` calls about one key, and returns an answer, or the exception to raise, for each.
     """
 
-    def __init__(self, make: Callable[[Sequence[Call]], Sequence[Answer | Exception]], *, most: int) -> None:
+    def __init__(self, make: Callable[[Sequence[Call]], Sequence[Outcome | Exception]], *, most: int) -> None:
         self._make = make
         self._most = most
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[_Waiting[Call, Answer]]] = {}
+        self._waiting: dict[str, list[_Waiting[Call, Outcome]]] = {}
 
-    def __call__(self, key: str, call: Call) -> Answer:
+    def __call__(self, key: str, call: Call) -> Outcome:
         """The answer to a call. Raises what the call does."""
-        own: _Waiting[Call, Answer] = _Waiting(call)
+        own: _Waiting[Call, Outcome] = _Waiting(call)
         with self._lock:
             others = self._waiting.get(key)
             if others is None:
@@ -52,7 +52,7 @@ class Joint(Generic[Call, Answer]):
             raise own.answer
         return own.answer
 
-    def _lead(self, key: str, own: _Waiting[Call, Answer]) -> None:
+    def _lead(self, key: str, own: _Waiting[Call, Outcome]) -> None:
         """Make the own call, and then those that have come meanwhile, until none has."""
         batch = [own]
         try:
@@ -70,7 +70,7 @@ class Joint(Generic[Call, Answer]):
             if own in left:
                 raise
 
-    def _next(self, key: str) -> list[_Waiting[Call, Answer]]:
+    def _next(self, key: str) -> list[_Waiting[Call, Outcome]]:
         with self._lock:
             waiting = self._waiting[key]
             batch, self._waiting[key] = waiting[: self._most], waiting[self._most :]

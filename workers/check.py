@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from outbound.http_client import HttpError
-from outbound.openapi_caller import ContractBroken, Operations, Reply
+from outbound.openapi_caller import CheckedResponse, ContractBroken, Operations
 from persistence.records.retrieval import Retrieval
 from persistence.records.timestamps import Clock, from_text
 from persistence.results.cut_out import cut_out
@@ -88,7 +88,7 @@ class Check:
         if self._retrievals.receive(retrieval, outcome, results):
             log.info("%s: %s, read from the aggregator as no callback came", retrieval.request_id, outcome["status"])
 
-    def _ask_again(self, retrieval: Retrieval, reply: Reply) -> None:
+    def _ask_again(self, retrieval: Retrieval, reply: CheckedResponse) -> None:
         if reply.status == 404:
             log.warning("%s: lost: %s", retrieval.request_id, reply)
             self._retrievals.lost(retrieval, _LOST)

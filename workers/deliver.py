@@ -9,7 +9,7 @@ from datetime import timedelta
 import orjson
 
 from outbound.http_client import HttpError, printable
-from outbound.openapi_caller import Operations, Reply
+from outbound.openapi_caller import CheckedResponse, Operations
 from outbound.webhook_signer import SIGNATURE, Signer
 from persistence.deliveries import Deliveries
 from persistence.errors import Conflict, NotFound, ResultLost, Unavailable
@@ -155,7 +155,7 @@ class Deliver:
             )
         return self._failed(request, said, floor=self._floor(reply))
 
-    def _floor(self, reply: Reply) -> float:
+    def _floor(self, reply: CheckedResponse) -> float:
         return min(retry_after(reply.headers, self._clock()), _LONGEST_FLOOR)
 
     def _failed(self, request: Request, error: str, *, floor: float) -> Outcome:
@@ -205,7 +205,7 @@ class Deliver:
             log.warning("%s: delivery FAILED after %d attempts: %s", request.request_id, made, outcome.error)
 
 
-def _said(reply: Reply) -> str:
+def _said(reply: CheckedResponse) -> str:
     """The response as a short text; of a problem document (RFC 9457) only the detail."""
     try:
         detail = orjson.loads(reply.answer.body)["detail"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from outbound.http_client import Answer, BodyTooLarge, Http, HttpError, Timeouts
+from outbound.http_client import BodyTooLarge, Http, HttpError, HttpResponse, Timeouts
 from persistence.errors import Conflict, NotFound
 from persistence.records.job import Attempt
 from persistence.records.request import CloseReason, DeliveryStatus, Request, clock_set_back_since, seconds_until
@@ -148,7 +148,7 @@ class Fetch:
         about = f"{attempt.request_id} {attempt.provider}"
         return self._writes.until_done(about, write, kept=kept, answered=answered)
 
-    def _send(self, provider: Provider) -> Answer:
+    def _send(self, provider: Provider) -> HttpResponse:
         return self._http.send(
             "GET",
             provider.url,

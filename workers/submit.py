@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from outbound.http_client import HttpError
-from outbound.openapi_caller import Operations, Reply
+from outbound.openapi_caller import CheckedResponse, Operations
 from persistence.errors import Conflict, NotFound
 from persistence.records.request import clock_set_back_since, seconds_until
 from persistence.records.retrieval import NextStep, Retrieval
@@ -132,7 +132,7 @@ class Submit:
         else:
             self._try_again(retrieval, str(reply))
 
-    def _call_cancel(self, retrieval: Retrieval) -> Reply:
+    def _call_cancel(self, retrieval: Retrieval) -> CheckedResponse:
         # The response contains the results so far, whose values are not needed here.
         return self._aggregator.call("cancelRequest", {"requestId": retrieval.request_id}, read=lambda b: cut_out(b)[0])
 

@@ -9,7 +9,7 @@ import specs
 from datahog.bootstrap import memory
 from datahog.bootstrap.connections import dynamodb_client, redis_client, redis_counters
 from datahog.settings import Settings, SettingsError
-from outbound.egress_policy import NotAllowed, Outbound
+from outbound.egress_policy import DestinationForbidden, EgressPolicy
 from outbound.http_client import Http, Timeouts
 from outbound.openapi_caller import Operations
 from outbound.webhook_signer import Signer
@@ -202,14 +202,14 @@ class Wiring:
         return providers
 
     @cached_property
-    def outbound(self) -> Outbound:
+    def outbound(self) -> EgressPolicy:
         """The egress policy for providers and callbacks."""
-        return Outbound(self._settings.outbound_networks, ports=self._settings.outbound_ports)
+        return EgressPolicy(self._settings.outbound_networks, ports=self._settings.outbound_ports)
 
     def _check_url(self, url: str, place: str) -> None:
         try:
             self.outbound.check_url(url)
-        except NotAllowed as error:
+        except DestinationForbidden as error:
             raise SettingsError(f"{place}: {error}") from None
 
     @cached_property

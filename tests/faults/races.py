@@ -16,7 +16,7 @@ from typing import Any
 
 from datahog.bootstrap.wiring import Wiring
 from datahog.settings import Settings
-from outbound.http_client import Answer, Http
+from outbound.http_client import Http, HttpResponse
 from persistence.dynamodb.schema import create_tables
 from persistence.records.job import Attempt
 from persistence.records.request import DeliveryStatus, Request, RequestStatus
@@ -52,10 +52,10 @@ class _Together(Http):
     def __init__(self, moment: Barrier) -> None:
         self._moment = moment
 
-    def send(self, *_: Any, **__: Any) -> Answer:
+    def send(self, *_: Any, **__: Any) -> HttpResponse:
         """The answer, once everybody has asked."""
         self._moment.wait(_PATIENCE)
-        return Answer(200, {}, b'{"amount": 22.27}')
+        return HttpResponse(200, {}, b'{"amount": 22.27}')
 
 
 class _Workers:

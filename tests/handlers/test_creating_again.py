@@ -11,7 +11,7 @@ from handlers.access.callers import Caller
 from handlers.aggregator import Aggregator
 from handlers.problems import Problem
 from handlers.request_checks import deadline_of
-from outbound.egress_policy import Outbound
+from outbound.egress_policy import EgressPolicy
 from persistence.errors import Conflict
 from persistence.records.request import SKEW
 from persistence.records.timestamps import to_text, utc_now
@@ -58,7 +58,7 @@ def create(wiring: Wiring) -> Create:
             cast(Any, quota or _UnlimitedQuota()),
             wiring.queue,
             providers,
-            Outbound(ports=ports),
+            EgressPolicy(ports=ports),
             unused,
             unused,
             default_deadline=3600,

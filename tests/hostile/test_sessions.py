@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from outbound.egress_policy import LOOPBACK, Outbound
-from outbound.http_client import Answer, Http, HttpError, Timeouts
+from outbound.egress_policy import LOOPBACK, EgressPolicy
+from outbound.http_client import Http, HttpError, HttpResponse, Timeouts
 from persistence.results import json_text
 from tests.hostile.behaviours import LIMIT, READ, TOTAL, Behaviour, behaviours, server
 
@@ -17,7 +17,7 @@ ALL = [pytest.param(behaviour, id=name) for name, behaviour in behaviours()]
 
 @pytest.mark.parametrize("behaviour", ALL)
 def test_it_ends_with_a_reason_in_time_and_in_little_memory(behaviour: Behaviour) -> None:
-    http = Http(pool_size=1, outbound=Outbound(LOOPBACK))
+    http = Http(pool_size=1, outbound=EgressPolicy(LOOPBACK))
     with server(behaviour) as hostile:
         tracemalloc.start()
         began, processing = time.monotonic(), time.thread_time()
@@ -35,7 +35,7 @@ def test_it_ends_with_a_reason_in_time_and_in_little_memory(behaviour: Behaviour
     assert peak < MEMORY
 
 
-def attempt(http: Http, url: str) -> Answer | str:
+def attempt(http: Http, url: str) -> HttpResponse | str:
     """The answer, or why there is none."""
     timeouts = Timeouts(connect=1, read=READ, total=TOTAL)
     try:
@@ -44,7 +44,7 @@ def attempt(http: Http, url: str) -> Answer | str:
         return str(error)
 
 
-def wrong_with(answer: Answer) -> str:
+def wrong_with(answer: HttpResponse) -> str:
     """Why an answer is no result, in the words of `workers/fetch.py`."""
     if not answer.ok:
         return str(answer)

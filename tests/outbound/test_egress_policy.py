@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from datahog.local.stack import settle
 from datahog.settings import Settings
-from outbound.egress_policy import LOOPBACK, NotAllowed, Outbound
-from outbound.http_client import Answer, Http, HttpError, Timeouts
+from outbound.egress_policy import LOOPBACK, DestinationForbidden, EgressPolicy
+from outbound.http_client import Http, HttpError, HttpResponse, Timeouts
 from tests.support.servers.stub import RawServer, Reply, StubServer
 from tests.support.servers.tls import make_certificate, over_tls
 
@@ -42,20 +42,20 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
     return known
 
 
-def refusal(url: str, outbound: Outbound | None = None) -> str:
-    with pytest.raises(NotAllowed) as caught:
-        (outbound or Outbound()).check_url(url)
+def refusal(url: str, outbound: EgressPolicy | None = None) -> str:
+    with pytest.raises(DestinationForbidden) as caught:
+        (outbound or EgressPolicy()).check_url(url)
     message = str(caught.value)
     assert message.startswith("not allowed: ")
     assert len(message) <= 200
     return message
 
 
-def get(url: str, outbound: Outbound, **options: Any) -> Answer:
+def get(url: str, outbound: EgressPolicy, **options: Any) -> HttpResponse:
     return Http(pool_size=1, outbound=outbound).send("GET", url, timeouts=PATIENT, limit=1000, **options)
 
 
-def reason(url: str, outbound: Outbound, **options: Any) -> str:
+def reason(url: str, outbound: EgressPolicy, **options: Any) -> str:
     with pytest.raises(HttpError) as caught:
         get(url, outbound, **options)
     assert len(str(caught.value)) <= 250
@@ -79,7 +79,7 @@ def reason(url: str, outbound: Outbound, **options: Any) -> str:
     ],
 )
 def test_urls_on_the_public_internet_are_allowed(url: str) -> None:
-    Outbound().check_url(url)
+    EgressPolicy().check_url(url)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_non_public_addresses_are_refused_unless_allowed(url: str, why: str) -> 
     everything = [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
 
     assert refusal(url) == f"not allowed: {why} {HINT}"
-    Outbound(everything).check_url(url)
+    EgressPolicy(everything).check_url(url)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_non_public_addresses_are_refused_unless_allowed(url: str, why: str) -> 
 def test_other_notations_of_an_allowed_address_are_refused(host: str) -> None:
     written = "not allowed: write an IPv4 address as four decimal numbers, an IPv6 one as RFC 4291 does"
 
-    assert refusal(f"http://{host}/", Outbound(LOOPBACK)) == written
+    assert refusal(f"http://{host}/", EgressPolicy(LOOPBACK)) == written
 
 
 @pytest.mark.parametrize(
@@ -169,14 +169,14 @@ def test_a_url_that_is_not_plain_http_is_refused(url: str, why: str) -> None:
     + ["[fe80::1%25eth0]", "x:port", "x:-1", "x:123456", "[::1", "::1", "[::1]x", "a;b", "a\x00b", "a\tb"],
 )
 def test_a_malformed_or_non_ascii_host_is_refused(host: str) -> None:
-    assert refusal(f"http://{host}/", Outbound(LOOPBACK)) in (
+    assert refusal(f"http://{host}/", EgressPolicy(LOOPBACK)) in (
         "not allowed: a host is written in ASCII, an international one as xn--...",
         "not allowed: not an absolute http or https URL",
     )
 
 
 def test_only_ports_of_the_setting_are_allowed() -> None:
-    outbound = Outbound(ports="81,8000-8002")
+    outbound = EgressPolicy(ports="81,8000-8002")
 
     outbound.check_url("http://example.com:81")
     outbound.check_url("http://example.com:8001")
@@ -188,8 +188,8 @@ def test_only_ports_of_the_setting_are_allowed() -> None:
 @given(st.from_regex(r"(?is)https?:.{0,40}"))
 def test_all_parsers_see_the_same_host_in_an_allowed_url(url: str) -> None:
     try:
-        Outbound().check_url(url)
-    except NotAllowed as error:
+        EgressPolicy().check_url(url)
+    except DestinationForbidden as error:
         told = str(error)
     else:
         prepared = requests.Request("GET", url).prepare()
@@ -206,15 +206,15 @@ def test_addresses_non_public_to_python_are_refused(
     assume(not any(address in ipaddress.ip_network(network) for network in wrapped))
     assume(not address.is_global or address.is_multicast or address.is_reserved)
 
-    with pytest.raises(NotAllowed):
-        Outbound().check_address(address, "x")
+    with pytest.raises(DestinationForbidden):
+        EgressPolicy().check_address(address, "x")
 
 
 def test_a_name_that_resolves_to_this_machine_is_refused(stub: StubServer, names: dict[str, list[list[str]]]) -> None:
     names["evil.example"] = [["127.0.0.1"]]
     url = stub.url.replace("127.0.0.1", "evil.example")
 
-    assert reason(url, Outbound()) == f"not allowed: the address of evil.example is this machine (loopback) {HINT}"
+    assert reason(url, EgressPolicy()) == f"not allowed: the address of evil.example is this machine (loopback) {HINT}"
     assert stub.asked == []
 
 
@@ -222,14 +222,14 @@ def test_a_name_that_resolves_to_this_machine_is_refused(stub: StubServer, names
 def test_one_forbidden_address_forbids_the_name(names: dict[str, list[list[str]]], addresses: list[str]) -> None:
     names["evil.example"] = [addresses]
 
-    assert reason("http://evil.example/", Outbound()) == (
+    assert reason("http://evil.example/", EgressPolicy()) == (
         f"not allowed: the address of evil.example is in a private network {HINT}"
     )
 
 
 def test_the_connection_goes_to_the_checked_address(stub: StubServer, names: dict[str, list[list[str]]]) -> None:
     names["rebinding.example"] = [["127.0.0.1"], ["127.0.0.66"]]
-    only = Outbound([ipaddress.ip_network("127.0.0.1/32")])
+    only = EgressPolicy([ipaddress.ip_network("127.0.0.1/32")])
     http = Http(pool_size=1, outbound=only)
     url = stub.url.replace("127.0.0.1", "rebinding.example")
 
@@ -245,11 +245,11 @@ def test_the_connection_goes_to_the_checked_address(stub: StubServer, names: dic
 def test_the_next_address_is_tried_when_one_refuses(stub: StubServer, names: dict[str, list[list[str]]]) -> None:
     names["two.example"] = [["127.0.0.2", "127.0.0.1"]]
 
-    assert get(stub.url.replace("127.0.0.1", "two.example"), Outbound(LOOPBACK)).ok
+    assert get(stub.url.replace("127.0.0.1", "two.example"), EgressPolicy(LOOPBACK)).ok
 
 
 def test_an_error_reports_a_name_without_address(names: dict[str, list[list[str]]]) -> None:
-    assert reason("http://no-such-host.invalid/", Outbound()) == (
+    assert reason("http://no-such-host.invalid/", EgressPolicy()) == (
         "connection failed: [Errno -2] Name or service not known"
     )
 
@@ -286,7 +286,7 @@ def test_an_endless_look_up_ends_at_the_connect_timeout(monkeypatch: pytest.Monk
 )
 def test_each_redirect_is_checked(stub: StubServer, location: str, why: str) -> None:
     stub.replies = [Reply(302, b"", {"Location": "/next"}), Reply(302, b"", {"Location": location})]
-    only = Outbound([ipaddress.ip_network("127.0.0.1/32")])
+    only = EgressPolicy([ipaddress.ip_network("127.0.0.1/32")])
 
     assert reason(stub.url, only, redirects=True) == f"not allowed: {why}"
     assert [asked.path for asked in stub.asked] == ["/", "/next"]
@@ -298,7 +298,9 @@ def test_a_redirect_to_a_name_with_a_private_address_is_refused(
     names["evil.example"] = [["10.0.0.1"]]
     stub.replies = [Reply(307, b"", {"Location": "https://evil.example/"})]
 
-    assert "the address of evil.example is in a private network" in reason(stub.url, Outbound(LOOPBACK), redirects=True)
+    assert "the address of evil.example is in a private network" in reason(
+        stub.url, EgressPolicy(LOOPBACK), redirects=True
+    )
 
 
 @pytest.mark.parametrize(("name", "trusted"), [("127.0.0.1", True), ("other.example", False)])
@@ -307,7 +309,7 @@ def test_certificates_are_verified_for_the_host_of_the_url(
 ) -> None:
     names["other.example"] = [["127.0.0.1"]]
     make_certificate(tmp_path / "certificate.pem")
-    http = Http(pool_size=1, outbound=Outbound(LOOPBACK), authorities=str(tmp_path / "certificate.pem"))
+    http = Http(pool_size=1, outbound=EgressPolicy(LOOPBACK), authorities=str(tmp_path / "certificate.pem"))
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
@@ -325,7 +327,7 @@ def test_proxies_of_the_environment_are_ignored(stub: StubServer, monkeypatch: p
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
 
-    assert get(stub.url, Outbound(LOOPBACK)).ok
+    assert get(stub.url, EgressPolicy(LOOPBACK)).ok
 
 
 @pytest.mark.parametrize(
@@ -333,13 +335,13 @@ def test_proxies_of_the_environment_are_ignored(stub: StubServer, monkeypatch: p
     [("X-A", "b\r\nX-Other: c"), ("X-A", "b\nX-Other: c"), ("X-A\r\nX-Other", "c"), ("X-A", "b\rX-Other: c")],
 )
 def test_a_header_cannot_inject_another(stub: StubServer, name: str, value: str) -> None:
-    assert reason(stub.url, Outbound(LOOPBACK), headers={name: value}).startswith("InvalidHeader: ")
+    assert reason(stub.url, EgressPolicy(LOOPBACK), headers={name: value}).startswith("InvalidHeader: ")
     assert stub.asked == []
 
 
 @pytest.mark.parametrize("path", ["/a%0d%0aX-Other:%20c", "/a?b%0d%0aX-Other:%20c"])
 def test_a_url_cannot_inject_a_header(stub: StubServer, path: str) -> None:
-    get(stub.url + path, Outbound(LOOPBACK))
+    get(stub.url + path, EgressPolicy(LOOPBACK))
 
     [asked] = stub.asked
     assert "x-other" not in asked.headers

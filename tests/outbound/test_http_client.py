@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from outbound.egress_policy import LOOPBACK, Outbound
-from outbound.http_client import Answer, BodyTooLarge, Http, HttpError, Timeouts, printable
+from outbound.egress_policy import LOOPBACK, EgressPolicy
+from outbound.http_client import BodyTooLarge, Http, HttpError, HttpResponse, Timeouts, printable
 from tests.support.servers.stub import RawServer, Reply, StubServer
 from tests.support.servers.tls import over_tls
 
@@ -22,7 +22,7 @@ PATIENT = Timeouts(connect=2, read=5, total=5)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
-def get(url: str, *, timeouts: Timeouts = PATIENT, limit: int = 1_000_000, redirects: bool = False) -> Answer:
+def get(url: str, *, timeouts: Timeouts = PATIENT, limit: int = 1_000_000, redirects: bool = False) -> HttpResponse:
     return Http(pool_size=2).send("GET", url, timeouts=timeouts, limit=limit, redirects=redirects)
 
 
@@ -282,7 +282,7 @@ def test_the_endless_body_of_a_redirect_is_left(redirects: bool, told: str) -> N
                 sent += connection.send(b"x" * 65_536)
 
     with RawServer(handle) as server:
-        http = Http(pool_size=1, outbound=Outbound(LOOPBACK))
+        http = Http(pool_size=1, outbound=EgressPolicy(LOOPBACK))
         try:
             said = str(http.send("GET", server.url, timeouts=PATIENT, limit=1000, redirects=redirects))
         except HttpError as error:

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from persistence.errors import Unavailable
-from persistence.write_coalescer import Joint
+from persistence.write_coalescer import WriteCoalescer
 from tests.support.system import eventually
 
 
@@ -27,7 +27,9 @@ class Made:
         return [ValueError(call) if call < 0 else call * 10 for call in calls]
 
 
-def ask(joint: Joint[int, int], made: Made, calls: Sequence[int], key: Callable[[int], str]) -> list[Future[int]]:
+def ask(
+    joint: WriteCoalescer[int, int], made: Made, calls: Sequence[int], key: Callable[[int], str]
+) -> list[Future[int]]:
     """Makes the first call, and the others while it is under way."""
     pool = ThreadPoolExecutor(len(calls))
     futures = [pool.submit(joint, key(calls[0]), calls[0])]
@@ -43,7 +45,7 @@ def ask(joint: Joint[int, int], made: Made, calls: Sequence[int], key: Callable[
 def test_calls_during_a_call_are_combined_up_to_the_limit() -> None:
     made = Made()
 
-    futures = ask(Joint(made, most=3), made, range(1, 7), lambda _: "one")
+    futures = ask(WriteCoalescer(made, most=3), made, range(1, 7), lambda _: "one")
 
     assert made.batches == [[1], [2, 3, 4], [5, 6]]
     assert [future.result() for future in futures] == [10, 20, 30, 40, 50, 60]
@@ -52,7 +54,7 @@ def test_calls_during_a_call_are_combined_up_to_the_limit() -> None:
 def test_calls_with_different_keys_are_not_combined() -> None:
     made = Made()
 
-    ask(Joint(made, most=3), made, [1, 2, 3], str)
+    ask(WriteCoalescer(made, most=3), made, [1, 2, 3], str)
 
     assert sorted(made.batches) == [[1], [2], [3]]
 
@@ -60,7 +62,7 @@ def test_calls_with_different_keys_are_not_combined() -> None:
 def test_each_combined_call_gets_its_own_exception() -> None:
     made = Made()
 
-    futures = ask(Joint(made, most=3), made, [1, -2, 3], lambda _: "one")
+    futures = ask(WriteCoalescer(made, most=3), made, [1, -2, 3], lambda _: "one")
 
     assert made.batches == [[1], [-2, 3]]
     assert futures[0].result() == 10
@@ -72,7 +74,7 @@ def test_each_combined_call_gets_its_own_exception() -> None:
 @pytest.mark.parametrize("fault", [Unavailable("away"), RuntimeError("broken"), SystemExit("gone")])
 def test_a_failed_combined_call_raises_for_each_caller(fault: BaseException) -> None:
     made = Made(fault)
-    joint = Joint(made, most=3)
+    joint = WriteCoalescer(made, most=3)
 
     futures = ask(joint, made, [1, 2, 3], lambda _: "one")
 

@@ -45,7 +45,7 @@ class Walk:
 
 
 @dataclass
-class Look:
+class Scan:
     """The progress of one scan, and its failures."""
 
     put: int = 0
@@ -80,7 +80,7 @@ class Healing:
         self._clock = clock
         self._skipped: dict[tuple[str, Due], float] = {}
 
-    def heal(self, walk: Walk, look: Look) -> bool:
+    def heal(self, walk: Walk, look: Scan) -> bool:
         """Heal the next batch of the walk; returns whether there may be more.
 
         Raises Unavailable when DynamoDB counts as away.
@@ -98,7 +98,7 @@ class Healing:
             look.refused.clear()
         return len(entries) == _BATCH
 
-    def _heal(self, index: DueIndex, entries: Sequence[Due], look: Look) -> None:
+    def _heal(self, index: DueIndex, entries: Sequence[Due], look: Scan) -> None:
         by_kind: dict[str, list[Due]] = {}
         for entry in entries:
             by_kind.setdefault(entry.kind, []).append(entry)
@@ -111,7 +111,7 @@ class Healing:
                 for entry in those:
                     self._defer(index, entry, LookupError(f"no records of the kind {kind} are known"))
 
-    def _heal_requests(self, index: DueIndex, entries: Sequence[Due], look: Look) -> None:
+    def _heal_requests(self, index: DueIndex, entries: Sequence[Due], look: Scan) -> None:
         now = self._clock()
         found = self._read(index, self._requests.get_due, entries, look)
         late = [entry for entry, request in found.items() if is_past_deadline(request, now)]
@@ -136,7 +136,7 @@ class Healing:
         log.info("%s: deadline reached", entry.record_id)
         return self._requests.close(entry.record_id, CloseReason.DEADLINE)
 
-    def _heal_retrievals(self, index: DueIndex, entries: Sequence[Due], look: Look) -> None:
+    def _heal_retrievals(self, index: DueIndex, entries: Sequence[Due], look: Scan) -> None:
         now = self._clock()
         found = self._read(index, self._retrievals.get_due, entries, look)
         plans = {entry: (retrieval, self._heal_retrieval(retrieval, now)) for entry, retrieval in found.items()}
@@ -151,7 +151,7 @@ class Healing:
         index: DueIndex,
         get_due: Callable[[Sequence[Due], datetime], dict[Due, Record | Exception]],
         entries: Sequence[Due],
-        look: Look,
+        look: Scan,
     ) -> dict[Due, Record]:
         """Read the records; those that cannot be read are deferred."""
         try:
@@ -175,7 +175,7 @@ class Healing:
         index: DueIndex,
         plans: Mapping[Due, tuple[Record, Plan]],
         look_again: Callable[[Record, datetime], None],
-        look: Look,
+        look: Scan,
     ) -> None:
         steps = [step for _, plan in plans.values() for step in plan.steps]
         if steps and look.queue_away is None:

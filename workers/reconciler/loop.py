@@ -18,7 +18,7 @@ from persistence.requests import Requests
 from persistence.retrievals import Retrievals
 from workers.heartbeats import Heartbeats
 from workers.queue import Queue
-from workers.reconciler.healing import Healing, Look, Walk
+from workers.reconciler.healing import Healing, Walk
 from workers.reconciler.plans import Planner
 from workers.reconciler.shard_leases import ShardLeases
 from workers.reconciler.thread_crew import Crew
@@ -102,7 +102,7 @@ class Reconciler:
         Skips records that cannot be read now. Raises Unavailable when DynamoDB as a whole is away, and at the end
         redis.RedisError when a step could not be enqueued; its record stays due.
         """
-        look = Look()
+        look = Scan()
         walks = deque(self._walks())
         while walks and self._stop.empty():
             walk = walks.popleft()
@@ -145,7 +145,7 @@ class Reconciler:
         yield from walks[first:]
         yield from walks[:first]
 
-    def _beat(self, look: Look) -> None:
+    def _beat(self, look: Scan) -> None:
         if time.monotonic() - self._beaten_at > _BEAT and not (look.queue_away or look.refused):
             self._beaten_at = time.monotonic()
             with suppress(redis.RedisError):

@@ -9,7 +9,7 @@ from collections import Counter
 _SHARE = 4
 
 
-class Shares:
+class FairnessGroups:
     """The fairness groups of `size` threads. A job is in one group at a time. Safe for many threads."""
 
     def __init__(self, size: int) -> None:

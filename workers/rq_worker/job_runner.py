@@ -23,7 +23,7 @@ from rq.worker.base import BaseWorker
 
 from persistence.errors import Unavailable
 from workers.rq_worker.leases import Batches, Ended, Taken
-from workers.rq_worker.run_again import Later
+from workers.rq_worker.run_again import RunAgain
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Runner:
                 return Ended(job)
             case bool():
                 return Ended(job, answered=returned)
-            case Later():
+            case RunAgain():
                 return Ended(job, wait=returned.wait)
             case Retry():
                 return self._settle(job, partial(self._worker._finalize_success, return_value=returned))

@@ -5,7 +5,7 @@ import math
 from rq import Retry
 
 
-class Later(Retry):
+class RunAgain(Retry):
     """Run the job again after `wait` seconds. RQ's stock worker treats this as its own `Retry`."""
 
     def __init__(self, wait: float) -> None:

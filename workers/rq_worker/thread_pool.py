@@ -11,7 +11,7 @@ from functools import partial
 
 from rq.timeouts import JobTimeoutException
 
-from workers.rq_worker.fairness import Shares
+from workers.rq_worker.fairness import FairnessGroups
 from workers.rq_worker.leases import Ended, Taken
 from workers.rq_worker.running_job import running
 
@@ -50,7 +50,7 @@ class Pool:
         stopping: Callable[[], bool],
     ) -> None:
         self.size = size
-        self.shares = Shares(size)
+        self.shares = FairnessGroups(size)
         """The fairness groups. A job is in that of its provider, or else of its queue, until it moves to another."""
         self._run = run
         self._fail_overdue = fail_overdue

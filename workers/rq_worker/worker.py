@@ -46,7 +46,7 @@ _SET_BACK = 2.0
 
 
 class ConcurrentWorker(BaseWorker):
-    """Runs up to `concurrency` jobs at once. A job that returns `Later` is run again.
+    """Runs up to `concurrency` jobs at once. A job that returns `RunAgain` is run again.
 
     `grace` is the seconds that running jobs get to finish once the worker is told to stop; jobs that have not finished
     by then are put back on the queue. A job whose worker is silent for `lease` seconds goes to another worker.

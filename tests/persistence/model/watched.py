@@ -19,8 +19,8 @@ from handlers.access.open_request_quota import OpenRequests
 from handlers.aggregator import Aggregator
 from handlers.health import Health
 from handlers.long_polling import LongPolls
-from outbound.egress_policy import Outbound
-from outbound.http_client import Answer, Http, HttpError, Timeouts
+from outbound.egress_policy import EgressPolicy
+from outbound.http_client import Http, HttpError, HttpResponse, Timeouts
 from outbound.openapi_caller import Operations
 from outbound.webhook_signer import Signer
 from persistence.deliveries import Deliveries
@@ -68,7 +68,7 @@ PROVIDERS = {
 }
 _UNAVAILABLE = ConnectTimeoutError(endpoint_url="http://dynamodb.test")
 QUEUE_AWAY = redis.ConnectionError("no Redis")
-_NONE = Outbound()
+_NONE = EgressPolicy()
 _SHARDS_KEY = {"pk": {"S": "shards"}, "sk": {"S": "shards"}}
 
 
@@ -268,10 +268,10 @@ class _Http(Http):
         self._model = model
         self._attempt = attempt
 
-    def send(self, method: str, url: str, **options: Any) -> Answer:
+    def send(self, method: str, url: str, **options: Any) -> HttpResponse:
         return self._provider(url) if method == "GET" else self._receiver(options["headers"], options["body"])
 
-    def _provider(self, url: str) -> Answer:
+    def _provider(self, url: str) -> HttpResponse:
         process, attempt = current(), self._attempt
         assert attempt
         known = process.known.get(attempt.request_id)
@@ -280,15 +280,15 @@ class _Http(Http):
         reply = process.ask(url)
         number = len(self._model.sent)
         if reply is Reply.NO_JSON:
-            return Answer(200, {}, b"<html>")
+            return HttpResponse(200, {}, b"<html>")
         if reply in (Reply.OK, Reply.LARGE):
             size = 3000 if reply is Reply.LARGE else 0
             process.sent = json.dumps({"number": number, "noise": random.Random(number).randbytes(size).hex()}).encode()
             self._model.sent[process.sent] = asked
-            return Answer(200, {}, process.sent)
+            return HttpResponse(200, {}, process.sent)
         return _failure(reply)
 
-    def _receiver(self, headers: Any, body: bytes) -> Answer:
+    def _receiver(self, headers: Any, body: bytes) -> HttpResponse:
         process, document = current(), orjson.loads(body)
         request_id = document["requestId"]
         with process.checking():
@@ -301,7 +301,7 @@ class _Http(Http):
         reply = process.ask(f"the receiver of {request_id}")
         acknowledged = reply in (Reply.OK, Reply.LARGE, Reply.NO_JSON)
         self._model.posts[request_id, known.delivery.round, "ok" if acknowledged else str(reply)] += 1
-        return Answer(204, {}, b"") if acknowledged else _failure(reply)
+        return HttpResponse(204, {}, b"") if acknowledged else _failure(reply)
 
     def _check(self, document: Any) -> None:
         """What is posted is how the jobs of that revision have ended."""
@@ -313,16 +313,16 @@ class _Http(Http):
                 assert job.get("result") == (orjson.loads(must.result) if must.result else None)
 
 
-def _failure(reply: Reply) -> Answer:
+def _failure(reply: Reply) -> HttpResponse:
     match reply:
         case Reply.BUSY:
-            return Answer(429, {"Retry-After": "200"}, b"")
+            return HttpResponse(429, {"Retry-After": "200"}, b"")
         case Reply.GONE:
-            return Answer(410, {}, b"")
+            return HttpResponse(410, {}, b"")
         case Reply.CUT:
             raise HttpError("the connection broke")
         case _:
-            return Answer(500, {}, b"")
+            return HttpResponse(500, {}, b"")
 
 
 class Parts:

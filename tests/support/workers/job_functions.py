@@ -13,7 +13,7 @@ from rq import Retry, get_current_job
 from rq.job import Job
 
 from persistence.errors import Unavailable
-from workers.rq_worker.run_again import Later
+from workers.rq_worker.run_again import RunAgain
 from workers.rq_worker.running_job import give_back_place
 
 RAN = "test:ran"
@@ -67,11 +67,11 @@ def _calls(name: str) -> str:
     return f"test:calls:{name}"
 
 
-def later(name: str, wait: str) -> Later | None:
+def later(name: str, wait: str) -> RunAgain | None:
     """Ask to come again the first time, and tell the second."""
     if first(name):
         connection().set(f"test:asked:{name}", time.time())
-        return Later(float(wait))
+        return RunAgain(float(wait))
     note(name)
     return None
 

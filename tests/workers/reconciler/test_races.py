@@ -36,7 +36,7 @@ from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew
 from workers.rq_worker.leases import Batches, Ended
-from workers.rq_worker.run_again import Later
+from workers.rq_worker.run_again import RunAgain
 
 _WORKERS, _RECONCILERS = 20, 2
 _PROVIDERS = tuple(f"p{number}" for number in range(10))
@@ -106,7 +106,7 @@ class _Crew:
             for job in taken:
                 function, _, args, _ = json.loads(zlib.decompress(job.data))
                 returned = import_attribute(function)(*args)
-                wait = returned.wait if isinstance(returned, Later) else None
+                wait = returned.wait if isinstance(returned, RunAgain) else None
                 batches.end([Ended(job, wait, answered=returned if isinstance(returned, bool) else None)])
             if not taken:
                 time.sleep(0.01)

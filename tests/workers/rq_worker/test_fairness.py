@@ -2,11 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from workers.rq_worker.fairness import Shares
+from workers.rq_worker.fairness import FairnessGroups
 
 
 def test_a_full_group_refuses_a_job() -> None:
-    shares = Shares(20)
+    shares = FairnessGroups(20)
     for number in range(17):
         shares.join(f"gas-{number}", "gas")
 
@@ -19,7 +19,7 @@ def test_a_full_group_refuses_a_job() -> None:
 
 
 def test_a_busy_worker_admits_one_job_per_group() -> None:
-    shares = Shares(2)
+    shares = FairnessGroups(2)
     shares.join("a", "gas")
     shares.join("b", "gas")
 
@@ -29,7 +29,7 @@ def test_a_busy_worker_admits_one_job_per_group() -> None:
 
 
 def test_a_job_that_has_left_is_in_no_group() -> None:
-    shares = Shares(2)
+    shares = FairnessGroups(2)
     shares.join("a", "gas")
     shares.leave("a")
     shares.leave("a")
@@ -39,7 +39,7 @@ def test_a_job_that_has_left_is_in_no_group() -> None:
 
 
 def test_jobs_moved_by_many_threads_count_once() -> None:
-    shares = Shares(1000)
+    shares = FairnessGroups(1000)
     for number in range(200):
         shares.join(str(number), "gas")
 
