@@ -18,7 +18,7 @@ from persistence.requests import Requests
 from persistence.retrievals import Retrievals
 from workers.heartbeats import Heartbeats
 from workers.queue import Queue
-from workers.reconciler.healing import Healing, Walk
+from workers.reconciler.healing import Healing, Scan, Walk
 from workers.reconciler.plans import Planner
 from workers.reconciler.shard_leases import ShardLeases
 from workers.reconciler.thread_crew import Crew
