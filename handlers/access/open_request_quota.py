@@ -18,7 +18,7 @@ _MOST_BATCHES = 5
 _LOOKUPS_PER_SECOND = 2000
 # Seconds after which a tenant's set expires: longer than any deadline, so no request of the tenant is open by then.
 _EXPIRY_SECONDS = 31 * 86_400
-_CONSEQUENCE = "the quota of open requests is not enforced"
+_CONSEQUENCE = "no quota of open requests holds"
 
 # KEYS: the tenant's requests (sorted set: id, time of its next lookup in seconds since 1970)
 # ARGV: id, quota, now, time of the next lookup, ids to return at most, seconds until the set expires

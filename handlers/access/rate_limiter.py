@@ -50,7 +50,7 @@ class RateLimit:
                 raise self._too_many(left)
             del self._refused_until[caller.key_id]
         allowed, left = True, 0.0
-        with self._breaker.tolerated("the rate limit is not enforced") as may_ask:
+        with self._breaker.tolerated("no rate limit holds") as may_ask:
             if not may_ask:
                 return
             allowed = await self._limiter.hit(self._window, *key)
