@@ -1,13 +1,15 @@
-"""A link: a TCP proxy in front of a service or an engine, which cuts, delays, or loses answers when told to."""
+"""A link: a TCP proxy in front of a service or an engine, which cuts, delays, or loses responses when told to."""
 
 import asyncio
 import random
 import threading
 
 _HOST = "127.0.0.1"
+# Seconds.
 _DELAY = 0.4
-# Of the answers that come while answers are lost. Some must pass, or it were the same as a cut.
+# The share of responses that are lost. Some must pass, or the manner would be the same as a cut.
 _LOST = 0.5
+# Bytes.
 _CHUNK = 65_536
 
 
@@ -24,7 +26,7 @@ class Link:
         self.port = 0
 
     def disturb(self, manner: str) -> None:
-        """Do so until `calm`: "cut" what is open and what comes, "delay" all, or "lose answers" to what was done."""
+        """Until `calm`, "cut" open and new connections, "delay" all data, or "lose answers" to received requests."""
         self._manner = manner
         if manner == "cut":
             self._loop.call_soon_threadsafe(self._cut)
@@ -91,6 +93,6 @@ class Link:
                 return
             sink.write(data)
             await sink.drain()
-        # What was written goes out before the end does.
+        # All written data leaves before the connection ends.
         sink.close()
         await sink.wait_closed()
