@@ -1,4 +1,4 @@
-"""Bench 1, whole requests: posted, three providers of 200 ms asked, the callback received."""
+"""Bench 1, whole requests: from the post to the callback, with three providers of 200 ms."""
 
 import functools
 import time
@@ -13,7 +13,7 @@ _MEGABYTE = 1e6
 
 
 async def run(*, quick: bool, rounds: int) -> Table:
-    """Measure."""
+    """Measure all systems."""
     count = 60 if quick else 600
     made = systems()
     samples = await alternate({name: functools.partial(measure, make, count) for name, make in made.items()}, rounds)
@@ -21,7 +21,7 @@ async def run(*, quick: bool, rounds: int) -> Table:
         "Whole requests",
         f"{count} requests of 3 providers that take 200 ms, posted over 32 connections; from the first post to the "
         "last callback. One API process and one worker process each.",
-        {"requests/s": ".1f", "CPU ms per request": ".1f", "of it engines": ".1f", "peak MB": ".0f"},
+        {"requests/s": ".1f", "CPU ms per request": ".1f", "of which engines": ".1f", "peak MB": ".0f"},
         samples,
     )
     return table_with_goals(table)
@@ -57,6 +57,6 @@ async def measure(make: Callable[[Place], System], count: int) -> Mapping[str, f
         return {
             "requests/s": count / seconds,
             "CPU ms per request": (after.cpu - before + of_engines) / count * 1000,
-            "of it engines": of_engines / count * 1000,
+            "of which engines": of_engines / count * 1000,
             "peak MB": after.memory / _MEGABYTE,
         }

@@ -60,8 +60,8 @@ def test_requests_complete_once_despite_refusals_of_every_kind(system: System, p
     proxy.calm()
 
     assert_complete_and_accepted_once(system, asked)
-    befallen = {fault for fault, _ in proxy.faults}
-    assert befallen == {THROTTLED, THROTTLED_AT_ALL, BROKEN, AWAY}
+    occurred = {fault for fault, _ in proxy.faults}
+    assert occurred == {THROTTLED, THROTTLED_AT_ALL, BROKEN, AWAY}
     assert_all_alive(system)
 
 

@@ -26,7 +26,7 @@ class Link:
         self.port = 0
 
     def disturb(self, manner: str) -> None:
-        """Until `calm`, "cut" open and new connections, "delay" all data, or "lose answers" to received requests."""
+        """Until `calm`, "cut" open and new connections, "delay" all data, or "lose responses" to received requests."""
         self._manner = manner
         if manner == "cut":
             self._loop.call_soon_threadsafe(self._cut)
@@ -72,8 +72,8 @@ class Link:
         ends = {writer, far_writer}
         self._connections |= ends
         ways = [
-            asyncio.ensure_future(self._pipe(reader, far_writer, answers=False)),
-            asyncio.ensure_future(self._pipe(far_reader, writer, answers=True)),
+            asyncio.ensure_future(self._pipe(reader, far_writer, responses=False)),
+            asyncio.ensure_future(self._pipe(far_reader, writer, responses=True)),
         ]
         try:
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -85,11 +85,11 @@ class Link:
                 way.cancel()
             far_writer.transport.abort()
 
-    async def _pipe(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def _pipe(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, responses: bool) -> None:
         while data := await source.read(_CHUNK):
             if self._manner == "delay":
                 await asyncio.sleep(_DELAY)
-            if self._manner == "lose answers" and answers and self._rng.random() < _LOST:
+            if self._manner == "lose responses" and responses and self._rng.random() < _LOST:
                 return
             sink.write(data)
             await sink.drain()

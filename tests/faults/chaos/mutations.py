@@ -21,5 +21,5 @@ MUTATIONS = {
         (Fault("fail", "providers", 0.5, 6), Fault("flush", "redis", 5, 0)), without=("reconciler",)
     ),
     # A write whose response is lost is repeated.
-    "unconditional-write": Mutation((Fault("lose answers", "dynamodb link", 0.5, 7),), mutated=("worker",)),
+    "unconditional-write": Mutation((Fault("lose responses", "dynamodb link", 0.5, 7),), mutated=("worker",)),
 }

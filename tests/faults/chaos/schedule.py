@@ -18,7 +18,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     *(("freeze", name) for name in _PROGRAMS),
     ("stop", "worker"),
     ("flush", "redis"),
-    *((kind, f"{name} link") for kind in ("cut", "delay", "lose answers") for name in LINKS),
+    *((kind, f"{name} link") for kind in ("cut", "delay", "lose responses") for name in LINKS),
     *((kind, "providers") for kind in ("fail", "hang", "garbage", "cut")),
     *((kind, "receivers") for kind in ("fail", "slow", "cut")),
 )

@@ -46,7 +46,7 @@ def test_a_cut_link_ends_open_and_new_connections_until_calm(link: Link, receive
 
 
 def test_a_link_that_loses_responses_forwards_the_requests(link: Link, receiver: Receiver) -> None:
-    link.disturb("lose answers")
+    link.disturb("lose responses")
     lost = 0
     for _ in range(10):
         try:
