@@ -26,13 +26,14 @@ from persistence.results.expiry_items import ExpiryItems
 from persistence.results.store import Results
 from persistence.retrievals import Retrievals
 
+# Threads.
 _READERS = 10
 # Seconds before a refused write is repeated, and until the bench gives up.
 _PAUSE, _PATIENCE = 2, 3600
 # Seconds.
 _RETENTION = 3600
 _SHARDS = 16
-# Write units: the record of 51 jobs, of a few KB, and no part of a result.
+# Write units: enough for the record of 51 jobs, of a few KB, but for no part of a result.
 _FEW = 30
 
 

@@ -20,6 +20,7 @@ from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew
 
+# Requests.
 _BATCH = 200
 
 

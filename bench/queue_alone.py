@@ -17,6 +17,7 @@ from bench.stand import place
 from bench.systems import Place, node_is_here, node_program, peer_environment
 from datahog.local.supervisor import Program
 
+# Jobs.
 _BATCH = 1000
 _CONCURRENCY = 100
 # Seconds.

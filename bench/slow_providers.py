@@ -9,7 +9,9 @@ from bench.rounds import Goal, Table, alternate
 from bench.stand import stand
 from bench.systems import Place, System, systems
 
+# Bytes.
 _MEGABYTE = 1e6
+# Providers.
 _PER_REQUEST = 50
 
 

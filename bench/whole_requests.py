@@ -9,6 +9,7 @@ from bench.rounds import Goal, Table, alternate
 from bench.stand import ENGINES, stand
 from bench.systems import Place, System, systems
 
+# Bytes.
 _MEGABYTE = 1e6
 
 
@@ -28,7 +29,7 @@ async def run(*, quick: bool, rounds: int) -> Table:
 
 
 def table_with_goals(table: Table) -> Table:
-    """The table with what Datahog should reach, of the peers that ran."""
+    """The table with Datahog's goals against the peers that ran."""
     limits = {"Celery chord": 3.0, "Node, Bee-queue": 1.0}
     goals = tuple(
         Goal(
@@ -44,7 +45,7 @@ def table_with_goals(table: Table) -> Table:
 
 
 async def measure(make: Callable[[Place], System], count: int) -> Mapping[str, float]:
-    """One system, once."""
+    """Measure one system once."""
     async with stand(make) as running:
         own, engines = running.system.measured, ENGINES
         before, engines_before = running.processes.usage(*own).cpu, running.processes.usage(*engines).cpu

@@ -11,7 +11,7 @@ from tests.support.system import System, system_settings
 
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    """The callback URLs and the providers of the tests."""
+    """The server of the tests' callback URLs and providers."""
     with Receiver() as running:
         yield running
 

@@ -17,6 +17,7 @@ from datahog.bootstrap.wiring import Wiring
 from specs.operations import scopes
 from tests.support.system import System, eventually, system_settings
 
+# Threads.
 CALLERS = 8
 
 

@@ -20,10 +20,10 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 TO_THE_END = OK + b"\r\n"
 # Seconds: the read timeout, and the timeout of the whole exchange.
 READ, TOTAL = 0.8, 2
-# Bytes: the largest body.
+# Bytes: the largest body, and the size of a write.
 LIMIT = 5_242_880
-
 _PIECE = 65_536
+
 _NO_ANSWER = f"timeout: no complete answer within {TOTAL:g} s"
 _TOO_LARGE = f"the body is larger than {LIMIT} bytes"
 _HEAD = "the answer's head is larger than 65536 bytes on the wire"
@@ -113,7 +113,7 @@ def json_body(body: bytes) -> Handle:
 
 @cache
 def _bomb() -> bytes:
-    """Two hundred megabytes of zeros in less than one."""
+    """Two hundred megabytes of zeros, compressed to less than one."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     megabyte = bytes(1_000_000)
     return b"".join([*(packer.compress(megabyte) for _ in range(200)), packer.flush()])

@@ -14,6 +14,7 @@ from tests.support.system import System
 
 # Seconds between two reads of a request.
 _PAUSE = 0.5
+# Threads.
 _READERS = 4
 
 

@@ -42,7 +42,7 @@ class Injector:
         self._stop = stop
 
     def follow(self, schedule: Sequence[Fault]) -> list[Injected]:
-        """Bring about each fault at its time, counted from now, and return when all are mended.
+        """Bring each fault about at its time, counted from now; returns when all are mended.
 
         Raises AssertionError when a program cannot be started again.
         """

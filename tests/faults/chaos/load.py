@@ -17,6 +17,7 @@ from tests.support.system import AUTHORIZED, System
 
 # So many that one request at a time asks each: all the others have their turn first.
 PROVIDERS = tuple(f"p{number:03}" for number in range(400))
+# Threads.
 _PEOPLE = 64
 # Seconds: the timeout of a call.
 _PATIENCE = 10

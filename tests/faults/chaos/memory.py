@@ -8,6 +8,7 @@ from typing import Self
 from tests.support import proc
 from tests.support.system import System
 
+# Bytes.
 _MB = 1024 * 1024
 # Seconds between two samples.
 _PERIOD = 2.0

@@ -19,12 +19,12 @@ _ROOT = Path(__file__).parents[3]
 def main() -> int:
     """Run and report; returns the exit code: 0 when all requests completed, once, within the provider's limit."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.herd", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=10_000, help="jobs that wait [10000]")
+    parser.add_argument("--jobs", type=int, default=10_000, help="jobs that wait during the outage [10000]")
     parser.add_argument("--outage", type=float, default=120, help="seconds that the provider is down [120]")
     parser.add_argument("--calm", type=float, default=60, help="seconds measured before the outage [60]")
     parser.add_argument("--after", type=float, default=180, help="seconds measured after the outage [180]")
     parser.add_argument("--rate", type=float, default=20, help="requests a second of the other provider [20]")
-    parser.add_argument("--concurrency", type=int, default=10, help="the limit of each provider [10]")
+    parser.add_argument("--concurrency", type=int, default=10, help="most calls at once of each provider [10]")
     parser.add_argument(
         "--dynamodb-local", action="store_true", help="use Amazon's DynamoDB Local, not the embedded one"
     )

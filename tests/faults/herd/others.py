@@ -13,6 +13,7 @@ from specs.operations import operations
 from tests.faults.herd.world import OTHER, World
 from tests.support.system import AUTHORIZED, System
 
+# Threads.
 _PEOPLE = 64
 
 

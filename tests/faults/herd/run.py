@@ -19,6 +19,7 @@ from tests.faults.herd.world import DOWN, OTHER, Span, World
 from tests.support.system import System, eventually, system_settings
 from workers.queue import fetch_steps
 
+# Threads.
 _WRITERS = 16
 
 
