@@ -1,4 +1,4 @@
-"""The command line of the benches: `python -m bench` runs all and writes RESULTS.md and its chart, or one by name."""
+"""The command line of the benches: `python -m bench` runs all and writes RESULTS.md and its chart, or some by name."""
 
 import argparse
 import asyncio
@@ -30,17 +30,17 @@ _HERE = Path(__file__).parent
 
 
 def main() -> int:
-    """Run what the arguments name; returns the exit code."""
+    """Run the benches that the arguments name; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Datahog and its peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(_BENCHES)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that all runs, measures nothing")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each system is measured [5]")
-    parser.add_argument("--output", type=Path, default=_HERE, help="where RESULTS.md and its chart go [bench]")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: show that the benches run, measure nothing")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each system [5]")
+    parser.add_argument("--output", type=Path, default=_HERE, help="directory for RESULTS.md and its chart [bench]")
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(_BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}")
     if not node_is_here():
-        print("Without Node and `npm ci` in bench/peers/node the Node peer is left out.", file=sys.stderr)
+        print("The Node peer is left out: it needs Node, and `npm ci` in bench/peers/node.", file=sys.stderr)
     _prepare_process()
     busy = os.getloadavg()[0]
     tables = []
@@ -60,7 +60,7 @@ async def _await(bench: Callable[[], Awaitable[Table]]) -> Table:
 
 
 def _prepare_process() -> None:
-    """Let thousands of connections be open, and end what was started when told to end."""
+    """Allow thousands of open connections, and end all started programs on SIGTERM."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -1,11 +1,10 @@
-"""Bench of large results on AWS: one request's results of 5 MiB, stored, read, retried and deleted at the limits.
+"""Bench of large results on AWS: stores, reads, retries and deletes one request's results of 5 MiB at the limits.
 
     python -m bench.aws_partitions
 
-runs the real persistence code over simulated partitions (`bench.partitions`), on which a table of 4 of them, as AWS
-makes them for a new table that is paid by use, has no units saved up, or 300 s of them. It exits with 1 when a step
-begins anew, a part is written twice, a result is not there within an hour, or a retry or redelivery writes more than
-the record.
+runs the real persistence code over simulated partitions (`bench.partitions`). The table has 4 of them, as AWS makes for
+a new on-demand table, with no units saved up, or 300 s of them. The command exits with 1 when a step starts over, a
+part is written twice, a result is not there within an hour, or a retry or redelivery writes more than the record.
 """
 
 import argparse
@@ -23,12 +22,13 @@ from persistence.results.expiry_items import ExpiryItems
 from persistence.results.store import PendingResult, Results
 
 _FIVE_MIB = 5 * 1024 * 1024
+# Results of one request.
 _COUNTS = (2, 5, 10, 50)
 
 
 @contextmanager
 def begin_anew() -> Iterator[None]:
-    """Break it: a store that is throttled does not wait, and forgets what it has stored."""
+    """Break the code: a throttled store does not wait, and forgets which parts it has stored."""
     store = Results.store
 
     def forgetful(self: Results, pending: PendingResult) -> object:
@@ -48,7 +48,7 @@ def begin_anew() -> Iterator[None]:
 
 @contextmanager
 def one_key() -> Iterator[None]:
-    """Break it: all parts have one partition key, as they once had."""
+    """Break the code: all parts have one partition key, as in earlier versions."""
 
     def keys(request_id: str, result_id: str, parts: int) -> list[dict[str, str]]:
         return [{"pk": request_id, "sk": f"part#{result_id}#{number:04}"} for number in range(parts)]
@@ -61,7 +61,7 @@ MUTATIONS = {"begin-anew": (begin_anew,), "one-key": (one_key,), "both": (begin_
 
 
 def measure(counts: Sequence[int], bursts: Sequence[bool], *, size: int, partitions: int, mutation: str) -> list[Row]:
-    """A row for each number of results, with and without burst."""
+    """Run a scenario for each number of results and each burst; print and return its row."""
     rows = []
     for burst in bursts:
         for count in counts:
@@ -75,15 +75,17 @@ def measure(counts: Sequence[int], bursts: Sequence[bool], *, size: int, partiti
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; returns the exit code."""
+    """Print the table; returns the exit code: 1 when a scenario failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.aws_partitions", description=__doc__)
-    parser.add_argument("--results", type=int, nargs="+", default=_COUNTS, help="of one request [2 5 10 50]")
-    parser.add_argument("--size", type=int, default=_FIVE_MIB, help="bytes of each, of noise [5 MiB]")
-    parser.add_argument("--partitions", type=int, default=4, help="of the table [4]")
+    parser.add_argument("--results", type=int, nargs="+", default=_COUNTS, help="results of one request [2 5 10 50]")
+    parser.add_argument("--size", type=int, default=_FIVE_MIB, help="bytes of each result, which are random [5 MiB]")
+    parser.add_argument("--partitions", type=int, default=4, help="partitions of the table [4]")
     parser.add_argument(
-        "--burst", nargs="+", choices=("no", "yes"), default=("no", "yes"), help="units saved up [both]"
+        "--burst", nargs="+", choices=("no", "yes"), default=("no", "yes"), help="whether units are saved up [both]"
     )
-    parser.add_argument("--mutation", choices=MUTATIONS, default="", help="break the code first: it must exit with 1")
+    parser.add_argument(
+        "--mutation", choices=MUTATIONS, default="", help="break the code first: the command must then exit with 1"
+    )
     chosen = parser.parse_args(arguments)
     names = [field.name.replace("_", " ") for field in fields(Row)]
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")

@@ -1,17 +1,18 @@
-"""The chart: the first column of each table as bars, in plain SVG."""
+"""Draws the chart: the first column of each table as bars, in plain SVG."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
 
 from bench.rounds import Table
 
+# Pixels.
 _WIDTH, _LEFT, _BAR, _GAP, _HEAD = 760, 190, 16, 6, 44
 _OURS, _THEIRS, _SPREAD = "#d97706", "#64748b", "#1e293b"
 _STYLE = "text{font:12px system-ui,sans-serif;fill:#1e293b}.title{font-weight:600;font-size:13px}"
 
 
 def draw(tables: Sequence[Table]) -> str:
-    """An SVG document: a bar for each median, and a line from the lowest to the highest."""
+    """Draw an SVG document: a bar for each median, and a line from the lowest to the highest."""
     top, parts = 10, []
     for table in tables:
         panel = list(_panel(table, top))

@@ -1,4 +1,4 @@
-"""Bench 2, fan-in delay: from the last provider's answer to the callback received."""
+"""Bench 2, fan-in delay: from the last provider's response to the callback."""
 
 import functools
 import itertools
@@ -11,13 +11,14 @@ from bench.rounds import Goal, Table, alternate
 from bench.stand import Stand, stand
 from bench.systems import Place, System, systems
 
-# Each request under way has three providers to itself, so that an answer tells which request it is of.
+# Each request under way has its own three providers, so that a response identifies its request.
 _GROUPS = [tuple(f"{name}{number}" for name in ("gas", "internet", "water")) for number in range(400)]
+# Requests a second.
 _LIGHT = 10.0
 
 
 async def run(*, quick: bool, rounds: int) -> Table:
-    """Measure."""
+    """Measure all systems."""
     count = 20 if quick else 150
     measures = {}
     for name, make in systems().items():
@@ -27,7 +28,7 @@ async def run(*, quick: bool, rounds: int) -> Table:
     table = Table(
         "Fan-in delay",
         f"{count} requests of 3 providers at {_LIGHT:g} a second, and at half of the system's own throughput: from the "
-        "last provider's answer to the callback received.",
+        "last provider's response to the callback.",
         {
             "light p50 ms": ".1f",
             "light p99 ms": ".1f",
@@ -64,7 +65,7 @@ async def _delays(running: Stand, count: int, rate: float) -> list[float]:
     asked = [(group, *running.request(group)) for group in itertools.islice(itertools.cycle(_GROUPS), count)]
     all_accepted(await running.poster.pace([body for _, _, body in asked], rate=rate))
     await running.world.until_received(count, seconds=120)
-    # A group that was asked again has forgotten when it answered first: only the last asker of each counts.
+    # The world keeps only each provider's last response: only the last request of each group counts.
     last = {group: callback_id for group, callback_id, _ in asked}
     return [_delay(running, group, callback_id) for group, callback_id in last.items()]
 

@@ -1,4 +1,4 @@
-"""Bench 4, front door: accepted requests a second, against FastAPI and Flask doing the same two writes."""
+"""Bench 4, front door: accepted requests a second, against FastAPI and Flask with the same two writes."""
 
 import functools
 import time
@@ -12,7 +12,7 @@ from bench.systems import Place, System, datahog, front_peer
 
 
 async def run(*, quick: bool, rounds: int) -> Table:
-    """Measure."""
+    """Measure all front doors."""
     count = 200 if quick else 4000
     makes: Mapping[str, Callable[[Place], System]] = {
         "Datahog": datahog,

@@ -1,4 +1,4 @@
-"""Bench 5, growth: what a job costs with much on the queue, and a reconciler's look with much in the table."""
+"""Bench 5, growth: the cost of a job with a long queue, and of a reconciler's scan with a large table."""
 
 import functools
 import math
@@ -13,13 +13,14 @@ from bench.systems import datahog
 from bench.world import World
 from tests.support.engines.dynamodb_local import Unobtainable, dynamodb_local
 
+# Requests that each scan finds.
 _OPEN = 100
 _WARM_UP = 15
-"""Looks before the first that counts: DynamoDB Local compiles its Java as it goes."""
+"""Scans before the first that counts: DynamoDB Local compiles its Java as it runs."""
 
 
 async def backlog(*, quick: bool, rounds: int) -> Table:
-    """Measure jobs."""
+    """Measure jobs with ever more jobs on the queue."""
     sizes = (300, 1200) if quick else (1000, 10_000, 100_000)
     requests = 50 if quick else 200
     measures = {_short(size): functools.partial(_jobs, size, requests) for size in sizes}
@@ -27,9 +28,9 @@ async def backlog(*, quick: bool, rounds: int) -> Table:
     first, last = (_short(sizes[0]), _short(sizes[-1]))
     table = Table(
         "Growth: jobs on the queue",
-        f"{requests} requests of 3 providers that answer at once, with so many jobs on the queue; CPU of the worker "
+        f"{requests} requests of 3 providers that respond at once, with so many jobs on the queue; CPU of the worker "
         "and of both engines.",
-        {"CPU ms per job": ".2f", "of it engines": ".2f", "ms per job": ".2f"},
+        {"CPU ms per job": ".2f", "of which engines": ".2f", "ms per job": ".2f"},
         samples,
     )
     ratio = table.median(last, "CPU ms per job") / table.median(first, "CPU ms per job")
@@ -37,18 +38,18 @@ async def backlog(*, quick: bool, rounds: int) -> Table:
 
 
 async def reconciler(*, quick: bool, rounds: int) -> Table:
-    """Measure looks, on the embedded DynamoDB and on Amazon's DynamoDB Local where that can be had."""
+    """Measure scans, on the embedded DynamoDB and, where it can be obtained, on Amazon's DynamoDB Local."""
     embedded, local = ((1000, 2000), (1000, 5000)) if quick else ((1000, 10_000), (1000, 100_000, 1_000_000))
     samples = dict(await _looks("embedded", embedded, None, rounds))
     with suppress(Unobtainable), dynamodb_local() as url:
         samples |= await _looks("DynamoDB Local", local, url, rounds)
     table = Table(
         "Growth: records in the table",
-        f"A look of the reconciler with {_OPEN} requests open and due, among so many records: the time it takes, that "
-        "of DynamoDB included, the reconciler's own CPU, and what it reads: entries of the index, the read units that "
-        "DynamoDB counts for those queries, and for all of its reads. The embedded DynamoDB counts none.",
+        f"A scan of the reconciler with {_OPEN} requests open and due, among so many records: its time, with that of "
+        "DynamoDB, the reconciler's own CPU, and its reads: entries of the index, the read units that DynamoDB counts "
+        "for those queries, and for all reads. The embedded DynamoDB counts none.",
         {
-            "ms per look": ".0f",
+            "ms per scan": ".0f",
             "own CPU ms": ".0f",
             "entries": ".0f",
             "units of queries": ".1f",
@@ -61,8 +62,8 @@ async def reconciler(*, quick: bool, rounds: int) -> Table:
         return table
     table = _with_goal(
         table,
-        f"time of a look among {local[-1]:,} records against {local[0]:,}",
-        table.median(last, "ms per look") / table.median(first, "ms per look"),
+        f"time of a scan among {local[-1]:,} records against {local[0]:,}",
+        table.median(last, "ms per scan") / table.median(first, "ms per scan"),
     )
     return _with_goal(
         table,
@@ -91,7 +92,7 @@ async def _jobs(size: int, requests: int) -> Mapping[str, float]:
             of_engines = processes.usage(*ENGINES).cpu - of_engines
     return {
         "CPU ms per job": (own + of_engines) / jobs * 1000,
-        "of it engines": of_engines / jobs * 1000,
+        "of which engines": of_engines / jobs * 1000,
         "ms per job": seconds / jobs * 1000,
     }
 
@@ -121,7 +122,7 @@ async def _look(product: Product) -> Mapping[str, float]:
     own, seconds = time.process_time() - own, time.monotonic() - started
     reads = product.reads
     return {
-        "ms per look": seconds * 1000,
+        "ms per scan": seconds * 1000,
         "own CPU ms": own * 1000,
         "entries": reads.items["Query"],
         "units of queries": reads.units.get("Query", math.nan),

@@ -1,8 +1,8 @@
-"""How long reconcilers take to heal after an emptied Redis: measured with real ones over a stand-in for DynamoDB.
+"""Measures how long reconcilers take to heal after Redis was emptied, over a stand-in for DynamoDB.
 
 `python -m bench.heal` starts four reconciler processes on a real Valkey and a stand-in for DynamoDB whose every call
-takes 5 ms, empties Redis, and has all open requests of three jobs be due. Exits with 1 when two have read the same
-record, or a million would take longer than 15 minutes by the CPU time of the reconcilers, with a core for each.
+takes 5 ms, empties Redis, and makes all open requests of three jobs due. It exits with 1 when two reconcilers read the
+same record, or a million records would take longer than 15 minutes by the reconcilers' CPU time, with a core for each.
 """
 
 import argparse
@@ -26,13 +26,14 @@ from persistence.dynamodb.attribute_values import encode_members
 from persistence.dynamodb.schema import aggregator_table
 from persistence.records.timestamps import to_text, utc_now
 
+# Records, and the seconds that healing them may take.
 _MILLION, _GOAL = 1_000_000, 15 * 60
-# Seconds for the reconcilers to have divided the shards.
+# Seconds in which the reconcilers divide the shards.
 _SETTLE = 15
 
 
 def _template() -> Mapping[str, object]:
-    """An open request of three jobs, made two minutes ago, and due."""
+    """The item of an open request of three jobs, made two minutes ago, and due."""
     made = utc_now() - timedelta(minutes=2)
     jobs = [{"provider": name, "url": f"http://{name}", "status": "INIT", "attempts": 0} for name in PROVIDERS]
     return encode_members(
@@ -81,7 +82,7 @@ async def measure(requests: int, reconcilers: int, shards: int, latency: float) 
                     if time.monotonic() - started > 600:
                         raise TimeoutError(processes.log(names[0])[-2000:])
                 seconds = time.monotonic() - started
-                # What they do until they look again is not counted twice.
+                # Taken here, so that later scans do not count.
                 cpu = processes.usage(*names).cpu - before
                 put = sum(connection.llen(f"rq:queue:datahog-{kind}") for kind in ("fetch",))
                 held = sum(connection.zcard(f"rq:rl:{name}:rate_limited") for name in PROVIDERS)
@@ -89,7 +90,7 @@ async def measure(requests: int, reconcilers: int, shards: int, latency: float) 
             own = time.process_time() - own
     rate = requests / seconds
     million = _MILLION / rate
-    # Each has a core to itself elsewhere; here they share what is left of these.
+    # In production each reconciler has a core; here they share the cores with everything else.
     alone = _MILLION * (cpu / requests) / reconcilers
     shares = [len(reads) for reads in made.reads]
     print(f"{requests:,} open requests of {len(PROVIDERS)} jobs, {reconcilers} reconcilers, {shards} shards, ", end="")
@@ -101,19 +102,19 @@ async def measure(requests: int, reconcilers: int, shards: int, latency: float) 
     )
     print(f"this process {own / requests * 1000:.2f}")
     print(f"  jobs on the queue: {put + held:,} of {requests * len(PROVIDERS):,}")
-    print(f"  records read by two: {made.read_by_two}, read again: {made.read_again}; read by each: {shares}")
+    print(f"  records read by two: {made.read_by_two}, twice by one: {made.read_again}; by each reconciler: {shares}")
     calls = ", ".join(f"{operation} {count / requests:.3f}" for operation, count in sorted(made.calls.items()))
     print(f"  calls a record: {calls}")
     return made.read_by_two == 0 and min(million, alone) <= _GOAL
 
 
 def main() -> int:
-    """Measure; returns the exit code."""
+    """Measure; returns the exit code: 1 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.heal", description=__doc__)
-    parser.add_argument("--requests", type=int, default=20_000, help="how many are open [20000]")
-    parser.add_argument("--reconcilers", type=int, default=4, help="how many processes heal [4]")
+    parser.add_argument("--requests", type=int, default=20_000, help="open requests [20000]")
+    parser.add_argument("--reconcilers", type=int, default=4, help="reconciler processes [4]")
     parser.add_argument("--shards", type=int, default=128, help="DATAHOG_INDEX_SHARDS [128]")
-    parser.add_argument("--latency", type=float, default=0.005, help="seconds a call of DynamoDB takes [0.005]")
+    parser.add_argument("--latency", type=float, default=0.005, help="seconds of a call of DynamoDB [0.005]")
     chosen = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         is_met = runner.run(measure(chosen.requests, chosen.reconcilers, chosen.shards, chosen.latency))

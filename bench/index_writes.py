@@ -1,8 +1,8 @@
-"""How many requests a second AWS takes before a partition throttles: the index writes of a request, counted.
+"""Counts the index writes of a request, and the requests a second that AWS takes before a partition throttles.
 
 `python -m bench.index_writes` runs the repositories and the reconciler on the embedded DynamoDB, behind a transport
-that counts what AWS would charge each partition of the tables and their indexes. Exits with 1 when the ceiling is under
-5,000 requests of three jobs a second.
+that counts the write units that AWS would charge each partition of the tables and their indexes. It exits with 1 when
+the ceiling is under 5,000 requests of three jobs a second.
 """
 
 import argparse
@@ -29,12 +29,13 @@ from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew
 
+# Requests a second.
 _GOAL = 5000
-# What a partition of AWS takes, write units a second, and the bytes that a unit writes.
+# Write units a second that a partition of AWS takes, and the bytes of a unit.
 _UNITS, _BYTES = 1000, 1024
 _INDEXES = {"due": ("dueShard", "dueAt"), "newest": ("newestShard", "newestKey")}
 _HASHED = 100_000
-"""Ids by which it is told how evenly shards are filled."""
+"""The number of ids by which the bench estimates how evenly ids fill the shards."""
 
 
 class Counting(Transport):
@@ -45,7 +46,7 @@ class Counting(Transport):
         self.units: dict[tuple[str, str], Counter[str]] = {}
 
     def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
-        """The answer to a call, as `Transport.call` gives it."""
+        """Call as `Transport.call` does, and count the units of a write."""
         if operation not in ("PutItem", "UpdateItem", "DeleteItem"):
             return self._inner.call(operation, arguments)
         table = arguments["TableName"]
@@ -57,7 +58,7 @@ class Counting(Transport):
             after = self._read(table, key)
             return answer
         finally:
-            # A write that is refused costs as much, but changes no index.
+            # A refused write costs as much, but changes no index.
             size = max(len(orjson.dumps(item)) for item in (before, after))
             self._add(table, "table", key["pk"]["S"], math.ceil(size / _BYTES))
             for index, names in _INDEXES.items():
@@ -84,7 +85,7 @@ def _entry(item: Mapping[str, Any], names: tuple[str, str]) -> tuple[str, ...]:
 
 
 class Stage:
-    """The parts of a process, with a clock that is moved by hand."""
+    """The parts of a process, with a clock that the bench sets."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -106,14 +107,14 @@ class Stage:
         )
 
     def wait(self, seconds: float) -> None:
-        """Time passes, in which the reconciler looks every five seconds."""
+        """Let so many seconds pass, with a scan of the reconciler every five seconds."""
         until = self.now + timedelta(seconds=seconds)
         while self.now < until:
             self.now = min(self.now + timedelta(seconds=5), until)
             self._reconciler.look()
 
     def ask(self) -> tuple[Request, Retrieval]:
-        """A request, accepted by both services."""
+        """Make a request that both services accept."""
         request_id, deadline = uuid.uuid4().hex, self.now + timedelta(days=1)
         retrieval = self.wiring.retrievals.create(request_id, PROVIDERS, deadline=deadline)
         named = [(name, f"http://{name}") for name in PROVIDERS]
@@ -124,14 +125,14 @@ class Stage:
         return request, self.wiring.retrievals.get(request_id)
 
     def deliver(self, request: Request, retrieval: Retrieval) -> None:
-        """The client takes the result."""
+        """Deliver the result to the client."""
         outcome = {"revision": 1, "status": "COMPLETE", "endedAt": request.ended_at, "jobs": []}
         self.wiring.retrievals.receive(retrieval, outcome, {})
         self.wiring.deliveries.succeeded(self.wiring.requests.get(request.request_id))
 
 
 def quick(stage: Stage) -> None:
-    """All providers answer within seconds."""
+    """All providers respond within seconds."""
     request, retrieval = stage.ask()
     for job in request.jobs:
         stage.now += timedelta(seconds=2)
@@ -140,7 +141,7 @@ def quick(stage: Stage) -> None:
 
 
 def with_retries(stage: Stage) -> None:
-    """Each provider fails twice, the jobs end after a minute, two and three, and the first delivery fails."""
+    """Each provider fails twice, the jobs complete after one, two and three minutes, and the first delivery fails."""
     request, retrieval = stage.ask()
     for made in range(2):
         stage.wait(10)
@@ -159,7 +160,7 @@ def with_retries(stage: Stage) -> None:
 
 
 def undeliverable(stage: Stage) -> None:
-    """All providers answer, and the receiver refuses the result for good."""
+    """All providers respond, and the receiver refuses the result for good."""
     request, _ = stage.ask()
     for job in request.jobs:
         stage.wiring.requests.finish_job(request.attempt(job), b'{"amount": 22.27}')
@@ -167,13 +168,13 @@ def undeliverable(stage: Stage) -> None:
 
 
 def _unevenness(shards: int) -> float:
-    """How many times as much as the mean the fullest shard gets."""
+    """The load of the fullest shard, as a multiple of the mean."""
     counts = Counter(shard_of(OPEN, uuid.uuid4().hex, shards) for _ in range(_HASHED))
     return max(counts.values()) * shards / _HASHED
 
 
 def measure(shards: int, play: Callable[[Stage], None], requests: int) -> list[tuple[str, float, float]]:
-    """For each index, and for the tables: units of a request, and requests a second until a partition throttles."""
+    """(name, units of a request, requests a second until a partition throttles) of each index and table."""
     with place("http://unused") as (here, _):
         settings = datahog_settings(here).model_copy(update={"index_shards": 1})
         wiring = Wiring(settings, {})
@@ -187,7 +188,7 @@ def measure(shards: int, play: Callable[[Stage], None], requests: int) -> list[t
     for (table, index), units in sorted(counting.units.items()):
         each = units.total() / requests
         if index == "table":
-            # A record is a partition key of its own, of which the tables' partitions are made as they are needed.
+            # Each record has its own partition key, and DynamoDB adds partitions to the table as it needs them.
             found.append((f"{table}, the record itself", each, math.inf))
             continue
         by_kind: Counter[str] = Counter()
@@ -201,10 +202,10 @@ def measure(shards: int, play: Callable[[Stage], None], requests: int) -> list[t
 
 
 def main() -> int:
-    """Count; returns the exit code."""
+    """Count and print; returns the exit code: 1 when the goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.index_writes", description=__doc__)
     parser.add_argument("--shards", type=int, default=128, help="DATAHOG_INDEX_SHARDS [128]")
-    parser.add_argument("--requests", type=int, default=5, help="how many requests are made of each kind [5]")
+    parser.add_argument("--requests", type=int, default=5, help="requests of each kind [5]")
     chosen = parser.parse_args()
     lowest = math.inf
     started: datetime = utc_now()

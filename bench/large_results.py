@@ -1,4 +1,4 @@
-"""Large results of one request over simulated partitions: stored, loaded, retried, received, deleted, and counted."""
+"""Stores, loads, retries, receives and deletes large results over simulated partitions, and counts the units."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -26,25 +26,27 @@ from persistence.results.expiry_items import ExpiryItems
 from persistence.results.store import Results
 from persistence.retrievals import Retrievals
 
+# Threads.
 _READERS = 10
-# Seconds before a write that was refused is repeated, and until the bench gives up.
+# Seconds before a refused write is repeated, and until the bench gives up.
 _PAUSE, _PATIENCE = 2, 3600
+# Seconds.
 _RETENTION = 3600
 _SHARDS = 16
-# Write units: the record of 51 jobs, of a few KB, and no part of a result.
+# Write units: enough for the record of 51 jobs, of a few KB, but for no part of a result.
 _FEW = 30
 
 
 @dataclass
 class Row:
-    """What one scenario took: seconds of the simulated time, and units."""
+    """The cost of one scenario: seconds of the simulated time, and units."""
 
     results: int
     burst: bool
     store_seconds: float = 0
     store_units: int = 0
     refused: int = 0
-    """Times a step ended as if DynamoDB were away, and was repeated."""
+    """The number of steps that ended as if DynamoDB were away, and were repeated."""
     anew: int = 0
     twice: int = 0
     lost: int = 0
@@ -57,11 +59,11 @@ class Row:
     delete_units: int = 0
 
     def failures(self) -> list[str]:
-        """What is wrong with it."""
+        """A line for each failed check."""
         wrong = {
             f"{self.anew} times a step began anew": self.anew,
             f"{self.twice} parts were written twice": self.twice,
-            f"{self.lost} results are not there, or not gone in the end": self.lost,
+            f"{self.lost} results are missing, or not deleted at the end": self.lost,
             f"a retry wrote {self.retry_units} units": self.retry_units > _FEW,
             f"a redelivery wrote {self.redeliver_units} units": self.redeliver_units > _FEW,
         }
@@ -70,7 +72,7 @@ class Row:
 
 
 class Scenario:
-    """One request at the aggregator, whose results the client receives."""
+    """One request at the aggregator, with its results at the client."""
 
     def __init__(self, count: int, size: int, *, partitions: int, burst: bool) -> None:
         self.row = Row(count, burst)
@@ -114,7 +116,7 @@ class Scenario:
                 setattr(self.row, f"{name}_{what}", value)
 
     def _requests(self) -> Requests:
-        """Those of one worker."""
+        """The repository of one worker."""
         return Requests(self._items, Results(self._table, self._shards, clock=self._clock))
 
     def _create(self) -> None:
@@ -124,7 +126,7 @@ class Scenario:
         self._requests().fail_job(self._request.attempt(self._request.jobs[-1]), "HTTP 500")
 
     def _repeat(self, step: Callable[[], object]) -> None:
-        """Repeat a step until it is done."""
+        """Repeat a step until it succeeds or the bench gives up."""
         give_up = self._time.now + _PATIENCE
         while self._time.now < give_up:
             try:
@@ -142,7 +144,7 @@ class Scenario:
         for job in self._request.jobs[:-1]:
             requests, attempt = self._requests(), self._request.attempt(job)
             pending = requests.pending_result(attempt, self._text)
-            # They are the same, and in memory once.
+            # All results are the same, and in memory once.
             packed = pending.packed = packed or pending.packed
             steps.append(partial(requests.finish_job, attempt, pending))
         return [partial(self._repeat, step) for step in steps]

@@ -1,4 +1,4 @@
-"""The load: HTTP requests over kept connections, as fast as they are answered or at a steady pace."""
+"""Generates the load: HTTP requests over kept connections, one after the other or at a steady rate."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ import httptools
 
 @dataclass(frozen=True)
 class Sent:
-    """One request: its answer's status, and the seconds it took."""
+    """One request: the status of its response, and the seconds it took."""
 
     status: int
     seconds: float
 
 
 class Connection(asyncio.Protocol):
-    """Sends one request after the other."""
+    """A connection that sends one request after the other."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -27,7 +27,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Transports of TCP are, whatever class an event loop gives them.
+        # Each event loop has its own class for TCP transports.
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(error or ConnectionResetError("the server closed the connection"))
 
     async def send(self, head: bytes, body: bytes) -> Sent:
-        """Send a request, its head without Content-Length. Raises OSError."""
+        """Send a request; `head` is without Content-Length. Raises OSError."""
         started = time.monotonic()
         self._answer = self._loop.create_future()
         self.transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
@@ -62,7 +62,7 @@ class Poster:
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._head = f"POST {parts.path or '/'} HTTP/1.1\r\n{head}".encode()
         self._connections = connections
-        # Last in, first out: servers close what is idle for seconds.
+        # Last in, first out: servers close connections that are idle for seconds.
         self._idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
 
     async def __aenter__(self) -> "Poster":
@@ -85,7 +85,7 @@ class Poster:
             self._idle.put_nowait(connection)
 
     async def flood(self, bodies: Iterable[bytes]) -> list[Sent]:
-        """Post all bodies, each connection the next as soon as it has its answer."""
+        """Post all bodies; each connection posts the next as soon as it has its response."""
         left = iter(bodies)
         sent: list[Sent] = []
 
@@ -99,7 +99,7 @@ class Poster:
         return sent
 
     async def pace(self, bodies: Iterable[bytes], *, rate: float) -> list[Sent]:
-        """Post so many bodies a second, whether or not the earlier ones were answered."""
+        """Post `rate` bodies a second, whether or not earlier ones have responses."""
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             tasks = []
@@ -115,8 +115,8 @@ class Poster:
 
 
 def all_accepted(sent: Iterable[Sent]) -> list[float]:
-    """The seconds that each took. Raises AssertionError when one was refused."""
+    """The seconds of each request. Raises AssertionError when one was refused."""
     refused = sorted({answer.status for answer in sent if not 200 <= answer.status < 300})
     if refused:
-        raise AssertionError(f"requests were answered with {refused}")
+        raise AssertionError(f"requests were refused with {refused}")
     return [answer.seconds for answer in sent]

@@ -1,4 +1,4 @@
-"""A job that does nothing, and Datahog's worker that does it: the queue alone."""
+"""The queue alone: a job that does nothing, and Datahog's worker that runs it."""
 
 import os
 
@@ -10,7 +10,7 @@ def noop(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    # Not above: RQ's forking worker imports this module for each job, and must not pay for Datahog's worker.
+    # Imported here: RQ's forking worker imports this module for each job, and must not pay for Datahog's worker.
     import redis
 
     from workers.rq_worker.worker import ConcurrentWorker

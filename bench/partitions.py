@@ -1,4 +1,4 @@
-"""DynamoDB's partitions, simulated: what a key and a partition take each second, in a time that costs none."""
+"""Simulates the limits of DynamoDB's partitions and partition keys in virtual time."""
 
 import heapq
 import itertools
@@ -15,19 +15,20 @@ from botocore.exceptions import ClientError
 
 from persistence.dynamodb.transport import Transport
 
-# Units a second that a partition takes, and so each partition key: writes of 1 KB, consistent reads of 4 KB.
+# Units a second that a partition takes, and also each partition key: writes of 1 KB, consistent reads of 4 KB.
 UNITS = {"write": 1000.0, "read": 3000.0}
+# Bytes.
 _UNIT_SIZE = {"write": 1024, "read": 4096}
-# Seconds of units that a partition saves up while it is idle, at best; AWS does not promise them.
+# Seconds of units that an idle partition saves up at best; AWS does not promise them.
 BURST = 300
-# Seconds of one call, and of each megabyte that goes either way.
+# Seconds of one call, and of each megabyte in either direction.
 _CALL, _MEGABYTE = 0.005, 0.02
 
 _Key = tuple[str, str]
 
 
 class VirtualTime:
-    """Time that passes while all threads sleep. One of them runs at a time, so that each run is the same."""
+    """Time that passes only while all threads sleep. One thread runs at a time, so that all runs are the same."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,7 +37,7 @@ class VirtualTime:
         self._asleep: list[tuple[float, int, threading.Event]] = []
 
     def run(self, works: Sequence[Callable[[], None]]) -> None:
-        """Run each in a thread of its own until all have returned. Raises what one of them raised."""
+        """Run each of the works in its own thread until all have returned. Raises the first error of a thread."""
         errors: list[BaseException] = []
 
         def run(work: Callable[[], None], turn: threading.Event) -> None:
@@ -59,7 +60,7 @@ class VirtualTime:
             raise errors[0]
 
     def sleep(self, seconds: float) -> None:
-        """Let so much time pass, in a thread of `run`."""
+        """Let the calling thread of `run` sleep for so many seconds."""
         with self._lock:
             turn = self._bed(seconds)
             self._wake_next()
@@ -77,7 +78,7 @@ class VirtualTime:
 
 
 class Buckets:
-    """Token buckets: one for each partition, and one for each partition key, which its partition may not exceed."""
+    """Token buckets: one for each partition and one for each partition key; a call needs the units of both."""
 
     def __init__(self, time: VirtualTime, *, partitions: int, burst: bool) -> None:
         self._time = time
@@ -86,7 +87,7 @@ class Buckets:
         self._left: dict[tuple[str, object], tuple[float, float]] = {}
 
     def take(self, kind: str, pk: str, units: float) -> bool:
-        """Whether there were so many units left for a key; then they are taken."""
+        """Take the units from a key and its partition, and return True; False if either has too few left."""
         owners = [(kind, zlib.crc32(pk.encode()) % self._partitions), (kind, pk)]
         most = UNITS[kind] * self._seconds
         now_left = []
@@ -101,9 +102,9 @@ class Buckets:
 
 
 class PartitionedTransport(Transport):
-    """Counts and limits the units of an engine's calls. It keeps the parts of results itself.
+    """Counts and limits the units of the calls to an engine. It keeps the parts of results itself.
 
-    As boto3 does in its standard mode, it tries what is throttled once more. Of an update the size before it counts.
+    It repeats a throttled call once, as boto3 does in its standard mode. An update costs by the item's size before it.
     """
 
     def __init__(self, inner: Transport, time: VirtualTime, buckets: Buckets) -> None:
@@ -112,15 +113,15 @@ class PartitionedTransport(Transport):
         self._buckets = buckets
         self._rng = random.Random(1)  # noqa: S311 -- spreads retries
         self._parts: dict[_Key, Any] = {}
-        # Results of the same text are kept once.
+        # Equal texts are kept once.
         self._values: dict[str, str] = {}
         self.units: Counter[str] = Counter()
         self.writes: Counter[_Key] = Counter()
-        """How often each part was written."""
+        """The number of writes of each part."""
         self.throttled = 0
 
     def call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
-        """The answer to a call. Raises ClientError."""
+        """Call an operation and return its response. Raises ClientError."""
         self._time.sleep(_CALL)
         for attempt in (1, 2):
             answer = self._answer(operation, arguments)
@@ -206,7 +207,7 @@ def _is_part(key: Any) -> bool:
 
 
 def _size(item: Any) -> int:
-    """About the bytes that DynamoDB counts."""
+    """Roughly the bytes that DynamoDB counts for an item."""
     if not item:
         return 0
     binary = len(item["part"]["B"]) * 3 // 4 if "part" in item else 0

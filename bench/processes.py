@@ -1,4 +1,4 @@
-"""The processes of a system under test: started, waited for, measured through /proc, and ended."""
+"""Starts the processes of a system under test, waits for them, measures them through /proc, and ends them."""
 
 import os
 import signal
@@ -13,19 +13,20 @@ from typing import Self
 from datahog.local.supervisor import Program
 from tests.support import proc
 
+# Seconds.
 _READY_WITHIN = 60.0
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What processes have used since their start: CPU in seconds, and the most memory they held, in bytes."""
+    """The usage of processes since their start: CPU in seconds, and the peak of their memory in bytes."""
 
     cpu: float
     memory: int
 
 
 class Processes:
-    """Programs by name. Leaving the `with` block kills them, and what they have started."""
+    """Programs by name. Leaving the `with` block kills them and the processes they have started."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -41,18 +42,18 @@ class Processes:
             self._running[name].wait()
 
     def start(self, *programs: Program) -> None:
-        """Start programs, each when the one before is ready. Raises AssertionError when one ends or does not get so."""
+        """Start programs, each when the one before is ready. Raises AssertionError when one fails or is not ready."""
         for program in programs:
             self._running[program.name] = self._launch(program)
             self._wait_until_ready(program)
 
     def usage(self, *names: str) -> Usage:
-        """What the named programs have used, with all their children."""
+        """The usage of the named programs, with all their children."""
         pids = {pid for name in names for pid in proc.family(self._running[name].pid)}
         return Usage(sum(map(proc.cpu_seconds, pids)), sum(proc.memory(pid, "VmHWM") for pid in pids))
 
     def log(self, name: str) -> str:
-        """What a program has written."""
+        """The output of a program."""
         return self._log(name).read_text(errors="replace")
 
     def _launch(self, program: Program) -> subprocess.Popen[bytes]:
@@ -83,7 +84,7 @@ class Processes:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """So many ports that nobody listens on."""
+    """Find `count` ports of the host on which no program listens."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]
         return [listener.getsockname()[1] for listener in sockets]

@@ -1,4 +1,4 @@
-"""Datahog's own parts, in the benches' process: fills its tables and its queue, looks as its reconciler does."""
+"""Datahog's own parts in the benches' process: fills its tables and its queue, and scans as its reconciler does."""
 
 import uuid
 from dataclasses import replace
@@ -20,14 +20,15 @@ from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew
 
+# Requests.
 _BATCH = 200
 
 
 class Product:
-    """Datahog's own parts at a place, in this process, over tables made now."""
+    """Datahog's own parts over new tables, on the engines of a place."""
 
     def __init__(self, here: Place, *, dynamodb_url: str | None = None) -> None:
-        """At the place's own DynamoDB, if no other is named."""
+        """Use the place's own DynamoDB unless `dynamodb_url` names another."""
         url = dynamodb_url or here.dynamodb_url
         settings = datahog_settings(here).model_copy(update={"dynamodb_endpoint_url": url})
         self._wiring = Wiring(settings, {})
@@ -53,7 +54,7 @@ class Product:
         self.reads = Reads(self._wiring.dynamodb)
 
     def new_request(self, callback_url: str) -> Request:
-        """Write a request down, and put nothing on the queue."""
+        """Write a request, and enqueue nothing."""
         providers = [(name, self._wiring.providers[name].url) for name in PROVIDERS]
         deadline = utc_now() + timedelta(days=20)
         created, _ = self._wiring.requests.create(
@@ -62,7 +63,7 @@ class Product:
         return created
 
     def end(self, request: Request) -> Request:
-        """End the request, and its delivery."""
+        """Complete the request's jobs and its delivery; returns the ended request."""
         for job in request.jobs:
             self._wiring.requests.finish_job(request.attempt(job), b'{"amount":22.27}')
         ended = self._wiring.requests.get(request.request_id)
@@ -70,7 +71,7 @@ class Product:
         return ended
 
     async def fill(self, world: World, requests: int) -> None:
-        """Write so many requests, and put their jobs on the queue."""
+        """Write so many requests, and enqueue their jobs."""
         template = self.new_request(world.callback_url("template"))
         ids = await self.records.copy(template.request_id, requests)
         for start in range(0, len(ids), _BATCH):
@@ -78,6 +79,6 @@ class Product:
             self._wiring.queue.put(*(step for copy in copies for step in fetch_steps(copy, utc_now())))
 
     def look(self) -> None:
-        """One look of the reconciler, ten minutes after the one before: all that is open is due again."""
+        """Make one scan, ten minutes after the one before: all open requests are due again."""
         self._now += timedelta(minutes=10)
         self._reconciler.look()

@@ -1,4 +1,4 @@
-"""Bench 6, the queue alone: jobs that do nothing, a second, by one worker process."""
+"""Bench 6, the queue alone: jobs that do nothing, in jobs a second of one worker process."""
 
 import asyncio
 import functools
@@ -17,14 +17,16 @@ from bench.stand import place
 from bench.systems import Place, node_is_here, node_program, peer_environment
 from datahog.local.supervisor import Program
 
+# Jobs.
 _BATCH = 1000
 _CONCURRENCY = 100
+# Seconds.
 _LONGEST = 300.0
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A queue: how it is filled, who works it off, and the keys of what waits and of what runs."""
+    """A queue: how to fill it, its worker, and the Redis keys of the waiting and of the running jobs."""
 
     jobs: int
     fill: Callable[[Place, int], Sequence[Program]]
@@ -34,14 +36,14 @@ class Peer:
 
 
 async def run(*, quick: bool, rounds: int) -> Table:
-    """Measure."""
+    """Measure all queues."""
     peers = _peers()
     measures = {name: functools.partial(_measure, peer, 50 if quick else 1) for name, peer in peers.items()}
     samples = await alternate(measures, rounds)
     table = Table(
         "Queue alone",
         f"Jobs that do nothing, by one worker process that does up to {_CONCURRENCY} at once where it can; from the "
-        "first taken to the last ended.",
+        "first claimed to the last completed.",
         {"jobs/s": ".0f", "CPU µs per job": ".0f", "jobs": ".0f"},
         samples,
     )
@@ -84,11 +86,11 @@ async def _measure(peer: Peer, share: int) -> Mapping[str, float]:
 
 
 async def _until(condition: Callable[[], object]) -> float:
-    """The time at which the condition came true. Raises TimeoutError."""
+    """Wait until the condition is true, and return that time. Raises TimeoutError."""
     ends = time.monotonic() + _LONGEST
     while not condition():
         if time.monotonic() > ends:
-            raise TimeoutError(f"the queue was not worked off within {_LONGEST:g} s")
+            raise TimeoutError(f"the queue was not empty within {_LONGEST:g} s")
         await asyncio.sleep(0.002)
     return time.monotonic()
 

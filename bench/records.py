@@ -1,4 +1,4 @@
-"""Many records at once: copies of one that the repositories wrote, put in by the thousand."""
+"""Writes many copies of a record that the repositories wrote."""
 
 import base64
 import uuid
@@ -11,19 +11,19 @@ from bench.load import Poster, all_accepted
 from persistence.index.shards import OPEN, shard_of
 
 _BATCH = 25
-"""What one BatchWriteItem takes."""
+"""The most items of one BatchWriteItem."""
 
 _HEADERS = {
     "Content-Type": "application/x-amz-json-1.0",
     "X-Amz-Target": "DynamoDB_20120810.BatchWriteItem",
-    # The embedded DynamoDB checks no signature, but reads the region from it.
+    # The embedded DynamoDB checks no signature, but reads the region from this header.
     "Authorization": "AWS4-HMAC-SHA256 Credential=embedded/20260101/us-east-1/dynamodb/aws4_request, "
     "SignedHeaders=host, Signature=00",
 }
 
 
 class Records:
-    """Writes copies of a request's item past boto3, which would take most of the time."""
+    """Writes copies of a request's item without boto3, which would take most of the time."""
 
     def __init__(self, dynamodb: Any, table: str, url: str, shards: int) -> None:
         self._dynamodb = dynamodb
@@ -32,7 +32,7 @@ class Records:
         self._shards = shards
 
     async def copy(self, request_id: str, count: int) -> list[str]:
-        """Write so many copies of the request, each with an id, in its callback URL too; returns the ids."""
+        """Write `count` copies of the request, each with its own id, also in its callback URL; returns the ids."""
         key = {"pk": {"S": request_id}, "sk": {"S": "request"}}
         item = self._dynamodb.get_item(TableName=self._table, Key=key)["Item"]
         ids = [uuid.uuid4().hex for _ in range(count)]
@@ -50,7 +50,7 @@ class Records:
 
 
 def _base64(value: object) -> str:
-    """DynamoDB's JSON for the binaries that boto3 has decoded."""
+    """Encode a binary value that boto3 has decoded as in DynamoDB's JSON."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     raise TypeError(type(value).__name__)

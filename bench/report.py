@@ -1,4 +1,4 @@
-"""The report: tables of medians and their spread, whether goals were met, and on what it was measured."""
+"""Writes the report: tables of medians and their spread, the goals, and the machine and versions."""
 
 import math
 import os
@@ -29,7 +29,7 @@ def write(tables: Sequence[Table], directory: Path, *, busy: float) -> None:
 
 
 def section(table: Table) -> str:
-    """One bench: what was done, the figures, the goals."""
+    """The section of one bench: its description, figures and goals."""
     names = list(table.columns)
     lines = [f"## {table.title}", "", table.text, "", f"| | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
     for system, measured in table.samples.items():
@@ -58,9 +58,9 @@ def _head(busy: float) -> str:
     node = f", Node {_node()}" if node_is_here() else "; without the Node peer"
     return f"""# Results of the benches
 
-Written by `make bench`; what each bench and each peer is made of says [README.md](README.md). A figure is the median of
-the rounds, with the lowest and the highest. Within a bench all systems were measured in the same run, in alternating
-order, each on fresh engines, against the same providers and the same load.
+`make bench` wrote this page; [README.md](README.md) describes each bench and each peer. A figure is the median of the
+rounds, with the lowest and the highest. Each bench measured all systems in the same run, in alternating order, each on
+fresh engines, against the same providers and the same load.
 
 {now}, {_machine()}, load {busy:.1f} before the start,
 Linux {platform.release()}, Python {platform.python_version()}{node}.

@@ -1,4 +1,4 @@
-"""Rounds: each system is measured once in each, in an order that alternates, and what was measured is kept together."""
+"""Measures each system once in each round, in alternating order, and keeps the measurements."""
 
 import sys
 import time
@@ -8,12 +8,12 @@ from statistics import median
 
 Measure = Callable[[], Awaitable[Mapping[str, float]]]
 Samples = Mapping[str, Mapping[str, list[float]]]
-"""What was measured, by system and then by column, one value for each round."""
+"""The measurements by system and then by column, one value for each round."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a median, or a ratio of two, should be: at least, or at most, the limit."""
+    """A limit for a median, or for a ratio of two: `value` must be at least, or at most, `limit`."""
 
     text: str
     value: float
@@ -22,13 +22,13 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether it is."""
+        """Whether the value is within the limit."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 @dataclass(frozen=True)
 class Table:
-    """The outcome of one bench. `columns` are the formats of its figures by name, the first is what the chart shows."""
+    """The outcome of one bench. `columns` are the formats of its figures by name; the chart shows the first column."""
 
     title: str
     text: str
@@ -37,12 +37,12 @@ class Table:
     goals: tuple[Goal, ...] = ()
 
     def median(self, system: str, column: str) -> float:
-        """The median of the rounds."""
+        """The median of a figure over the rounds."""
         return median(self.samples[system][column])
 
 
 async def alternate(measures: Mapping[str, Measure], rounds: int) -> Samples:
-    """Measure each system so many times, every other round in reverse order; one line to stderr for each."""
+    """Measure each system `rounds` times, every other round in reverse order; prints one line each to stderr."""
     samples: dict[str, dict[str, list[float]]] = {name: {} for name in measures}
     for number in range(rounds):
         for name in list(measures)[:: 1 if number % 2 == 0 else -1]:

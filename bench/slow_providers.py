@@ -1,4 +1,4 @@
-"""Bench 3, many slow providers: a thousand of them take ten seconds each, asked at once by one worker process."""
+"""Bench 3, many slow providers: one worker process calls a thousand providers of ten seconds each at once."""
 
 import functools
 import time
@@ -9,19 +9,21 @@ from bench.rounds import Goal, Table, alternate
 from bench.stand import stand
 from bench.systems import Place, System, systems
 
+# Bytes.
 _MEGABYTE = 1e6
+# Providers.
 _PER_REQUEST = 50
 
 
 async def run(*, quick: bool, rounds: int) -> Table:
-    """Measure."""
+    """Measure all systems."""
     count, latency = (100, 2.0) if quick else (1000, 10.0)
     measures = {name: functools.partial(_measure, make, count, latency) for name, make in systems().items()}
     samples = await alternate(measures, 1 if quick else min(rounds, 3))
     table = Table(
         "Many slow providers",
         f"{count} providers that take {latency:g} s each, in requests of {_PER_REQUEST}, by one worker process: from "
-        "the first post to the last callback, and the most memory the worker held.",
+        "the first post to the last callback, and the worker's peak memory.",
         {"makespan / latency": ".2f", "worker peak MB": ".0f", "worker CPU s": ".1f"},
         samples,
     )

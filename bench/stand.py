@@ -1,4 +1,4 @@
-"""The test stand: fresh engines, one system on them, warmed up, and the world around it."""
+"""The test stand: one warm system on fresh engines, and the world around it."""
 
 import json
 import tempfile
@@ -15,6 +15,7 @@ from bench.world import HOST, World
 
 PROVIDERS = ("gas", "internet", "water")
 ENGINES = ("dynamodb", "redis")
+# Requests.
 _WARM_UP = 30
 
 
@@ -29,13 +30,13 @@ class Stand:
     poster: Poster
 
     def request(self, providers: Sequence[str] = PROVIDERS) -> tuple[str, bytes]:
-        """A request's body, and the id of its callback."""
+        """(id of its callback, body) of a new request."""
         callback_id = uuid.uuid4().hex
         body = {"providers": list(providers), "callbackUrl": self.world.callback_url(callback_id)}
         return callback_id, json.dumps(body).encode()
 
     def requests(self, count: int) -> Iterator[bytes]:
-        """So many requests' bodies."""
+        """The bodies of `count` new requests."""
         return (self.request()[1] for _ in range(count))
 
 
@@ -43,7 +44,7 @@ class Stand:
 def place(
     providers_url: str, *, providers: Sequence[str] = PROVIDERS, concurrency: int = 300
 ) -> Iterator[tuple[Place, Processes]]:
-    """Fresh engines, running, in a directory that goes away with them."""
+    """Run fresh engines in a directory that is deleted with them."""
     with tempfile.TemporaryDirectory(prefix="datahog-bench-") as name, Processes(Path(name)) as processes:
         dynamodb, redis, port = free_ports(HOST, 3)
         here = Place(Path(name), dynamodb, redis, port, providers_url, providers, concurrency)
@@ -60,7 +61,7 @@ async def stand(
     connections: int = 32,
     work: bool = True,
 ) -> AsyncIterator[Stand]:
-    """Start a system, or its front only, and have it do a few requests, of providers that take 200 ms."""
+    """Start a system, or only its front if not `work`, and warm it up with requests of providers that take 200 ms."""
     async with World(latency=0.2) as world:
         with place(world.providers_url, providers=providers, concurrency=concurrency) as (here, processes):
             system = make(here)

@@ -1,6 +1,6 @@
-"""A stand-in for DynamoDB with a million open requests, in memory: as slow as AWS is far, and it notes what is read.
+"""A stand-in for DynamoDB with up to a million open requests, in memory: as slow as AWS, and it records all reads.
 
-It answers only what a reconciler asks, in one process that others reach at as many ports as there are reconcilers.
+It supports only the calls of a reconciler. Each reconciler has its own port, which identifies it.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ class StandIn:
         self.latency = latency
         self.calls: Counter[str] = Counter()
         self.reads: list[Counter[str]] = [Counter() for _ in range(callers)]
-        """How often each caller has read each record."""
+        """The number of reads of each record, by caller."""
         self.moved: dict[str, str] = {}
-        """The records that are no longer due, by when they will be."""
+        """The records that are no longer due, with their next due time."""
         self.is_due = False
         self._entries: dict[str, list[str]] = {f"{OPEN}#{number}": [] for number in range(shards)}
         for request_id in sorted(ids):
@@ -54,17 +54,17 @@ class StandIn:
 
     @property
     def read_by_two(self) -> int:
-        """How many records more than one caller has read."""
+        """The number of records that more than one caller has read."""
         callers = Counter(request_id for reads in self.reads for request_id in reads)
         return sum(count > 1 for count in callers.values())
 
     @property
     def read_again(self) -> int:
-        """How many records a caller has read more than once."""
+        """The number of records that one caller has read more than once."""
         return sum(count > 1 for reads in self.reads for count in reads.values())
 
     def answer(self, caller: int, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The answer to a caller's call."""
+        """Respond to a caller's call. Raises NotImplementedError."""
         self.calls[operation] += 1
         match operation:
             case "GetItem":
@@ -105,7 +105,7 @@ class _Exchange(asyncio.Protocol):
         self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Transports of TCP are, whatever class an event loop gives them.
+        # Each event loop has its own class for TCP transports.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:

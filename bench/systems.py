@@ -1,4 +1,4 @@
-"""The systems that do the whole job, Datahog and its peers: which programs each is made of, on the same engines."""
+"""The systems under test, Datahog and its peers: the programs of each, on the same engines."""
 
 import base64
 import shutil
@@ -18,7 +18,7 @@ from persistence.api_keys import new_key
 from specs.operations import target
 
 NODE = Path(__file__).parent / "peers" / "node"
-# Where all peers take requests.
+# The path at which all peers accept requests.
 _PEERS_PATH = "/requests"
 _API_KEY = new_key()
 _SECRET = "whsec_" + base64.b64encode(b"guards nothing but benches").decode()
@@ -26,7 +26,7 @@ _SECRET = "whsec_" + base64.b64encode(b"guards nothing but benches").decode()
 
 @dataclass(frozen=True)
 class Place:
-    """What a system is given: where it runs, whom it asks (at `providers_url`/name), and how much at once."""
+    """The surroundings of a system: its directory, ports, providers (at `providers_url`/name) and concurrency."""
 
     directory: Path
     dynamodb_port: int
@@ -38,7 +38,7 @@ class Place:
 
     @property
     def engines(self) -> Sequence[Program]:
-        """The engines, the same for all."""
+        """The programs of the engines, the same for all systems."""
         return (
             engines.dynamodb(self.dynamodb_port, self.directory / "dynamodb"),
             engines.redis(self.redis_port, self.directory / "redis"),
@@ -46,20 +46,20 @@ class Place:
 
     @property
     def dynamodb_url(self) -> str:
-        """Where DynamoDB is."""
+        """The URL of DynamoDB."""
         return stack.url(engines.HOST, self.dynamodb_port)
 
     @property
     def redis_url(self) -> str:
-        """Where Redis is."""
+        """The URL of Redis."""
         return f"redis://{engines.HOST}:{self.redis_port}/0"
 
 
 @dataclass(frozen=True)
 class System:
-    """A system at a place: the programs to start in turn, and the URL that takes requests, with the headers it wants.
+    """A system at a place: the programs to start in turn, and the URL that accepts requests, with its headers.
 
-    `front` and `worker` name the programs that take requests and that work them off.
+    `front` and `worker` name the programs that accept requests and that run their jobs.
     """
 
     programs: Sequence[Program]
@@ -75,7 +75,7 @@ class System:
 
 
 def datahog_settings(place: Place) -> Settings:
-    """Settings for the place: one process of each kind, and no provider's limit in the way."""
+    """Settings for the place: one process of each kind, and limits so high that none is reached."""
     file = place.directory / "providers.yaml"
     providers = {name: {"url": f"{place.providers_url}/{name}", "concurrency": 10_000} for name in place.providers}
     file.write_text(yaml.safe_dump({"providers": providers}))
@@ -89,7 +89,7 @@ def datahog_settings(place: Place) -> Settings:
             webhook_secrets=(_SECRET,),
             local_key=_API_KEY,
             aggregator_key=_API_KEY,
-            # Counted as ever, but in nobody's way.
+            # Both are counted as usual, but never reached.
             rate_limit=1_000_000,
             open_requests=1_000_000,
             worker_concurrency=place.concurrency,
@@ -144,7 +144,7 @@ def node(place: Place) -> System:
 
 
 def peer_environment(place: Place) -> Mapping[str, str | None]:
-    """What a peer's programs are told."""
+    """The environment variables of a peer's programs."""
     return {
         **engines.CREDENTIALS,
         "DYNAMODB_URL": place.dynamodb_url,
@@ -158,7 +158,7 @@ def peer_environment(place: Place) -> Mapping[str, str | None]:
 
 
 def peer_table(environment: Mapping[str, str | None]) -> Program:
-    """Creates the table that all peers use."""
+    """The program that creates the table of all peers."""
     return Program("table", (sys.executable, "-m", "bench.peers.table"), once=True, environment=environment)
 
 
@@ -179,7 +179,7 @@ def front_peer(framework: str, place: Place) -> System:
 
 
 def systems() -> Mapping[str, Callable[[Place], System]]:
-    """Those that do the whole job and can run here, by name."""
+    """The systems that do the whole job and can run here, by name."""
     found: dict[str, Callable[[Place], System]] = {"Datahog": datahog, "Celery chord": celery}
     if node_is_here():
         found["Node, Bee-queue"] = node

@@ -1,4 +1,4 @@
-"""Bench 1, whole requests: posted, three providers of 200 ms asked, the callback received."""
+"""Bench 1, whole requests: from the post to the callback, with three providers of 200 ms."""
 
 import functools
 import time
@@ -9,11 +9,12 @@ from bench.rounds import Goal, Table, alternate
 from bench.stand import ENGINES, stand
 from bench.systems import Place, System, systems
 
+# Bytes.
 _MEGABYTE = 1e6
 
 
 async def run(*, quick: bool, rounds: int) -> Table:
-    """Measure."""
+    """Measure all systems."""
     count = 60 if quick else 600
     made = systems()
     samples = await alternate({name: functools.partial(measure, make, count) for name, make in made.items()}, rounds)
@@ -21,14 +22,14 @@ async def run(*, quick: bool, rounds: int) -> Table:
         "Whole requests",
         f"{count} requests of 3 providers that take 200 ms, posted over 32 connections; from the first post to the "
         "last callback. One API process and one worker process each.",
-        {"requests/s": ".1f", "CPU ms per request": ".1f", "of it engines": ".1f", "peak MB": ".0f"},
+        {"requests/s": ".1f", "CPU ms per request": ".1f", "of which engines": ".1f", "peak MB": ".0f"},
         samples,
     )
     return table_with_goals(table)
 
 
 def table_with_goals(table: Table) -> Table:
-    """The table with what Datahog should reach, of the peers that ran."""
+    """The table with Datahog's goals against the peers that ran."""
     limits = {"Celery chord": 3.0, "Node, Bee-queue": 1.0}
     goals = tuple(
         Goal(
@@ -44,7 +45,7 @@ def table_with_goals(table: Table) -> Table:
 
 
 async def measure(make: Callable[[Place], System], count: int) -> Mapping[str, float]:
-    """One system, once."""
+    """Measure one system once."""
     async with stand(make) as running:
         own, engines = running.system.measured, ENGINES
         before, engines_before = running.processes.usage(*own).cpu, running.processes.usage(*engines).cpu
@@ -57,6 +58,6 @@ async def measure(make: Callable[[Place], System], count: int) -> Mapping[str, f
         return {
             "requests/s": count / seconds,
             "CPU ms per request": (after.cpu - before + of_engines) / count * 1000,
-            "of it engines": of_engines / count * 1000,
+            "of which engines": of_engines / count * 1000,
             "peak MB": after.memory / _MEGABYTE,
         }

@@ -1,4 +1,4 @@
-"""The world that a system under test talks to: slow providers and callback receivers, and the times they saw."""
+"""The world around a system under test: slow providers and callback receivers, which record their times."""
 
 import asyncio
 import time
@@ -27,13 +27,13 @@ class World:
 
     def __init__(self, *, latency: float) -> None:
         self.latency = latency
-        """Seconds that a provider takes."""
+        """Seconds that a provider takes to respond."""
         self.answered: dict[str, float] = {}
-        """When each provider has last answered."""
+        """The time of each provider's last response."""
         self.received: dict[str, float] = {}
-        """When each callback has first come."""
+        """The time of each callback's first arrival."""
         self.wrong = 0
-        """Callbacks that did not carry the results of all jobs."""
+        """The number of callbacks without the results of all jobs."""
         self._expected = 0
         self._enough = asyncio.Event()
 
@@ -48,21 +48,21 @@ class World:
 
     @property
     def providers_url(self) -> str:
-        """What a provider's name is appended to."""
+        """The URL to which a provider's name is appended."""
         return f"{self.url}/providers"
 
     def callback_url(self, callback_id: str) -> str:
-        """Where the callback of that id is received."""
+        """The URL that receives the callback of that id."""
         return f"{self.url}/callbacks/{callback_id}"
 
     def forget(self) -> None:
-        """Start anew, with nothing received."""
+        """Forget all responses and callbacks."""
         self.answered.clear()
         self.received.clear()
         self.wrong = 0
 
     async def until_received(self, count: int, *, seconds: float) -> None:
-        """Wait for so many callbacks in all. Raises TimeoutError."""
+        """Wait up to `seconds` for `count` callbacks in all. Raises TimeoutError; AssertionError if one is wrong."""
         self._expected = count
         self._enough.clear()
         try:
@@ -74,7 +74,7 @@ class World:
             raise AssertionError(f"{self.wrong} callbacks lacked results")
 
     def receive(self, callback_id: str, body: bytes) -> None:
-        """Take a callback."""
+        """Record and check a callback."""
         self.received.setdefault(callback_id, time.monotonic())
         self.wrong += not all(job["status"] == "DONE" and job["result"] for job in orjson.loads(body)["jobs"])
         if len(self.received) >= self._expected:
@@ -91,7 +91,7 @@ class _Exchange(asyncio.Protocol):
         self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Transports of TCP are, whatever class an event loop gives them.
+        # Each event loop has its own class for TCP transports.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:

@@ -1,1 +1,1 @@
-"""What Datahog is measured against, each as its own experts would write it."""
+"""The peers that Datahog is measured against, each written as its own experts would."""

@@ -1,4 +1,4 @@
-"""Celery alone: a task that does nothing, `python -m bench.peers.celery_noop <count>` puts it on the queue."""
+"""Celery alone: a task that does nothing; `python -m bench.peers.celery_noop <count>` enqueues it so often."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from celery import Celery
 
 app = Celery("noop", broker=os.environ["REDIS_URL"])
 app.conf.update(
-    # As durable as in the chord: a task comes back when its worker died.
+    # As durable as in the chord: a task is repeated when its worker dies.
     task_acks_late=True,
     task_ignore_result=True,
     worker_prefetch_multiplier=4,

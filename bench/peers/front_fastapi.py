@@ -15,14 +15,14 @@ _writes = Writes()
 
 
 class NewRequest(BaseModel):
-    """What is asked for."""
+    """The body of a new request."""
 
     providers: Annotated[list[str], Field(min_length=1, max_length=50)]
     callbackUrl: Annotated[str, Field(pattern="^https?://", max_length=2048)]  # noqa: N815 -- JSON's name
 
 
 def create_request(new: NewRequest) -> dict[str, str]:
-    """Accept a request."""
+    """Accept a request, and return its id and status."""
     request_id = uuid.uuid4().hex
     _writes.write(request_id, new.providers, new.callbackUrl)
     return {"requestId": request_id, "status": "OPEN"}

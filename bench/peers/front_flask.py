@@ -12,7 +12,7 @@ _THREADS = 40
 
 
 def create_app(writes: Writes) -> Flask:
-    """The application."""
+    """Make the application."""
     app = Flask(__name__)
 
     @app.post("/requests")

@@ -1,4 +1,4 @@
-"""The two writes of a front door, shared by both frameworks: what is compared is the frameworks."""
+"""The two writes of a front door, shared by both frameworks, so that only the frameworks differ."""
 
 import os
 from typing import Any
@@ -13,7 +13,7 @@ _CONNECTIONS = 40
 
 
 class Writes:
-    """Puts a request in DynamoDB, then its jobs on the queue in one round trip."""
+    """Writes a request to DynamoDB, then enqueues its jobs in one round trip."""
 
     def __init__(self) -> None:
         config = Config(max_pool_connections=_CONNECTIONS, parameter_validation=False)
@@ -22,7 +22,7 @@ class Writes:
         self._queue = Queue("fetch", connection=connection, serializer=JSONSerializer)
 
     def write(self, request_id: str, providers: list[str], callback_url: str) -> None:
-        """Write both."""
+        """Write the request and enqueue a job for each provider."""
         job = {"M": {"status": {"S": "INIT"}, "attempts": {"N": "0"}}}
         self._dynamodb.put_item(
             TableName="peer",

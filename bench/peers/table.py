@@ -1,4 +1,4 @@
-"""Creates the DynamoDB table that the peers keep their requests in."""
+"""Creates the DynamoDB table in which the peers keep their requests."""
 
 import os
 

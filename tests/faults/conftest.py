@@ -1,4 +1,4 @@
-"""What the fault tests share: a running system whose parts may be killed, and the receiver of its calls."""
+"""Fixtures of the fault tests: a running system whose parts may be killed, and the receiver of its calls."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.support.system import System, system_settings
 
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
-    """The callback URLs and the providers of the tests."""
+    """The server of the tests' callback URLs and providers."""
     with Receiver() as running:
         yield running
 
@@ -27,6 +27,6 @@ def _fragile(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> It
 
 @pytest.fixture
 def fragile(_fragile: System) -> Iterator[System]:
-    """A whole running system, any part of which a test may kill: it is mended afterwards."""
+    """A whole running system; a test may kill any part of it, and the fixture restarts the part afterwards."""
     yield _fragile
     _fragile.mend()

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.races --times 1000`: 64 workers end the last jobs of one request at once, again and again."""
+"""`python -m tests.faults.races --times 1000`: 64 workers complete the last jobs of one request at once, many times."""
 
 import argparse
 import multiprocessing
@@ -30,15 +30,16 @@ from workers.queue import QUEUES
 
 PROCESSES, THREADS = 4, 16
 SIZES = (1, 50)
-"""How many providers the requests have: of one, all end the same job; of fifty, some of them."""
+"""Numbers of providers of a request: with one, all workers complete the same job; with fifty, a few share each."""
 
 _DEADLINE = to_text(utc_now() + timedelta(days=1))
+# Seconds until a race has failed.
 _PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
 class Race:
-    """One request, and what came of it. Of a clean one nothing is wrong."""
+    """One race: its request, number of providers, seconds, and a line for each error."""
 
     request_id: str
     size: int
@@ -47,32 +48,32 @@ class Race:
 
 
 class _Together(Http):
-    """Providers that all answer at the same moment."""
+    """Providers that all respond at the same moment."""
 
     def __init__(self, moment: Barrier) -> None:
         self._moment = moment
 
     def send(self, *_: Any, **__: Any) -> HttpResponse:
-        """The answer, once everybody has asked."""
+        """Respond once all workers have called."""
         self._moment.wait(_PATIENCE)
         return HttpResponse(200, {}, b'{"amount": 22.27}')
 
 
 class _Workers:
-    """What the processes share: when they begin, ask and are done, and who was told to have ended a request."""
+    """State shared by the processes: barriers for begin, call and end, and the requests that workers have ended."""
 
     def __init__(self, processes: int, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.threads = threads
-        everybody = processes * threads
-        self.begin, self.asked, self.done = (context.Barrier(everybody + more) for more in (1, 0, 1))
+        callers = processes * threads
+        self.begin, self.asked, self.done = (context.Barrier(callers + more) for more in (1, 0, 1))
         self.ended = context.SimpleQueue()
 
 
 def conduct(
     settings: Settings, sizes: Sequence[int], *, processes: int = PROCESSES, threads: int = THREADS
 ) -> list[Race]:
-    """One race after the other, each for a request of so many providers."""
+    """Run one race after the other, each for a request with the next of the `sizes` as its number of providers."""
     workers = _Workers(processes, threads)
     context = multiprocessing.get_context("spawn")
     wiring = Wiring(settings, {})
@@ -112,10 +113,10 @@ def _race(wiring: Wiring, workers: _Workers, receiver: Receiver, request_id: str
 
 
 def _wrong(request: Request, told: Sequence[str], delivered: Sequence[str], left: Sequence[str]) -> list[str]:
-    """What is not as it must be."""
+    """A line for each error of a request after its race."""
     size = len(request.jobs)
     expected: dict[str, tuple[object, object]] = {
-        "told that they ended it": (told, [request.request_id]),
+        "workers that ended it": (told, [request.request_id]),
         "delivered": (delivered, [request.delivery.webhook_id]),
         "status": (request.status, RequestStatus.COMPLETE),
         "delivery": ((request.delivery.status, request.delivery.attempts), (DeliveryStatus.SUCCEEDED, 1)),
@@ -123,13 +124,13 @@ def _wrong(request: Request, told: Sequence[str], delivered: Sequence[str], left
         "results": (sum(job.result is not None for job in request.jobs), size),
         "left on the queue": (left, []),
     }
-    wrong = [f"{what}: {found}" for what, (found, right) in expected.items() if found != right]
-    # Created, delivered, and at most a write for each job.
+    wrong = [f"{name}: {found}" for name, (found, right) in expected.items() if found != right]
+    # One write creates the request, one records its delivery, and at most one completes each job.
     return wrong + ([f"written {request.version} times"] if request.version > size + 2 else [])
 
 
 def _work(settings: Settings, plan: Sequence[tuple[str, int]], workers: _Workers, process: int) -> None:
-    """One process of workers, which share a wiring as those of Datahog do."""
+    """One process of workers that share a wiring, as the threads of Datahog's worker do."""
     wiring = Wiring(settings, {})
     first = wiring.deliver.first
 
@@ -137,7 +138,7 @@ def _work(settings: Settings, plan: Sequence[tuple[str, int]], workers: _Workers
         workers.ended.put(request.request_id)
         first(request)
 
-    setattr(wiring.deliver, "first", deliver)  # noqa: B010 (mypy would not have it otherwise)
+    setattr(wiring.deliver, "first", deliver)  # noqa: B010 (mypy refuses the assignment)
     fetch = Fetch(
         wiring.requests,
         wiring.queue,
@@ -164,9 +165,9 @@ def _work(settings: Settings, plan: Sequence[tuple[str, int]], workers: _Workers
 
 
 def main() -> int:
-    """Run, report, and tell whether all were clean."""
+    """Run and report; returns the exit code: 0 when all races were clean."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.races", description=__doc__)
-    parser.add_argument("--times", type=int, default=1000, help="how often, for each number of providers [1000]")
+    parser.add_argument("--times", type=int, default=1000, help="races for each number of providers [1000]")
     times = parser.parse_args().times
     directory = tempfile.TemporaryDirectory(prefix="datahog-races-")
     with directory as name, System(system_settings(Path(name))) as system:
@@ -176,15 +177,15 @@ def main() -> int:
 
 
 def report(races: Sequence[Race]) -> int:
-    """Say what came of them; returns how many were not clean, at most 1."""
-    print(f"{PROCESSES} processes of {THREADS} threads end the jobs of one request at the same moment:")
+    """Print the outcomes; returns 1 if a race was not clean, else 0."""
+    print(f"{PROCESSES} processes of {THREADS} threads complete the jobs of one request at the same moment:")
     for size in SIZES:
         of_size = sorted((race for race in races if race.size == size), key=lambda race: race.seconds)
         clean = sum(not race.wrong for race in of_size)
         middle, last = of_size[len(of_size) // 2].seconds, of_size[-1].seconds
         print(
             f"  {size} providers: {clean} of {len(of_size)} ended once and were delivered once; "
-            f"{middle * 1000:.0f} ms in the middle, {last * 1000:.0f} ms at most"
+            f"{middle * 1000:.0f} ms at the median, {last * 1000:.0f} ms at most"
         )
     for race in races:
         for wrong in race.wrong:

@@ -1,4 +1,4 @@
-"""Two minutes of chaos: all kinds of faults, and nothing is lost, counted double or wrong. Broken, Datahog fails it."""
+"""Two minutes of chaos with all kinds of faults: nothing is lost, double or wrong; a broken Datahog fails the run."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,19 +18,19 @@ Outcomes = Callable[[str], Outcome]
 
 @pytest.fixture(scope="module")
 def outcome_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
-    """What came of the run of that name. All go side by side, each on a system of its own: most of it is waiting."""
+    """Returns the outcome of a run by its name. The runs mostly wait, so all go at once, each on its own system."""
     plans = {"healthy": healthy(), **{name: mutated(name) for name in MUTATIONS}}
     with ThreadPoolExecutor(len(plans)) as side_by_side:
         runs = {name: side_by_side.submit(conduct, plan, tmp_path_factory.mktemp(name)) for name, plan in plans.items()}
         yield lambda name: runs[name].result()
 
 
-def test_two_minutes_of_chaos_lose_nothing_and_count_nothing_double_or_wrong(outcome_of: Outcomes) -> None:
+def test_two_minutes_of_chaos_leave_nothing_lost_double_or_wrong(outcome_of: Outcomes) -> None:
     outcome = outcome_of("healthy")
 
     assert outcome.clean, report(outcome)
     assert {(injected.fault.kind, injected.fault.target) for injected in outcome.faults} == set(KINDS)
-    # Faults make an API refuse, which is no loss; but a run in which all were refused would prove nothing.
+    # An API may refuse requests during a fault. A run that accepts hardly any would prove nothing.
     assert outcome.count.accepted > outcome.count.asked / 2, report(outcome)
 
 

@@ -1,4 +1,4 @@
-"""Clocks that are set by an hour in mid-run: nothing is lost or counted twice, and nothing waits for an hour."""
+"""The clock is set by an hour in mid-run: nothing is lost or counted twice, and nothing waits for an hour."""
 
 import importlib.util
 import os
@@ -17,14 +17,15 @@ from tests.support.system import System, eventually, providers_file
 
 pytestmark = pytest.mark.timeout(400)
 
+# Seconds.
 HOUR = 3600
 PROCESSES = ("aggregator", "client", "worker", "reconciler")
-# Seconds until what was under way must have ended: much less than the hour.
+# Seconds within which the requests under way must end: much less than the hour.
 SETTLED = 90
 
 
 class WallClock:
-    """The wall clock of some processes, by libfaketime; it can be set while they run."""
+    """A wall clock for some processes, made by libfaketime; a test can set it while they run."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "clock"
@@ -32,7 +33,7 @@ class WallClock:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What makes a process go by this clock."""
+        """The environment variables that make a process use this clock."""
         return {
             "LD_PRELOAD": str(_library()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -42,13 +43,13 @@ class WallClock:
         }
 
     def set(self, seconds: int) -> None:
-        """Have it go ahead of the true time by so much."""
+        """Put the clock so many seconds ahead of the true time."""
         draft = self._file.with_suffix(".draft")
         draft.write_text(f"{seconds:+d}\n")
         draft.replace(self._file)
 
     def works(self) -> bool:
-        """Whether a process does go by it here."""
+        """Whether a process on this machine follows the clock."""
         command = (sys.executable, "-c", "import time; print(time.time())")
         self.set(HOUR)
         try:
@@ -68,7 +69,7 @@ def _library() -> Path | None:
 
 @pytest.fixture
 def clock(tmp_path: Path) -> WallClock:
-    """A clock that can be set; skips where there can be none, but not in CI."""
+    """A clock that can be set; skips where libfaketime does not work, but not in CI."""
     clock = WallClock(tmp_path)
     if _library() is None or not clock.works():
         assert not os.environ.get("CI"), "libfaketime does not work here"
@@ -76,7 +77,7 @@ def clock(tmp_path: Path) -> WallClock:
     return clock
 
 
-def test_a_clock_set_forward_and_back_in_mid_run_loses_nothing_and_keeps_nobody_waiting(
+def test_a_clock_set_forward_and_back_loses_and_delays_nothing(
     clock: WallClock, tmp_path: Path, make_system: Callable[..., System]
 ) -> None:
     (tmp_path / "providers.yaml").write_text(providers_file(breaker={"failures": 3, "openSeconds": 1}))

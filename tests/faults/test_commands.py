@@ -1,4 +1,4 @@
-"""`run` and `demo` as a person uses them: stopped, started again, in each other's way, and gone without a trace."""
+"""The commands `run` and `demo`: stopped, started again, on ports in use, and ended without leftovers."""
 
 import os
 import signal
@@ -22,11 +22,11 @@ from tests.support.system import READY_WITHIN, eventually, free_ports
 
 ROOT = Path(__file__).parents[2]
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes")
 
 
 class Command:
-    """Runs commands with settings of its own; all their processes, children of children too, bear a mark."""
+    """Runs commands with its own settings; a variable marks all their processes, children of children too."""
 
     def __init__(self, directory: Path) -> None:
         self.mark = f"MARK={uuid.uuid4()}"
@@ -46,11 +46,11 @@ class Command:
         return subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=pipe, stderr=pipe, text=True)
 
     def processes(self) -> list[str]:
-        """The command lines of all processes that were started and have not ended."""
+        """The command lines of all started processes that are still running."""
         return [" ".join(line) for _, line in self._marked()]
 
     def kill(self) -> None:
-        """Kill what is left."""
+        """Kill all processes that are left."""
         for pid, _ in self._marked():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ def test_run_names_a_taken_port_and_its_setting(port: str, command: Command) -> 
 
 
 @needs_proc
-def test_run_keeps_its_data_ends_cleanly_on_ctrl_c_and_leaves_no_process_even_when_killed(command: Command) -> None:
+def test_run_keeps_its_data_and_leaves_no_process_when_ended(command: Command) -> None:
     first = command.start("run")
     request_id = eventually(lambda: ask(command), READY_WITHIN)
     before = eventually(lambda: (d := read(command, request_id))["status"] == "COMPLETE" and d)
@@ -108,7 +108,7 @@ def test_run_keeps_its_data_ends_cleanly_on_ctrl_c_and_leaves_no_process_even_wh
 @pytest.mark.parametrize(
     ("stop", "exit_code"), [(None, 0), (signal.SIGINT, 1)], ids=["to its end", "stopped by Ctrl-C"]
 )
-def test_demo_leaves_nothing(stop: signal.Signals | None, exit_code: int, command: Command) -> None:
+def test_demo_leaves_no_process_and_no_file(stop: signal.Signals | None, exit_code: int, command: Command) -> None:
     process = command.start("demo")
     if stop:
         eventually(lambda: len(command.processes()) > 3)
@@ -123,19 +123,19 @@ def test_demo_leaves_nothing(stop: signal.Signals | None, exit_code: int, comman
 
 
 def ask(command: Command) -> Any:
-    """The id of a new request, None while the client is not there yet."""
-    answer = tried(lambda: call(command, "createRequest", json={"providers": ["gas", "water"]}))
-    return answer and answer.json()["requestId"]
+    """Create a request and return its id; None while the client is not ready."""
+    response = tried(lambda: call(command, "createRequest", json={"providers": ["gas", "water"]}))
+    return response and response.json()["requestId"]
 
 
 def read(command: Command, request_id: str) -> Any:
-    """The request, None while the client is not there yet."""
-    answer = tried(lambda: call(command, "getRequest", {"requestId": request_id}))
-    return answer and answer.json()
+    """The request; None while the client is not ready."""
+    response = tried(lambda: call(command, "getRequest", {"requestId": request_id}))
+    return response and response.json()
 
 
 def call(command: Command, operation_id: str, arguments: Any = None, **options: Any) -> requests.Response:
-    """Call the client, with the key that `run` has made for it."""
+    """Call the client with the key that `run` has made."""
     operation = operations(specs.CLIENT)[operation_id]
     url = f"http://127.0.0.1:{command.ports['client_port']}{operation.target(arguments or {})}"
     key = (command.data / local_secrets.API_KEY).read_text().strip()
@@ -143,10 +143,10 @@ def call(command: Command, operation_id: str, arguments: Any = None, **options: 
 
 
 def tried(call: Callable[[], requests.Response]) -> requests.Response | None:
-    """The answer, None when there is no server, or not even its key."""
+    """The response; None when the server or its key does not exist yet."""
     try:
-        answer = call()
+        response = call()
     except (requests.ConnectionError, FileNotFoundError):
         return None
-    assert answer.ok, answer.text
-    return answer
+    assert response.ok, response.text
+    return response

@@ -1,4 +1,4 @@
-"""A full disk under the embedded engines: it is said clearly, and nothing that was accepted is lost or damaged."""
+"""A full disk under the embedded engines: the logs say so, and no accepted request is lost or damaged."""
 
 import os
 import re
@@ -16,24 +16,26 @@ from tests.faults.test_engines import timed
 from tests.support.load import assert_complete_and_accepted_once, some_under_way
 from tests.support.system import System, eventually
 
+# Seconds until all accepted requests have ended, once the disk has room again.
 HEALED = 60
-# Seconds, on a machine that does much else.
+# Seconds within which an API must refuse a request, on a busy machine.
 QUICKLY = 10.0
 _MIB = 2**20
+# Bytes: of the file system, and of each write that fills it.
 _SIZE = 32 * _MIB
 _PIECE = 4096
 
 
 @pytest.fixture
 def small_disks(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Gives an engine's data directory a small file system of its own; skips where that is not allowed."""
+    """Mounts a small file system for an engine's data directory; skips where that is not allowed."""
     mounted: list[Path] = []
 
     def mount(engine: str) -> Path:
         directory = tmp_path / engine
         directory.mkdir()
         if sys.platform != "linux" or os.geteuid() != 0:
-            pytest.skip("only root may mount a small file system, and on Linux")
+            pytest.skip("only root on Linux may mount a small file system")
         command = ("mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(directory))
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:
@@ -49,7 +51,7 @@ def small_disks(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @contextmanager
 def full(directory: Path) -> Iterator[None]:
-    """The file system of the directory has no room in this block, to the last page."""
+    """Fill the directory's file system to the last page during this block."""
     filler = directory / "filler"
     with filler.open("ab", buffering=0) as file, suppress(OSError):
         while file.write(bytes(_PIECE)):
@@ -61,7 +63,9 @@ def full(directory: Path) -> Iterator[None]:
         filler.unlink()
 
 
-def test_a_full_disk_under_dynamodb(small_disks: Callable[[str], Path], make_system: Callable[..., System]) -> None:
+def test_a_full_disk_under_dynamodb_loses_no_request(
+    small_disks: Callable[[str], Path], make_system: Callable[..., System]
+) -> None:
     disk = small_disks("dynamodb")
     system = make_system(heal_after=2)
     system.start()
@@ -73,7 +77,7 @@ def test_a_full_disk_under_dynamodb(small_disks: Callable[[str], Path], make_sys
         answer, seconds = eventually(lambda: refused(system))
         assert answer == (503, True)
         assert seconds < QUICKLY
-        # What needs no room goes on.
+        # Reads need no room.
         assert system.read(earlier[0]) == before[0]
         eventually(lambda: re.search(": held for .*disk is full", system.log("worker")))
 
@@ -84,7 +88,9 @@ def test_a_full_disk_under_dynamodb(small_disks: Callable[[str], Path], make_sys
     assert [system.read(request_id) for request_id in earlier] == before
 
 
-def test_a_full_disk_under_redis(small_disks: Callable[[str], Path], make_system: Callable[..., System]) -> None:
+def test_a_full_disk_under_redis_loses_no_request(
+    small_disks: Callable[[str], Path], make_system: Callable[..., System]
+) -> None:
     disk = small_disks("redis")
     system = make_system(heal_after=2)
     system.start()
@@ -100,6 +106,6 @@ def test_a_full_disk_under_redis(small_disks: Callable[[str], Path], make_system
 
 
 def refused(system: System) -> tuple[tuple[int, bool], float] | None:
-    """Status, and whether there is a Retry-After, of a request that is not accepted; and the seconds that took."""
+    """(status, whether there is a Retry-After) of a refused request, and its seconds; None when it was accepted."""
     answer, seconds = timed(lambda: system.call(specs.CLIENT, "createRequest", json={"providers": ["gas"]}))
     return None if answer.status_code == 202 else ((answer.status_code, "Retry-After" in answer.headers), seconds)

@@ -1,4 +1,4 @@
-"""DynamoDB in trouble without being gone: it throttles, fails, loses answers, or hangs. Nothing is lost."""
+"""DynamoDB throttles, fails, loses responses, or hangs: no request is lost, and none counts twice."""
 
 import signal
 import time
@@ -17,9 +17,10 @@ from tests.support.providers import path_of, providers_of
 from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import System, eventually, system_settings
 
+# Seconds: until all requests have ended, and how long DynamoDB hangs.
 SETTLED = 60
 FROZEN = 30.0
-# Seconds in which an API must answer, on a machine that does much else: it asks twice, for up to three seconds each.
+# Seconds within which an API must respond, on a busy machine: it tries twice, for up to three seconds each.
 QUICKLY = 15.0
 PROCESSES = ("worker", "reconciler", "client", "aggregator")
 
@@ -38,33 +39,33 @@ def _behind(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
 
 @pytest.fixture
 def system(_behind: tuple[System, Proxy]) -> System:
-    """A whole system that reaches its DynamoDB by the proxy."""
+    """A whole system that reaches its DynamoDB through the proxy."""
     return _behind[0]
 
 
 @pytest.fixture
 def proxy(_behind: tuple[System, Proxy]) -> Iterator[Proxy]:
-    """The proxy, calm before and after."""
+    """The proxy, which disturbs nothing before and after the test."""
     proxy = _behind[1]
     proxy.faults.clear()
     yield proxy
     proxy.calm()
 
 
-def test_under_refusals_of_every_kind_all_complete_once(system: System, proxy: Proxy) -> None:
+def test_requests_complete_once_despite_refusals_of_every_kind(system: System, proxy: Proxy) -> None:
     proxy.disturb(THROTTLED, THROTTLED_AT_ALL, BROKEN, AWAY, share=0.25)
     asked = [ask_until_accepted(system, specs.CLIENT) for _ in range(20)]
-    # Reading it would be refused, too.
+    # The APIs would refuse to read them, too.
     eventually(lambda: set(asked) <= set(accepted_callbacks(system)), SETTLED)
     proxy.calm()
 
     assert_complete_and_accepted_once(system, asked)
-    befallen = {fault for fault, _ in proxy.faults}
-    assert befallen == {THROTTLED, THROTTLED_AT_ALL, BROKEN, AWAY}
+    occurred = {fault for fault, _ in proxy.faults}
+    assert occurred == {THROTTLED, THROTTLED_AT_ALL, BROKEN, AWAY}
     assert_all_alive(system)
 
 
-def test_while_every_call_is_throttled_the_apis_say_so_and_jobs_are_held(system: System, proxy: Proxy) -> None:
+def test_while_all_calls_are_throttled_apis_are_unavailable(system: System, proxy: Proxy) -> None:
     asked = some_under_way(system, 10)
     held = system.log("worker").count(": held for ")
     proxy.disturb(THROTTLED)
@@ -77,7 +78,7 @@ def test_while_every_call_is_throttled_the_apis_say_so_and_jobs_are_held(system:
     assert_all_alive(system)
 
 
-def test_when_answers_to_writes_are_lost_nothing_counts_twice(system: System, proxy: Proxy, receiver: Receiver) -> None:
+def test_lost_responses_to_writes_count_nothing_twice(system: System, proxy: Proxy, receiver: Receiver) -> None:
     providers = ("steady", "failing")
     receiver.answers(path_of("steady"), Answer(200, body=b'"there"'))
     receiver.answers(path_of("failing"), *[Answer(500), Answer(200, body=b'"at last"')] * 200)
@@ -101,7 +102,7 @@ def test_when_answers_to_writes_are_lost_nothing_counts_twice(system: System, pr
     assert max(accepted_callbacks(system)[request_id] for request_id in at_client) <= 1
     for number, name in enumerate(providers):
         attempts = sum(record["jobs"][number]["attempts"] for record in records)
-        # Of an attempt that was put on the queue twice, since the first time was not known of, one counts.
+        # An attempt may be on the queue twice, because the first enqueueing is not recorded; one counts.
         assert len(records) <= attempts <= len(receiver.calls(path_of(name))) - before[name]
     for hook, request_id in zip(hooks, handed_over, strict=True):
         webhook_ids = {call.webhook_id for call in receiver.calls(hook)}
@@ -110,7 +111,7 @@ def test_when_answers_to_writes_are_lost_nothing_counts_twice(system: System, pr
 
 
 @pytest.mark.timeout(180)
-def test_dynamodb_frozen_for_half_a_minute_makes_all_wait(system: System, proxy: Proxy) -> None:
+def test_a_frozen_dynamodb_holds_jobs_and_loses_nothing(system: System, proxy: Proxy) -> None:
     asked = some_under_way(system, 10)
     held = system.log("worker").count(": held for ")
     system.kill("dynamodb", signal.SIGSTOP)
@@ -128,7 +129,7 @@ def test_dynamodb_frozen_for_half_a_minute_makes_all_wait(system: System, proxy:
 
 
 def ask_until_accepted(system: System, api: str, *providers: str, **members: str) -> str:
-    """Ask as a person does who tries again when told to; of the aggregator, under one id."""
+    """Create a request, and try again while the API is unavailable; at the aggregator always under the same id."""
     body = {"providers": providers or ("gas", "water"), **members}
     if api == specs.AGGREGATOR:
         body["requestId"] = uuid.uuid4().hex
@@ -143,7 +144,7 @@ def ask_until_accepted(system: System, api: str, *providers: str, **members: str
 
 
 def settled(system: System, request_id: str) -> dict[str, Any]:
-    """The aggregator's record once its result is delivered."""
+    """Wait until the result is delivered, and return the aggregator's record."""
 
     def look() -> dict[str, Any] | None:
         answer = system.call(specs.AGGREGATOR, "getRequest", {"requestId": request_id})
@@ -154,7 +155,7 @@ def settled(system: System, request_id: str) -> dict[str, Any]:
 
 
 def assert_unavailable(system: System, api: str) -> None:
-    """The API says at once that it cannot, and when to come again."""
+    """Assert that the API soon responds 503 with a Retry-After."""
     began = time.monotonic()
     answer = system.call(api, "getRequest", {"requestId": "some"})
     assert answer.status_code == 503

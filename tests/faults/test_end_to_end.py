@@ -1,4 +1,4 @@
-"""The main job, on real processes: everything that was asked for comes back, once."""
+"""The main job on real processes: every request completes, and is delivered once."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.system import System, eventually, system_settings
 
 @pytest.fixture(scope="module")
 def _fragile(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
-    """A system that nobody else uses: what is left on its queue is looked at."""
+    """A system of this module's own, because the tests check that its queue is empty."""
     directory = tmp_path_factory.mktemp("alone")
     (directory / "providers.yaml").write_text(providers_of(receiver))
     with System(system_settings(directory)) as system:
@@ -32,7 +32,7 @@ def test_a_request_is_aggregated_from_flaky_providers(fragile: System) -> None:
         assert job["result"] == sent_by(job)
 
 
-def test_200_requests_of_five_flaky_providers_complete_once_and_leave_nothing(fragile: System) -> None:
+def test_200_requests_of_five_providers_complete_once(fragile: System) -> None:
     started = time.monotonic()
 
     documents = assert_complete_and_accepted_once(fragile, ask_many(fragile, 200))
@@ -45,7 +45,7 @@ def test_200_requests_of_five_flaky_providers_complete_once_and_leave_nothing(fr
     eventually(lambda: not queued(fragile), 10)
 
 
-def test_each_of_many_requests_posts_one_callback(fragile: System, receiver: Receiver) -> None:
+def test_many_requests_post_one_callback_each(fragile: System, receiver: Receiver) -> None:
     url = receiver.url("/hooks/many")
 
     with ThreadPoolExecutor(8) as people:

@@ -1,4 +1,4 @@
-"""Requests that end early, or anew: at their deadline, by cancellation, by a retry of what had failed."""
+"""Requests that end early or a second time: at the deadline, by cancellation, after a retry of failed jobs."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import System, eventually
 
 
-def test_at_the_deadline_a_request_ends_partial_with_what_is_there(fragile: System, receiver: Receiver) -> None:
+def test_at_the_deadline_a_request_ends_partial_with_its_results(fragile: System, receiver: Receiver) -> None:
     receiver.answers(path_of("steady"), Answer(200, body=b'"there"'))
     receiver.answers(path_of("failing"), Answer(500, body=b"#fail"))
     deadline = datetime.now(UTC) + timedelta(seconds=2)
@@ -25,9 +25,7 @@ def test_at_the_deadline_a_request_ends_partial_with_what_is_there(fragile: Syst
     assert "#fail" in failed["lastError"]
 
 
-def test_a_request_cancelled_in_mid_flight_ends_and_late_answers_change_nothing(
-    fragile: System, receiver: Receiver
-) -> None:
+def test_a_late_response_does_not_change_a_cancelled_request(fragile: System, receiver: Receiver) -> None:
     path = path_of("late")
     receiver.answers(path, Answer(200, body=b'"late"', delay=1.5))
     request_id = fragile.ask("late")
@@ -45,7 +43,7 @@ def test_a_request_cancelled_in_mid_flight_ends_and_late_answers_change_nothing(
         assert "result" not in document["jobs"][0]
 
 
-def test_a_retry_runs_the_failed_jobs_only_and_delivers_a_new_revision(fragile: System, receiver: Receiver) -> None:
+def test_a_retry_runs_only_failed_jobs_and_delivers_a_revision(fragile: System, receiver: Receiver) -> None:
     receiver.answers(path_of("once"), Answer(200, body=b'"first"'), Answer(200, body=b'"second"'))
     receiver.answers(path_of("twice"), Answer(500), Answer(500), Answer(200, body=b'"at last"'))
     request_id = fragile.hand_over("once", "twice", callback_url=receiver.url("/hooks/retry"))
@@ -62,7 +60,7 @@ def test_a_retry_runs_the_failed_jobs_only_and_delivers_a_new_revision(fragile: 
     assert first.webhook_id != second.webhook_id
 
 
-def test_the_client_takes_the_later_revision(fragile: System, receiver: Receiver) -> None:
+def test_the_client_accepts_the_later_revision(fragile: System, receiver: Receiver) -> None:
     receiver.answers(path_of("steady"), Answer(200, body=b"1"))
     receiver.answers(path_of("twice"), Answer(500), Answer(500), Answer(200, body=b"2"))
     request_id = fragile.ask("steady", "twice")

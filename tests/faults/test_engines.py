@@ -1,4 +1,4 @@
-"""Engines that die: Redis is a hint, whose loss is healed; without DynamoDB all wait, and nothing is lost."""
+"""Engines that die: the reconciler heals a lost queue; without DynamoDB all jobs wait, and none is lost."""
 
 import time
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from tests.support.system import System, eventually
 
 T = TypeVar("T")
 
-# What is lost from the queue is looked for ten seconds after it was written down, or half a minute after the last look.
+# Seconds. The reconciler heals a lost step ten seconds after it was written, or half a minute after its last check.
 HEALED = 60
 
 
-def test_redis_killed_in_mid_run_loses_nothing_and_requests_are_still_accepted(fragile: System) -> None:
+def test_requests_are_accepted_and_complete_when_redis_is_killed(fragile: System) -> None:
     asked = some_under_way(fragile, 10)
 
     fragile.kill("redis")
@@ -31,7 +31,7 @@ def test_redis_killed_in_mid_run_loses_nothing_and_requests_are_still_accepted(f
     eventually(lambda: not queued(fragile))
 
 
-def test_redis_emptied_in_mid_run_is_healed_by_two_reconcilers_at_once(fragile: System) -> None:
+def test_two_reconcilers_heal_a_redis_emptied_in_mid_run(fragile: System) -> None:
     another = fragile.start_another("reconciler")
     asked = some_under_way(fragile, 15)
 
@@ -44,7 +44,7 @@ def test_redis_emptied_in_mid_run_is_healed_by_two_reconcilers_at_once(fragile: 
     eventually(lambda: not queued(fragile))
 
 
-def test_dynamodb_killed_in_mid_run_makes_all_wait_and_loses_nothing(fragile: System) -> None:
+def test_a_killed_dynamodb_holds_jobs_and_loses_nothing(fragile: System) -> None:
     asked = some_under_way(fragile, 10)
 
     fragile.kill("dynamodb")
@@ -81,7 +81,7 @@ HANDED_OVER = ASKED | {"callbackUrl": "http://127.0.0.1:9/nobody"}
         (specs.AGGREGATOR, "getRecord", {"id": "some"}, None),
     ],
 )
-def test_without_dynamodb_the_apis_answer_503_quickly(
+def test_without_dynamodb_the_apis_quickly_respond_503(
     api: str, operation_id: str, arguments: dict[str, Any], body: dict[str, Any] | None, without_dynamodb: System
 ) -> None:
     answer, seconds = timed(lambda: without_dynamodb.call(api, operation_id, arguments, json=body, timeout=10))
@@ -93,7 +93,7 @@ def test_without_dynamodb_the_apis_answer_503_quickly(
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """What a call returns, and the seconds it took."""
+    """Call, and return the result and the seconds it took."""
     started = time.monotonic()
     returned = call()
     return returned, time.monotonic() - started

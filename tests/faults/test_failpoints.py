@@ -1,4 +1,4 @@
-"""A process dies at every point between two writes: what it was about is done all the same, and counted once."""
+"""A process dies at every point between two writes: its work is done nevertheless, and counts once."""
 
 import re
 import signal
@@ -19,11 +19,12 @@ from tests.support.system import System, eventually, system_settings
 
 pytestmark = pytest.mark.timeout(600)
 
-# Side by side, each on a system of its own.
+# The lanes run side by side, each on its own system.
 _LANES: tuple[Callable[[Failpoint], bool], ...] = (
     lambda failpoint: failpoint.program == "worker",
     lambda failpoint: failpoint.program != "worker",
 )
+# Seconds.
 _QUICK = {"worker_lease": 1, "heal_after": 1, "reconciler_period": 0.2, "delivery_timeout": 2, "worker_grace": 2}
 
 Healed = dict[str, "Future[float]"]
@@ -31,7 +32,7 @@ Healed = dict[str, "Future[float]"]
 
 @pytest.fixture(scope="module")
 def healed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Healed]:
-    """Of each failpoint that is to be tested, the seconds from when the program was there again until all was well."""
+    """For each tested failpoint, the seconds from the program's restart until everything was healed."""
     tested = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
     names = {item.callspec.params.get("name") for item in tested}
     chosen = [failpoint for failpoint in FAILPOINTS if failpoint.name in names]
@@ -44,7 +45,7 @@ def healed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize("name", [failpoint.name for failpoint in FAILPOINTS])
-def test_who_dies_between_two_writes_leaves_nothing_undone(name: str, healed: Healed) -> None:
+def test_a_death_between_two_writes_leaves_no_work_undone(name: str, healed: Healed) -> None:
     print(f"{name}: healed in {healed[name].result():.1f} s")
 
 
@@ -52,7 +53,7 @@ def test_each_failpoint_has_a_scene() -> None:
     assert list(SCENES) == [failpoint.name for failpoint in FAILPOINTS]
 
 
-def test_the_table_of_the_documentation_lists_each_failpoint() -> None:
+def test_the_documentation_lists_each_failpoint() -> None:
     text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
     listed = re.findall(r"^\| `([a-z.-]+)` \|", text, re.MULTILINE)
 
@@ -82,7 +83,7 @@ def _play_all(failpoints: Sequence[Failpoint], outcomes: Healed, directory: Path
                 for failpoint, playing, seconds in waiting:
                     with _told(outcomes[failpoint.name]):
                         next(playing, None)
-                        # What it waited for was its turn, and who asks again.
+                        # The scene waited for its turn and for the caller's next call, not for healing.
                         outcomes[failpoint.name].set_result(seconds)
     except BaseException as error:
         for failpoint in failpoints:
@@ -92,7 +93,7 @@ def _play_all(failpoints: Sequence[Failpoint], outcomes: Healed, directory: Path
 
 @contextmanager
 def _told(outcome: "Future[float]") -> Iterator[None]:
-    """What goes wrong in this block is the outcome of one failpoint, and no other's."""
+    """Make an error in this block the outcome of one failpoint only."""
     try:
         yield
     except BaseException as error:
@@ -100,7 +101,7 @@ def _told(outcome: "Future[float]") -> Iterator[None]:
 
 
 def _die(scene: Scene, playing: Playing) -> None:
-    """Have the program die at the failpoint, and start it again."""
+    """Let the program die at the failpoint, and start it again."""
     system, program, name = scene.system, scene.failpoint.program, scene.failpoint.name
     try:
         next(playing)

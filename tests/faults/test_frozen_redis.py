@@ -1,4 +1,4 @@
-"""A Redis that hangs: the APIs are as fast as before, whatever they are asked."""
+"""A Redis that hangs: every operation of the APIs is as fast as before."""
 
 import signal
 import time
@@ -17,12 +17,13 @@ from datahog.bootstrap.wiring import Wiring
 from specs.operations import scopes
 from tests.support.system import System, eventually, system_settings
 
+# Threads.
 CALLERS = 8
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system of this module's own, as most of its requests are never delivered."""
+    """A system of this module's own, because most of its requests are never delivered."""
     with System(system_settings(tmp_path_factory.mktemp("frozen"), worker_grace=3)) as running:
         running.start()
         yield running
@@ -30,7 +31,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast callers were served: seconds of each create and each read, over `period` seconds."""
+    """How fast the API served callers: seconds of each create and each read, over `period` seconds."""
 
     creates: list[float]
     reads: list[float]
@@ -48,12 +49,12 @@ class Pace:
 
     @property
     def slow_read(self) -> float:
-        """The 95th percentile of the reads."""
+        """The 95th percentile of the reads, in seconds."""
         return quantiles(self.reads, n=20)[-1]
 
 
 def pace(system: System, name: str, key: str, seconds: float) -> Pace:
-    """Have callers create requests and read them, one after the other, at the API `name` for so long."""
+    """Let callers create requests and read them, one after the other, at the API `name` for `seconds`."""
     ends = time.monotonic() + seconds
     body: dict[str, object] = {"providers": ["gas"]}
     if name == specs.AGGREGATOR:
@@ -80,10 +81,10 @@ def pace(system: System, name: str, key: str, seconds: float) -> Pace:
 
 @pytest.mark.parametrize("name", [specs.CLIENT, specs.AGGREGATOR])
 def test_a_frozen_redis_slows_neither_creates_nor_reads(system: System, name: str) -> None:
-    # Its calls and its requests are counted, unlike those of the key that opens everything.
+    # Rate limit and quota count this key's calls and requests, unlike those of the local key.
     key = Wiring(system.settings, {}).api_keys.create("tests", scopes(), tenant=f"frozen-{name}", unlimited=False)
     pace(system, name, key, 1)
-    # Without workers, which would leave the more to the APIs while they wait for Redis.
+    # Workers stop using the CPU while they wait for Redis; the APIs would get faster by that.
     system.kill("worker", signal.SIGSTOP)
     try:
         before = pace(system, name, key, 5)
@@ -96,14 +97,14 @@ def test_a_frozen_redis_slows_neither_creates_nor_reads(system: System, name: st
     print(f"{name}: before {before}; first {first}; during {during}; after {after}")
 
     assert max(first.creates + first.reads) < 4
-    # The same as before on an idle machine; callers that each wait for Redis make a few a second.
+    # On an idle machine it is the same as before; if each caller waited for Redis, there would be a few a second.
     assert during.creates_a_second >= 0.5 * before.creates_a_second
     assert median(during.reads) <= 3 * median(before.reads)
     assert during.slow_read <= max(3 * before.slow_read, 0.1)
     assert after.creates_a_second >= 0.3 * before.creates_a_second
 
 
-def test_with_a_frozen_redis_nothing_else_waits_for_it(system: System) -> None:
+def test_a_frozen_redis_delays_no_other_operation(system: System) -> None:
     at_client, at_aggregator = system.ask("gas"), system.hand_over("gas", callback_url="http://127.0.0.1:9/")
 
     def seconds_of_many_calls() -> float:
@@ -126,14 +127,15 @@ def test_with_a_frozen_redis_nothing_else_waits_for_it(system: System) -> None:
             ready = system.call(name, "getReadiness")
             assert (ready.status_code, ready.json()["checks"]["redis"]) == (503, "failed")
 
-    # Twenty of these at least would each wait for two seconds; as it is, one in five seconds does at each API.
+    # At least twenty of these calls would each wait for two seconds; with the breaker, one in five seconds does at
+    # each API.
     assert during < 2 * before + 15
     eventually(lambda: system.call(specs.CLIENT, "getReadiness").status_code == 200)
 
 
 @contextmanager
 def frozen(system: System) -> Iterator[None]:
-    """Redis hangs in this block."""
+    """Freeze Redis during this block."""
     system.kill("redis", signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Workers stopped (SIGSTOP) for longer than their lease, and let go on when another has done their work."""
+"""Workers that are stopped (SIGSTOP) for longer than their lease, and continue when another has done their work."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _PROVIDERS = ("steady", "late", FREEZES)
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
-    """Two workers, whose jobs go to the other after two seconds of silence."""
+    """Two workers; each takes the other's jobs over after two seconds without a heartbeat."""
     directory = tmp_path_factory.mktemp("frozen")
     options = {"retry": {"initialDelay": 0.1, "jitter": 0}}
     providers = {name: options | {"url": receiver.url(path_of(name))} for name in _PROVIDERS}
@@ -36,7 +36,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
 
 @pytest.fixture
 def go_on() -> Iterator[Callable[[int], None]]:
-    """Stops a process, and lets it go on when the test ends, if not before by calling it again."""
+    """Stops a process; a second call, or the end of the test, continues it."""
     stopped: list[int] = []
 
     def toggle(pid: int) -> None:
@@ -50,14 +50,14 @@ def go_on() -> Iterator[Callable[[int], None]]:
 
 
 def holder(system: System, job_id: str) -> int:
-    """The process that runs a job."""
+    """The id of the process that runs a job."""
     with redis.Redis.from_url(system.settings.redis_url) as connection:
         name = eventually(lambda: connection.hget(f"rq:job:{job_id}", "worker_name")).decode()
         return next(int(w.pid or 0) for w in rq.Worker.all(connection=connection) if w.name == name)
 
 
 def logs(system: System) -> str:
-    """What the workers have said."""
+    """The logs of all workers."""
     return "".join(path.read_text() for path in system.settings.data_dir.glob("worker*.log"))
 
 
@@ -65,7 +65,7 @@ def assert_nothing_is_left(system: System) -> None:
     eventually(lambda: not queued(system) and not open_records(system))
 
 
-def test_the_answer_of_one_stopped_in_mid_fetch_comes_too_late(
+def test_a_worker_stopped_in_mid_fetch_changes_nothing_later(
     system: System, receiver: Receiver, go_on: Callable[[int], None]
 ) -> None:
     path, hook = path_of("late"), "/hooks/frozen-fetch"
@@ -87,7 +87,7 @@ def test_the_answer_of_one_stopped_in_mid_fetch_comes_too_late(
     assert [call.webhook_id for call in receiver.calls(hook)] == [f"msg_{request_id}_1"]
 
 
-def test_what_one_stopped_puts_on_the_queue_too_late_does_no_harm(system: System, receiver: Receiver) -> None:
+def test_a_late_enqueue_of_a_stopped_worker_changes_nothing(system: System, receiver: Receiver) -> None:
     path, hook = path_of(FREEZES), "/hooks/frozen-enqueue"
     receiver.answers(path, Answer(500), Answer(200, body=b'"fresh"'), Answer(200, body=b'"stale"'))
     request_id = system.hand_over(FREEZES, callback_url=receiver.url(hook))
@@ -109,7 +109,7 @@ def test_what_one_stopped_puts_on_the_queue_too_late_does_no_harm(system: System
     assert [call.webhook_id for call in receiver.calls(hook)] == [f"msg_{request_id}_1"]
 
 
-def test_a_delivery_of_one_stopped_is_made_again_under_the_same_id(
+def test_a_stopped_workers_delivery_is_repeated_under_its_id(
     system: System, receiver: Receiver, go_on: Callable[[int], None]
 ) -> None:
     hook = "/hooks/frozen-delivery"
@@ -130,9 +130,7 @@ def test_a_delivery_of_one_stopped_is_made_again_under_the_same_id(
     assert [call.webhook_id for call in receiver.calls(hook)] == [f"msg_{request_id}_1"] * 2
 
 
-def test_a_delivery_that_takes_long_is_made_once_however_often_the_reconciler_looks(
-    system: System, receiver: Receiver
-) -> None:
+def test_many_reconciler_scans_make_a_slow_delivery_only_once(system: System, receiver: Receiver) -> None:
     hook = "/hooks/slow-receiver"
     receiver.answers(path_of("steady"), Answer(200, body=b"1"))
     receiver.answers(hook, Answer(204, delay=2))
@@ -141,7 +139,7 @@ def test_a_delivery_that_takes_long_is_made_once_however_often_the_reconciler_lo
     eventually(lambda: system.look(request_id)["delivery"]["status"] == "SUCCEEDED")
     assert len(receiver.calls(hook)) == 1
 
-    # What is delivered anew has a job of its own on the queue, from the first attempt on.
+    # A redelivery has its own job on the queue, from the first attempt on.
     assert system.order(request_id, "redeliver").status_code == 202
     eventually(lambda: system.look(request_id)["delivery"]["status"] == "SUCCEEDED")
 

@@ -1,4 +1,4 @@
-"""Health of real processes: readiness names what is not there, and is back with it; liveness is not impressed."""
+"""Health of real processes: readiness names each part that is away, and recovers with it; liveness stays the same."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ APIS = (specs.AGGREGATOR, specs.CLIENT)
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system in which a worker is soon seen to be gone."""
+    """A system with a short lease, which soon notices that a worker is gone."""
     with System(system_settings(tmp_path_factory.mktemp("health"), worker_lease=2)) as system:
         system.start()
         yield system
@@ -44,7 +44,7 @@ def frozen(system: System, name: str) -> Iterator[None]:
     system.kill(name, signal.SIGCONT)
 
 
-def test_what_runs_well_is_alive_and_ready_and_no_key_is_needed(api: str, quick: System) -> None:
+def test_a_healthy_system_is_alive_and_ready_without_a_key(api: str, quick: System) -> None:
     alive, ready = ask(quick, api, "getHealth"), ask(quick, api, "getReadiness")
 
     assert (alive.status_code, alive.json()) == (200, {"status": "ok"})
@@ -53,7 +53,7 @@ def test_what_runs_well_is_alive_and_ready_and_no_key_is_needed(api: str, quick:
 
 
 @pytest.mark.parametrize("gone", ["worker", "dynamodb"])
-def test_what_is_killed_is_named_and_no_more_when_it_is_back(api: str, gone: str, quick: System) -> None:
+def test_readiness_names_a_killed_part_until_it_is_back(api: str, gone: str, quick: System) -> None:
     with killed(quick, gone):
         assert failed(quick, api, {gone}) == {gone}
         assert ask(quick, api, "getHealth").status_code == 200
@@ -61,7 +61,7 @@ def test_what_is_killed_is_named_and_no_more_when_it_is_back(api: str, gone: str
     eventually(lambda: ask(quick, api, "getReadiness").status_code == 200)
 
 
-def test_a_reconciler_that_is_gone_is_named(quick: System) -> None:
+def test_readiness_names_a_killed_reconciler_until_it_is_back(quick: System) -> None:
     with killed(quick, "reconciler"):
         for api in APIS:
             assert failed(quick, api, {"reconciler"}) == {"reconciler"}
@@ -71,7 +71,7 @@ def test_a_reconciler_that_is_gone_is_named(quick: System) -> None:
 
 
 @pytest.mark.parametrize("away", [killed, frozen])
-def test_a_redis_that_is_away_is_named_soon_with_all_that_it_knows(
+def test_readiness_soon_names_redis_and_all_that_it_reports_on(
     away: Callable[[System, str], AbstractContextManager[None]], api: str, quick: System
 ) -> None:
     with away(quick, "redis"):
@@ -85,12 +85,12 @@ def test_a_redis_that_is_away_is_named_soon_with_all_that_it_knows(
 
 
 def ask(system: System, api: str, operation_id: str) -> requests.Response:
-    """Ask as a load balancer does, which has no key."""
+    """Call an operation without a key, as a load balancer does."""
     return requests.get(system.settings.api_urls[api] + target(api, operation_id), timeout=20)
 
 
 def failed(system: System, api: str, expected: set[str]) -> set[str]:
-    """The checks that have failed, once those that are expected have."""
+    """Wait until the expected checks have failed, and return all that have."""
 
     def look() -> set[str] | None:
         answer = ask(system, api, "getReadiness")

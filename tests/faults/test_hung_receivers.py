@@ -1,4 +1,4 @@
-"""Receivers that hang: they take the worker's threads that deliver, and none of their providers' share."""
+"""Receivers that hang: they occupy the worker's delivery threads, and none of the threads for fetching."""
 
 import time
 from collections.abc import Iterator
@@ -9,14 +9,15 @@ from tests.support.providers import path_of, providers_of
 from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import System, eventually, system_settings
 
+# Worker slots.
 CONCURRENCY = 20
-# Seconds. So long does a delivery wait for its receiver.
+# Seconds that a delivery waits for its receiver.
 HANGS = 25
 
 
 @pytest.fixture
 def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
-    """A system of one small worker; it looks for lost deliveries only when the receivers have been given up."""
+    """A system of one small worker; its reconciler heals deliveries only after the worker has given receivers up."""
     directory = tmp_path_factory.mktemp("hung")
     (directory / "providers.yaml").write_text(providers_of(receiver))
     settings = system_settings(
@@ -27,7 +28,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
         yield running
 
 
-def test_hung_receivers_do_not_stop_a_provider_for_others(system: System, receiver: Receiver) -> None:
+def test_hung_receivers_do_not_stop_fetching_for_others(system: System, receiver: Receiver) -> None:
     receiver.answers(path_of("steady"), Answer(200, body=b'"there"'))
     receiver.answers("/hooks/hung", Answer(204, delay=60))
     hung = [system.hand_over("steady", callback_url=receiver.url("/hooks/hung")) for _ in range(2 * CONCURRENCY)]
@@ -37,9 +38,9 @@ def test_hung_receivers_do_not_stop_a_provider_for_others(system: System, receiv
 
     for request_id in [*others, *hung]:
         eventually(lambda id_=request_id: system.look(id_)["status"] == "COMPLETE")  # type: ignore[misc]
-    # None of the receivers was given up meanwhile.
+    # The worker has given no receiver up meanwhile.
     assert time.monotonic() - posts[0].at < HANGS
-    # Four times the threads that stay free.
+    # A fifth of the threads stays free.
     assert len(receiver.calls("/hooks/hung")) == CONCURRENCY * 4 // 5
     for request_id in others:
         eventually(lambda id_=request_id: system.look(id_)["delivery"]["status"] == "SUCCEEDED", 3 * HANGS)  # type: ignore[misc]

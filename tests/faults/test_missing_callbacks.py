@@ -1,4 +1,4 @@
-"""Callbacks that do not come: the client was away for longer than the schedule, and gets its results all the same."""
+"""Missing callbacks: the client was away for longer than the schedule, and gets its results nevertheless."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ TEXT = b'{"n": 1.0000000000000000001, "n": -0}'
 
 @pytest.fixture
 def system(make_system: Callable[..., System], tmp_path: Path, receiver: Receiver) -> System:
-    """A running system that gives a delivery up within a second, and has two open requests at most."""
+    """A running system that gives a delivery up within a second, and allows a caller two open requests."""
     (tmp_path / "providers.yaml").write_text(providers_of(receiver))
     made = make_system(delivery_schedule=(0, 0.2, 0.2), delivery_timeout=2, open_requests=2)
     made.start()
@@ -28,7 +28,7 @@ def system(make_system: Callable[..., System], tmp_path: Path, receiver: Receive
 
 @pytest.fixture
 def ask(system: System) -> Callable[..., requests.Response]:
-    """Asks the client, as somebody whose open requests are counted."""
+    """Calls the client's createRequest as a caller with a quota of open requests."""
     key = Wiring(system.settings, {}).api_keys.create("somebody", ["requests:read", "requests:write"])
     operation = operations(specs.CLIENT)["createRequest"]
 
@@ -41,7 +41,7 @@ def ask(system: System) -> Callable[..., requests.Response]:
 
 
 def away_for_the_callbacks(system: System, *request_ids: str) -> None:
-    """Have the client be away until the deliveries of these requests have failed for good."""
+    """Stop the client until the deliveries of these requests have failed for good."""
     for request_id in request_ids:
         eventually(lambda: system.read(request_id)["submission"]["status"] == "ACCEPTED")  # noqa: B023
     system.kill("client")
@@ -52,7 +52,7 @@ def away_for_the_callbacks(system: System, *request_ids: str) -> None:
         assert system.read(request_id)["status"] == "OPEN"
 
 
-def test_a_request_without_callback_ends_after_its_deadline(
+def test_a_request_without_its_callback_ends_after_the_deadline(
     system: System, receiver: Receiver, ask: Callable[..., requests.Response]
 ) -> None:
     receiver.answers(path_of("slow"), Answer(200, body=TEXT, delay=2))
@@ -73,7 +73,7 @@ def test_a_request_without_callback_ends_after_its_deadline(
     eventually(lambda: ask("steady").status_code == 202, 20, pause=0.5)
 
 
-def test_an_undelivered_request_cancelled_gets_its_result(
+def test_cancelling_an_undelivered_request_fetches_its_result(
     system: System, receiver: Receiver, ask: Callable[..., requests.Response]
 ) -> None:
     receiver.answers(path_of("slow"), Answer(200, body=TEXT, delay=2))

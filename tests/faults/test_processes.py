@@ -1,4 +1,4 @@
-"""Processes of Datahog that die: the others carry on, and what the dead one had in hand is done all the same."""
+"""Processes of Datahog that die: the others go on, and the work of the dead one is done nevertheless."""
 
 import signal
 from typing import Any
@@ -8,11 +8,11 @@ from tests.support.providers import path_of
 from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import System, eventually
 
-# A lease of 25 s, what it takes to see that it has ended, and the work.
+# Seconds: a lease of 25 s, the time to notice that it has ended, and the work.
 LEASE_OVER = 60
 
 
-def test_a_worker_killed_with_jobs_in_hand_loses_none(fragile: System, receiver: Receiver) -> None:
+def test_a_worker_killed_while_it_runs_jobs_loses_none(fragile: System, receiver: Receiver) -> None:
     receiver.answers(path_of("steady"), Answer(200, body=b"1", delay=2))
     in_hand = [fragile.ask("steady") for _ in range(3)]
     eventually(lambda: len(receiver.calls(path_of("steady"))) >= 3)
@@ -25,9 +25,7 @@ def test_a_worker_killed_with_jobs_in_hand_loses_none(fragile: System, receiver:
     assert_complete_and_accepted_once(fragile, in_hand + asked, LEASE_OVER)
 
 
-def test_a_worker_told_to_stop_finishes_what_it_can_and_gives_the_rest_back(
-    fragile: System, receiver: Receiver
-) -> None:
+def test_a_stopping_worker_finishes_jobs_and_gives_the_rest_back(fragile: System, receiver: Receiver) -> None:
     longer_than_the_grace = Answer(200, body=b"1", delay=fragile.settings.worker_grace + 10)
     receiver.answers(path_of("slow"), longer_than_the_grace, Answer(200, body=b"2"))
     slow = fragile.ask("slow")
@@ -49,7 +47,7 @@ def test_without_a_reconciler_requests_complete(fragile: System) -> None:
     assert_complete_and_accepted_once(fragile, ask_many(fragile, 5), 20)
 
 
-def test_an_aggregator_killed_in_mid_run_delays_requests_and_loses_none(fragile: System) -> None:
+def test_an_aggregator_killed_in_mid_run_loses_no_request(fragile: System) -> None:
     asked = some_under_way(fragile, 10)
 
     fragile.kill("aggregator")
@@ -61,7 +59,7 @@ def test_an_aggregator_killed_in_mid_run_delays_requests_and_loses_none(fragile:
     assert_complete_and_accepted_once(fragile, asked + late, 30)
 
 
-def test_a_client_that_was_down_gets_its_callbacks_and_accepts_each_once(fragile: System, receiver: Receiver) -> None:
+def test_a_client_that_was_down_accepts_each_callback_once(fragile: System, receiver: Receiver) -> None:
     receiver.answers(path_of("steady"), Answer(200, body=b"1", delay=1))
     asked = [fragile.ask("steady") for _ in range(3)]
     eventually(lambda: all(fragile.read(i)["submission"]["status"] == "ACCEPTED" for i in asked))
@@ -76,6 +74,6 @@ def test_a_client_that_was_down_gets_its_callbacks_and_accepts_each_once(fragile
 
 
 def not_submitted(system: System, request_id: str) -> dict[str, Any] | None:
-    """The submission once it has failed repeatedly."""
+    """The submission once it has failed twice; None before."""
     submission: dict[str, Any] = system.read(request_id)["submission"]
     return submission if submission["status"] == "PENDING" and submission["attempts"] >= 2 else None

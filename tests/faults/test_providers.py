@@ -1,4 +1,4 @@
-"""Providers at their worst: offline for long, and with more to say than can be kept."""
+"""Providers that are offline for long, or send results of the largest size and larger."""
 
 import base64
 import json
@@ -12,6 +12,7 @@ from tests.support.providers import OPEN_SECONDS, path_of
 from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import System, eventually
 
+# Bytes: the largest result.
 LIMIT = 5 * 1024 * 1024
 
 
@@ -28,13 +29,13 @@ def test_waiting_behind_an_open_breaker_uses_up_no_attempt(fragile: System, rece
     assert sum(job["attempts"] for job in jobs) == len(receiver.calls(path))
 
 
-def test_an_open_breaker_spares_a_provider_all_but_one_call(fragile: System, receiver: Receiver) -> None:
+def test_an_open_breaker_lets_one_call_at_a_time_through(fragile: System, receiver: Receiver) -> None:
     path = path_of("broken")
     receiver.answers(path, Answer(503))
     asked = [fragile.ask("broken") for _ in range(4)]
 
     calls = eventually(lambda: len(c := receiver.calls(path)) >= 9 and c)
-    # Those that were under way when it opened, one for each request, are not held back.
+    # The breaker does not stop the calls that were under way when it opened, one for each request.
     probes = [call.at for call in calls[6:]]
 
     assert min(later - earlier for earlier, later in pairwise(probes)) >= OPEN_SECONDS
@@ -44,20 +45,20 @@ def test_an_open_breaker_spares_a_provider_all_but_one_call(fragile: System, rec
 
 @pytest.fixture
 def huge(receiver: Receiver) -> str:
-    """A JSON text of exactly 5 MB that does not compress well; the provider `oversized` sends one byte more."""
+    """A text whose JSON is exactly 5 MiB and does not compress well; the provider `oversized` sends one byte more."""
     text = base64.b64encode(os.urandom(LIMIT)).decode()[: LIMIT - 2]
     receiver.answers(path_of("full"), Answer(200, body=f'"{text}"'.encode()))
     receiver.answers(path_of("oversized"), Answer(200, body=f'"{text}+"'.encode()))
     return text
 
 
-def test_a_result_of_5_mb_comes_back_whole_and_a_larger_one_fails_its_job(huge: str, fragile: System) -> None:
+def test_a_5_mb_result_comes_back_whole_and_a_larger_one_fails(huge: str, fragile: System) -> None:
     document = fragile.read_until_ended(fragile.ask("full", "oversized"))
 
     assert_full_and_oversized(document, huge)
 
 
-def test_a_result_of_5_mb_is_posted_whole(huge: str, fragile: System, receiver: Receiver) -> None:
+def test_a_5_mb_result_is_posted_whole(huge: str, fragile: System, receiver: Receiver) -> None:
     fragile.hand_over("full", "oversized", callback_url=receiver.url("/hooks/huge"))
 
     posted = eventually(lambda: receiver.calls("/hooks/huge"))
@@ -66,11 +67,11 @@ def test_a_result_of_5_mb_is_posted_whole(huge: str, fragile: System, receiver: 
 
 
 def assert_full_and_oversized(document: dict[str, Any], huge: str) -> None:
-    """`full` is there, byte for byte; `oversized` says why it is not."""
+    """Assert that the result of `full` is there, byte for byte, and that `oversized` has failed with the reason."""
     full, oversized = document["jobs"]
     assert document["status"] == "PARTIAL"
     assert full["status"] == "DONE"
-    # In bool, because pytest would take minutes to show how they differ.
+    # `bool`, because pytest would take minutes to show the difference.
     assert bool(full["result"] == huge)
     assert (oversized["status"], oversized["attempts"]) == ("FAILED", 1)
     assert str(LIMIT) in oversized["lastError"]

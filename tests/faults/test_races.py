@@ -1,4 +1,4 @@
-"""64 workers, in processes and threads, at the same request at the same moment: one ends it, and delivers it once."""
+"""64 workers complete the jobs of one request at the same moment: one of them ends it, and delivers it once."""
 
 import uuid
 
@@ -7,11 +7,11 @@ import redis
 from datahog.settings import Settings
 from tests.faults.races import SIZES, conduct
 
-# The rest of a thousand times is `python -m tests.faults.races`.
+# Races for each size. `python -m tests.faults.races` runs a thousand.
 _TIMES = 12
 
 
-def test_of_64_workers_who_end_a_request_at_once_one_does_and_delivers_it(engines: Settings) -> None:
+def test_64_workers_at_once_end_and_deliver_a_request_once(engines: Settings) -> None:
     with redis.Redis.from_url(engines.redis_url) as connection:
         connection.flushall()
     prefix = f"test-{uuid.uuid4().hex[:12]}"

@@ -1,4 +1,4 @@
-"""Callback URLs that do not do as they should: a result is posted until it is acknowledged, under one webhook-id."""
+"""Receivers that misbehave: a result is posted until it is acknowledged, under one webhook-id."""
 
 import json
 import socket
@@ -23,13 +23,13 @@ NOT_ACKNOWLEDGED = {
 
 @pytest.fixture
 def path(receiver: Receiver, request: pytest.FixtureRequest) -> str:
-    """A path of the test's own; the provider answers at once."""
+    """The test's own callback path; the provider responds at once."""
     receiver.answers(path_of("steady"), Answer(200, body=b'{"amount": 22.27}'))
     return f"/hooks/{hash(request.node.name)}"
 
 
 @pytest.mark.parametrize("first", NOT_ACKNOWLEDGED.values(), ids=NOT_ACKNOWLEDGED)
-def test_what_is_not_acknowledged_is_posted_again_with_the_same_id(
+def test_an_unacknowledged_result_is_posted_again_with_its_id(
     first: Answer, path: str, fragile: System, receiver: Receiver
 ) -> None:
     receiver.answers(path, first, Answer(204))
@@ -46,7 +46,7 @@ def test_what_is_not_acknowledged_is_posted_again_with_the_same_id(
     assert not receiver.calls("/hooks/elsewhere")
 
 
-def test_429_with_retry_after_is_waited_for(path: str, fragile: System, receiver: Receiver) -> None:
+def test_429_with_retry_after_delays_the_next_attempt(path: str, fragile: System, receiver: Receiver) -> None:
     receiver.answers(path, Answer(429, headers={"Retry-After": "2"}), Answer(204))
 
     request_id = fragile.hand_over("steady", callback_url=receiver.url(path))
@@ -57,7 +57,7 @@ def test_429_with_retry_after_is_waited_for(path: str, fragile: System, receiver
 
 
 @pytest.mark.parametrize("one", [True, False], ids=["one", "all since"])
-def test_410_stops_a_delivery_until_it_is_asked_for_anew(
+def test_410_stops_a_delivery_until_it_is_redelivered(
     one: bool, path: str, fragile: System, receiver: Receiver
 ) -> None:
     receiver.answers(path, Answer(410), Answer(204))
@@ -77,7 +77,7 @@ def test_410_stops_a_delivery_until_it_is_asked_for_anew(
     assert first.webhook_id == second.webhook_id
 
 
-def test_what_is_down_for_longer_than_the_schedule_can_be_delivered_once_it_is_back(
+def test_a_receiver_down_beyond_the_schedule_gets_a_redelivery(
     make_system: Callable[..., System],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -100,11 +100,11 @@ def test_what_is_down_for_longer_than_the_schedule_can_be_delivered_once_it_is_b
 
 
 def settled_delivery(system: System, request_id: str) -> dict[str, object]:
-    """The delivery once it is no longer pending."""
+    """Wait until the delivery is no longer pending, and return it."""
     return eventually(lambda: (d := system.look(request_id)["delivery"])["status"] != "PENDING" and d)
 
 
 def assert_signed(call: Call) -> None:
-    """The call bears a valid signature of Standard Webhooks; header names come in any case."""
+    """Assert that the call has a valid signature of Standard Webhooks; header names come in any case."""
     headers = {name.lower(): value for name, value in call.headers.items()}
     assert Webhook(SECRET).verify(call.body, headers) == json.loads(call.body)

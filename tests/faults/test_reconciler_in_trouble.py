@@ -1,4 +1,4 @@
-"""The reconciler in trouble: a record or a shard is throttled, or Redis is away. All others are healed all the same."""
+"""A record or a shard is throttled, or Redis is away: the reconciler heals all other records nevertheless."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from workers.reconciler.loop import Reconciler
 from workers.reconciler.shard_leases import AllShards
 from workers.reconciler.thread_crew import Crew
 
+# Seconds that the reconciler's clock is ahead, so that new records are due.
 AHEAD = 11
 REDIS_AWAY = "redis://127.0.0.1:1/0"
 Make = Callable[..., Reconciler]
@@ -35,14 +36,14 @@ def proxy(engines: Settings) -> Iterator[Proxy]:
 
 @pytest.fixture
 def behind(wiring: Wiring, make_wiring: Callable[..., Wiring], proxy: Proxy) -> Callable[..., Wiring]:
-    """Makes the wiring of a process that reaches DynamoDB by the proxy, over the same tables."""
+    """Makes the wiring of a process that reaches DynamoDB through the proxy, over the same tables."""
     url = stack.url("127.0.0.1", proxy.port)
     return lambda **changes: make_wiring(dynamodb_endpoint_url=url, **changes)
 
 
 @pytest.fixture
 def make(behind: Callable[..., Wiring]) -> Make:
-    """Makes a reconciler behind the proxy, whose clock is ahead by so many seconds."""
+    """Makes a reconciler behind the proxy, whose clock is `ahead` by so many seconds."""
 
     def reconciler(ahead: float = AHEAD, **changes: object) -> Reconciler:
         parts = behind(**changes)
@@ -64,7 +65,7 @@ def make(behind: Callable[..., Wiring]) -> Make:
 
 
 def create(wiring: Wiring, *ids: str, deadline: float = 3600) -> list[Request]:
-    """Requests of gas, due one after the other, with nothing on the queue."""
+    """Create requests of gas, due one after the other, with nothing on the queue."""
     moment = datetime.now(UTC) + timedelta(seconds=deadline)
     named = [("gas", "http://gas")]
     return [wiring.requests.create(name, named, "http://callback", deadline=moment, content={})[0] for name in ids]
@@ -79,7 +80,7 @@ def due_in(wiring: Wiring, request_id: str) -> float:
     return (from_text(wiring.requests.get(request_id).due_at or "") - datetime.now(UTC)).total_seconds()
 
 
-def test_a_throttled_record_keeps_no_other_from_being_healed(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+def test_a_throttled_record_does_not_stop_the_healing_of_others(wiring: Wiring, make: Make, proxy: Proxy) -> None:
     ids = [f"r{number}" for number in range(9)]
     create(wiring, "throttled", *ids)
     proxy.throttled = frozenset({"throttled"})
@@ -101,7 +102,7 @@ def test_a_throttled_record_is_healed_once_it_can_be_read(wiring: Wiring, make: 
     assert sorted(queued(wiring.redis, FETCH)) == fetches("r1", "throttled")
 
 
-def test_the_only_record_due_may_be_throttled(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+def test_retrievals_are_healed_if_the_only_request_is_throttled(wiring: Wiring, make: Make, proxy: Proxy) -> None:
     create(wiring, "throttled")
     wiring.retrievals.create("r1", ["gas"], deadline=datetime.now(UTC) + timedelta(days=1))
     proxy.throttled = frozenset({"throttled"})
@@ -111,7 +112,7 @@ def test_the_only_record_due_may_be_throttled(wiring: Wiring, make: Make, proxy:
     assert queued(wiring.redis, SUBMIT) == ["submit-r1-0"]
 
 
-def test_a_throttled_deferral_does_not_head_the_next_look(
+def test_the_next_scan_skips_a_record_whose_deferral_failed(
     wiring: Wiring, make: Make, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(wiring, "throttled")
@@ -124,14 +125,14 @@ def test_a_throttled_deferral_does_not_head_the_next_look(
     reconciler.look()
 
     assert proxy.faults.total() == before
-    # For a while.
+    # The reconciler skips it for ten seconds.
     later = time.monotonic() + 11
     monkeypatch.setattr(time, "monotonic", lambda: later)
     proxy.calm()
     assert reconciler.look() == 1
 
 
-def test_a_record_that_is_read_but_not_written_stays_due(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+def test_a_record_whose_next_check_is_unwritten_stays_due(wiring: Wiring, make: Make, proxy: Proxy) -> None:
     create(wiring, "r1", "r2")
     proxy.disturb(THROTTLED, operations=("UpdateItem",))
 
@@ -139,12 +140,12 @@ def test_a_record_that_is_read_but_not_written_stays_due(wiring: Wiring, make: M
 
     assert all(due_in(wiring, name) < AHEAD for name in ("r1", "r2"))
     proxy.calm()
-    # What is on the queue is not put there again.
+    # A step on the queue is not enqueued again.
     assert make().look() == 0
     assert all(due_in(wiring, name) > AHEAD for name in ("r1", "r2"))
 
 
-def test_a_deadline_that_cannot_be_written_keeps_no_other_waiting(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+def test_a_refused_deadline_write_delays_no_other_deadline(wiring: Wiring, make: Make, proxy: Proxy) -> None:
     create(wiring, "throttled", "r1", "r2", deadline=-1)
 
     plain = proxy.refused_keys
@@ -162,13 +163,13 @@ def test_a_deadline_that_cannot_be_written_keeps_no_other_waiting(wiring: Wiring
     assert wiring.requests.get("throttled").status is RequestStatus.FAILED
 
 
-def test_a_throttled_shard_keeps_no_other_from_being_healed(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+def test_a_throttled_shard_does_not_stop_the_healing_of_others(wiring: Wiring, make: Make, proxy: Proxy) -> None:
     create(wiring, *[f"r{number}" for number in range(20)])
     plain = proxy.fault_of
     refused: list[str] = []
 
     def fault_of(operation: str) -> object:
-        # Each look's first query, and its repetition.
+        # The first query of the scan, and its repetition.
         if operation == "Query" and len(refused) < 2:
             refused.append(operation)
             return THROTTLED
@@ -182,7 +183,7 @@ def test_a_throttled_shard_keeps_no_other_from_being_healed(wiring: Wiring, make
     assert make().look() == 20 - found
 
 
-def test_a_look_ends_when_dynamodb_answers_no_query(wiring: Wiring, make: Make, proxy: Proxy) -> None:
+def test_a_scan_ends_when_dynamodb_refuses_two_queries(wiring: Wiring, make: Make, proxy: Proxy) -> None:
     create(wiring, "r1")
     proxy.disturb(THROTTLED, operations=("Query",))
 
@@ -195,7 +196,7 @@ def test_a_look_ends_when_dynamodb_answers_no_query(wiring: Wiring, make: Make, 
     assert make().look() == 1
 
 
-def test_without_redis_what_is_past_its_deadline_ends(wiring: Wiring, make: Make) -> None:
+def test_without_redis_a_request_ends_at_its_deadline(wiring: Wiring, make: Make) -> None:
     create(wiring, "r1", "r2")
     create(wiring, "late", deadline=-1)
 
@@ -204,13 +205,13 @@ def test_without_redis_what_is_past_its_deadline_ends(wiring: Wiring, make: Make
 
     late = wiring.requests.get("late")
     assert (late.status, late.delivery.status) == (RequestStatus.FAILED, DeliveryStatus.PENDING)
-    # What is not on the queue is still due.
+    # A step that is not on the queue stays due.
     assert all(due_in(wiring, name) < AHEAD for name in ("r1", "r2", "late"))
-    # The delivery might be under way.
+    # 30 s later, since the delivery might be under way before.
     assert make(ahead=30).look() == 3
 
 
-def test_without_redis_what_waits_is_looked_at_no_more_often(wiring: Wiring, make: Make) -> None:
+def test_without_redis_a_waiting_request_is_not_checked_sooner(wiring: Wiring, make: Make) -> None:
     (request,) = create(wiring, "r1")
     at = datetime.now(UTC) + timedelta(seconds=600)
     wiring.requests.record_failure(request.attempt(request.jobs[0]), "HTTP 500", at)
@@ -220,13 +221,13 @@ def test_without_redis_what_waits_is_looked_at_no_more_often(wiring: Wiring, mak
     assert due_in(wiring, "r1") > AHEAD
 
 
-def test_however_much_is_due_without_redis_a_deadline_is_kept(
+def test_without_redis_a_deadline_behind_many_records_is_kept(
     wiring: Wiring, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers.reconciler.healing, "_BATCH", 3)
     create(wiring, *[f"r{number}" for number in range(20)])
     create(wiring, "late", deadline=-1)
-    # Behind all of the others.
+    # Due after all the others.
     key, values = {"pk": "late", "sk": "request"}, {"due": to_text(datetime.now(UTC) + timedelta(seconds=10.5))}
     wiring._aggregator_table.update(key, "SET #dueAt = :due", condition="attribute_exists(#pk)", values=values)
 

@@ -1,4 +1,4 @@
-"""Redis in trouble without being gone: frozen, full, or empty after a restart. It is a hint: nothing waits for it."""
+"""Redis is frozen, full, or empty after a restart: requests are still accepted, and all complete."""
 
 import shutil
 import signal
@@ -13,23 +13,23 @@ from tests.support.leftovers import open_records, queued
 from tests.support.load import assert_complete_and_accepted_once, some_under_way
 from tests.support.system import System, eventually, system_settings
 
-# What is lost from the queue is looked for after HEAL_AFTER, or half a minute after the last look.
+# Seconds. The reconciler heals a lost step after HEAL_AFTER, or half a minute after its last check of the record.
 HEAL_AFTER = 2
 HEALED = 60
 FROZEN = 30.0
-# Seconds in which a request must be accepted, on a machine that does much else.
+# Seconds within which a request must be accepted, on a busy machine.
 QUICKLY = 8.0
 
 
 @pytest.fixture(scope="module")
 def _fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system that is quick to look for what was lost."""
+    """A system that soon heals lost steps."""
     with System(system_settings(tmp_path_factory.mktemp("redis"), worker_grace=3, heal_after=HEAL_AFTER)) as system:
         system.start()
         yield system
 
 
-def test_redis_frozen_for_half_a_minute_keeps_no_request_from_being_accepted(fragile: System) -> None:
+def test_requests_are_accepted_while_redis_is_frozen(fragile: System) -> None:
     asked = some_under_way(fragile, 10)
     fragile.kill("redis", signal.SIGSTOP)
     try:
@@ -49,7 +49,7 @@ def test_redis_frozen_for_half_a_minute_keeps_no_request_from_being_accepted(fra
     eventually(lambda: not queued(fragile))
 
 
-def test_a_full_redis_refuses_new_work_and_no_request_is_refused_for_it(fragile: System) -> None:
+def test_requests_are_accepted_while_redis_is_full(fragile: System) -> None:
     asked = some_under_way(fragile, 10)
     logged = len(fragile.log("worker"))
     with full(fragile):
@@ -63,7 +63,7 @@ def test_a_full_redis_refuses_new_work_and_no_request_is_refused_for_it(fragile:
     eventually(lambda: not queued(fragile))
 
 
-def test_a_full_redis_is_worked_empty(fragile: System) -> None:
+def test_workers_empty_the_queue_of_a_full_redis(fragile: System) -> None:
     fragile.kill("worker", signal.SIGTERM)
     asked = [fragile.ask("gas") for _ in range(5)]
     assert waiting(fragile) >= len(asked)
@@ -74,7 +74,7 @@ def test_a_full_redis_is_worked_empty(fragile: System) -> None:
     assert_complete_and_accepted_once(fragile, asked, HEALED)
 
 
-def test_redis_started_empty_is_healed(fragile: System) -> None:
+def test_requests_complete_when_redis_starts_empty(fragile: System) -> None:
     asked = some_under_way(fragile, 10)
 
     fragile.kill("redis")
@@ -89,7 +89,7 @@ def test_redis_started_empty_is_healed(fragile: System) -> None:
 
 @contextmanager
 def full(system: System) -> Iterator[None]:
-    """Redis has no memory for anything more in this block."""
+    """Let Redis have no memory for new data during this block."""
     with redis.Redis.from_url(system.settings.redis_url) as connection:
         connection.config_set("maxmemory", 1)
         try:
@@ -99,7 +99,7 @@ def full(system: System) -> Iterator[None]:
 
 
 def waiting(system: System) -> int:
-    """How many jobs are on the queues, begun by nobody."""
+    """The number of jobs on the queues that no worker has claimed."""
     with redis.Redis.from_url(system.settings.redis_url) as connection:
         return sum(connection.llen(key) for key in connection.scan_iter("rq:queue:*", count=1000))
 

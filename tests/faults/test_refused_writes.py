@@ -1,4 +1,4 @@
-"""DynamoDB refuses what a job has to write: the write is made again, and nobody outside is asked again for it."""
+"""DynamoDB refuses a job's writes: the worker repeats the write, and calls no provider or receiver again."""
 
 import signal
 import time
@@ -16,10 +16,11 @@ from tests.support.providers import path_of, providers_of
 from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import System, eventually, system_settings
 
-# Seconds. Jobs that were run again made a call every two of them.
+# Seconds for which writes are refused. A job that ran again would make a call every two seconds.
 REFUSED = 15.0
-# The longest pause between two writes, and what a busy machine takes.
+# Seconds: the longest pause between two writes, and the time that a busy machine takes.
 WRITTEN = 30.0
+# Seconds.
 GRACE = 5.0
 HOUR = 3600
 
@@ -28,7 +29,7 @@ HOUR = 3600
 def _behind(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[tuple[System, Proxy]]:
     directory = tmp_path_factory.mktemp("refused")
     (directory / "providers.yaml").write_text(providers_of(receiver))
-    # The reconciler puts a first delivery on the queue that is not written by then.
+    # The reconciler enqueues a first delivery that is not recorded by then.
     settings = system_settings(directory, worker_grace=GRACE, delivery_timeout=3, heal_after=1)
     with Proxy(settings.dynamodb_port, seed="refused") as proxy:
         url = stack.url("127.0.0.1", proxy.port)
@@ -39,42 +40,42 @@ def _behind(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
 
 @pytest.fixture
 def system(_behind: tuple[System, Proxy]) -> Iterator[System]:
-    """A whole system that reaches its DynamoDB by the proxy."""
+    """A whole system that reaches its DynamoDB through the proxy."""
     yield _behind[0]
     _behind[0].mend()
 
 
 @pytest.fixture
 def proxy(_behind: tuple[System, Proxy]) -> Iterator[Proxy]:
-    """The proxy, calm before and after."""
+    """The proxy, which disturbs nothing before and after the test."""
     yield _behind[1]
     _behind[1].calm()
 
 
 @pytest.fixture
 def hook() -> str:
-    """A callback path of the test's own."""
+    """The test's own callback path."""
     return f"/hooks/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def asked(receiver: Receiver) -> Callable[[str], int]:
-    """How often a provider was asked by this test."""
+    """Returns how many calls a provider got during this test."""
     before = Counter({name: len(receiver.calls(path_of(name))) for name in ("steady", "late", "narrow", "once")})
     return lambda name: len(receiver.calls(path_of(name))) - before[name]
 
 
 def refuse_writes(proxy: Proxy) -> None:
-    """Throttle what changes a record; new ones are written."""
+    """Throttle the writes that change a record; new records are still written."""
     proxy.disturb(THROTTLED, operations=("UpdateItem",))
 
 
 def delivered(system: System, request_id: str) -> dict[str, Any]:
-    """The request once its delivery has succeeded."""
+    """Wait until the request's delivery has succeeded, and return the request."""
     return eventually(lambda: (d := system.look(request_id))["delivery"]["status"] == "SUCCEEDED" and d, WRITTEN)
 
 
-def test_a_provider_whose_response_is_not_written_is_asked_once(
+def test_a_provider_is_asked_once_while_its_result_is_unwritten(
     system: System, proxy: Proxy, receiver: Receiver, asked: Callable[[str], int], hook: str
 ) -> None:
     receiver.answers(path_of("steady"), Answer(200, body=b'"there"'))
@@ -112,14 +113,14 @@ def test_a_provider_with_a_retry_after_is_asked_once(
     system.order(request_id, "cancel")
 
 
-def test_while_writes_are_refused_a_provider_serves_others(
+def test_refused_writes_hold_no_permit_of_the_provider(
     system: System, proxy: Proxy, receiver: Receiver, asked: Callable[[str], int], hook: str
 ) -> None:
     receiver.answers(path_of("narrow"), Answer(200, body=b'"there"'))
     refuse_writes(proxy)
     requests = [system.hand_over("narrow", callback_url=receiver.url(hook)) for _ in range(4)]
 
-    # One at a time may ask it.
+    # Its concurrency is one.
     eventually(lambda: asked("narrow") == len(requests), REFUSED)
     proxy.calm()
 
@@ -133,7 +134,7 @@ def test_while_writes_are_refused_a_provider_serves_others(
     [(Answer(204, delay=2), "SUCCEEDED"), (Answer(429, headers={"Retry-After": str(HOUR)}, delay=2), "PENDING")],
     ids=["acknowledged", "Retry-After"],
 )
-def test_a_receiver_whose_response_is_not_written_is_called_once(
+def test_a_receiver_is_called_once_while_the_result_is_unwritten(
     answer: Answer,
     status: str,
     system: System,
@@ -156,7 +157,7 @@ def test_a_receiver_whose_response_is_not_written_is_called_once(
     assert len(receiver.calls(hook)) == 1
 
 
-def test_a_worker_told_to_stop_while_writes_are_refused_loses_nothing(
+def test_a_worker_stopped_while_writes_are_refused_loses_nothing(
     system: System, proxy: Proxy, receiver: Receiver, asked: Callable[[str], int], hook: str
 ) -> None:
     receiver.answers(path_of("once"), Answer(200, body=b'"there"'))
@@ -173,10 +174,10 @@ def test_a_worker_told_to_stop_while_writes_are_refused_loses_nothing(
 
     assert took < GRACE
     assert delivered(system, request_id)["jobs"][0]["result"] == "there"
-    # The response went with the process.
+    # The process held the first response in memory.
     assert asked("once") == 2
 
 
 def moment(text: str) -> float:
-    """An RFC 3339 time as epoch seconds."""
+    """Convert an RFC 3339 time to epoch seconds."""
     return datetime.fromisoformat(text).timestamp()

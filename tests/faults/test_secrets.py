@@ -1,4 +1,4 @@
-"""What a whole run writes: no secret anywhere, and no line in a log that somebody else has put there."""
+"""A whole run writes no secret to any file, and no line of a log comes from outside."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from specs.operations import scopes
 from tests.support.servers.receiver import Answer, Receiver
 from tests.support.system import System, eventually
 
-# Before it a line break, after it what looks like a line of a log.
+# It follows a line break, and looks like a line of a log.
 FORGED = "12:00:00 INFO    all is well, said a stranger"
 
 
@@ -25,7 +25,7 @@ FORGED = "12:00:00 INFO    all is well, said a stranger"
 def run(
     make_system: Callable[..., System], tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[System, Mapping[str, str]]:
-    """A system that has done and refused all kinds of things, and the secrets that were used for it."""
+    """A system that has accepted and refused all kinds of calls, and the secrets that they used."""
     used = {
         "webhook secret": base64.b64encode(secrets.token_bytes(32)).decode(),
         "local key": new_key(),
@@ -67,7 +67,7 @@ def run(
     return system, used
 
 
-def test_a_run_writes_no_secret_and_nobody_elses_lines(run: tuple[System, Mapping[str, str]], tmp_path: Path) -> None:
+def test_a_run_writes_no_secret_and_no_forged_log_line(run: tuple[System, Mapping[str, str]], tmp_path: Path) -> None:
     system, used = run
     with redis.Redis.from_url(system.settings.redis_url) as connection:
         connection.bgrewriteaof()
@@ -76,11 +76,11 @@ def test_a_run_writes_no_secret_and_nobody_elses_lines(run: tuple[System, Mappin
 
     assert {"aggregator.log", "client.log", "worker.log", "reconciler.log"} <= {path.name for path in logs}
     assert any("appendonly" in str(path) for path in written)
-    for what, secret in used.items():
-        # Of an API key the id is no secret: it tells which one is meant.
+    for kind, secret in used.items():
+        # The id in an API key is no secret: it names the key.
         text = secret.split("_", 2)[2] if secret.startswith("dh_") else secret
         holders = [str(path.relative_to(tmp_path)) for path, data in written.items() if text.encode() in data]
-        assert holders == [], f"the {what} is in {holders}"
+        assert holders == [], f"the {kind} is in {holders}"
     forged = [(path.name, line) for path, log in logs.items() for line in log.splitlines() if line.startswith(FORGED)]
     assert forged == []
-    assert any(FORGED in log for log in logs.values()), "nobody has tried"
+    assert any(FORGED in log for log in logs.values()), "no call has tried to forge a line"

@@ -1,4 +1,4 @@
-"""Several reconcilers, as processes: they read no record twice, and what a dead one had is healed by the others."""
+"""Several reconciler processes: no two read the same record, and the others heal the records of a dead one."""
 
 import time
 from collections import Counter
@@ -18,13 +18,13 @@ from tests.support.engines.rq_state import FETCH, queued
 from tests.support.system import System, eventually, system_settings
 
 SHARDS = 8
-# Seconds: a step that late is lost, and the end of a dead reconciler's lease.
+# Seconds: a step that is late by so much counts as lost; the lease of a dead reconciler ends after so long.
 HEAL_AFTER, LEASE = 1.0, 8.0
 
 
 @dataclass
 class Several:
-    """Engines, and reconcilers that reach DynamoDB each by a proxy of its own."""
+    """Engines, and reconcilers that each reach DynamoDB through a proxy of its own."""
 
     engines: System
     wiring: Wiring
@@ -32,17 +32,17 @@ class Several:
     proxies: dict[str, Proxy]
 
     def kill(self, name: str) -> None:
-        """End a reconciler, which can tell nobody."""
+        """Kill a reconciler, so that it cannot give its shards up."""
         system, process = self.reconcilers.pop(name)
         system.kill(process)
 
     def owners(self) -> Counter[str]:
-        """How many shards of the aggregator's index each reconciler holds."""
+        """The number of shards of the aggregator's index that each reconciler holds."""
         name = f"datahog:shards:{aggregator_table(self.engines.settings.table_prefix)}"
         return Counter(map(str, self.wiring.redis.hvals(name)))
 
     def create(self, name: str, count: int) -> set[str]:
-        """So many requests of gas, with nothing on the queue."""
+        """Create `count` requests of gas, with nothing on the queue; returns their ids."""
         ids = {f"{name}-{number}" for number in range(count)}
         deadline = datetime.now(UTC) + timedelta(hours=1)
         for request_id in ids:
@@ -56,16 +56,16 @@ class Several:
         eventually(lambda: jobs <= set(queued(self.wiring.redis, FETCH)), seconds)
 
     def assert_each_was_read_by_one(self, ids: set[str]) -> None:
-        """All of them were read, each by one reconciler, and every reconciler has read some."""
+        """Assert that one reconciler read each record, and that every reconciler read some."""
         reads = [proxy.read & ids for proxy in self.proxies.values()]
         assert set().union(*reads) == ids
-        assert sum(map(len, reads)) == len(ids), "two have read the same record"
+        assert sum(map(len, reads)) == len(ids), "two reconcilers have read the same record"
         assert all(reads)
 
 
 @pytest.fixture
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
-    """Two reconcilers, which have divided the shards."""
+    """Two reconcilers, once they have divided the shards."""
     settings = system_settings(
         tmp_path_factory.mktemp("several"), index_shards=SHARDS, heal_after=HEAL_AFTER, reconciler_period=1
     )
@@ -90,7 +90,7 @@ def test_each_record_is_read_by_one_reconciler_only(two: Several) -> None:
     two.await_healed(ids, 30)
     two.assert_each_was_read_by_one(ids)
 
-    # Nobody is told of it; each finds out.
+    # No reconciler is told that Redis is empty; each finds out.
     two.wiring.redis.flushall()
     ids = two.create("second", 40)
     two.await_healed(ids, 30)
@@ -99,7 +99,7 @@ def test_each_record_is_read_by_one_reconciler_only(two: Several) -> None:
     eventually(lambda: sorted(two.owners().values()) == [SHARDS // 2] * 2)
 
 
-def test_what_a_killed_reconciler_had_is_healed_by_another(two: Several) -> None:
+def test_another_reconciler_heals_the_shards_of_a_killed_one(two: Several) -> None:
     two.kill("one")
     killed = time.monotonic()
     ids = two.create("left", 40)
@@ -110,7 +110,7 @@ def test_what_a_killed_reconciler_had_is_healed_by_another(two: Several) -> None
     assert two.proxies["other"].read >= ids
 
 
-def test_without_redis_each_goes_on_and_deadlines_are_kept(two: Several) -> None:
+def test_without_redis_reconcilers_still_keep_deadlines(two: Several) -> None:
     two.engines.kill("redis")
     deadline = datetime.now(UTC) + timedelta(seconds=1)
     for number in range(10):

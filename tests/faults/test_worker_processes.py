@@ -1,4 +1,4 @@
-"""Several worker processes under one command: each that dies is started anew, and all end with the command."""
+"""Several worker processes under one command: it restarts each that dies, and all end with the command."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.support.system import System, eventually
 
 @pytest.fixture
 def system(make_system: Callable[..., System]) -> System:
-    """Redis, and a command that runs two workers."""
+    """Redis, and a command that runs two worker processes."""
     system = make_system(worker_processes=2)
     system.start("redis", "worker")
     return system
@@ -27,7 +27,7 @@ def connection(system: System) -> Iterator["redis.Redis"]:
 
 
 def workers(connection: "redis.Redis") -> dict[int, str]:
-    """The names of RQ's workers by their process ids, once two are known that live."""
+    """The names of RQ's workers by process id, once Redis lists two that are running."""
 
     def two() -> dict[int, str]:
         found = {int(worker.pid or 0): worker.name for worker in rq.Worker.all(connection=connection)}
@@ -44,7 +44,7 @@ def lives(pid: int) -> bool:
     return True
 
 
-def test_each_process_is_a_worker_of_its_own_and_all_stop_together(system: System, connection: "redis.Redis") -> None:
+def test_worker_processes_register_separately_and_stop_together(system: System, connection: "redis.Redis") -> None:
     running = workers(connection)
 
     system.kill("worker", signal.SIGTERM)
@@ -54,7 +54,7 @@ def test_each_process_is_a_worker_of_its_own_and_all_stop_together(system: Syste
     assert rq.Worker.count(connection=connection) == 0
 
 
-def test_one_that_is_killed_is_started_anew(system: System, connection: "redis.Redis") -> None:
+def test_a_killed_worker_process_is_restarted(system: System, connection: "redis.Redis") -> None:
     victim, other = workers(connection)
 
     os.kill(victim, signal.SIGKILL)
@@ -65,7 +65,7 @@ def test_one_that_is_killed_is_started_anew(system: System, connection: "redis.R
     assert victim not in again
 
 
-def test_they_stop_when_the_command_is_killed(system: System, connection: "redis.Redis") -> None:
+def test_worker_processes_stop_when_the_command_is_killed(system: System, connection: "redis.Redis") -> None:
     running = workers(connection)
 
     system.kill("worker")
@@ -74,7 +74,7 @@ def test_they_stop_when_the_command_is_killed(system: System, connection: "redis
     assert rq.Worker.count(connection=connection) == 0
 
 
-def test_one_that_does_not_stop_is_killed(system: System, connection: "redis.Redis") -> None:
+def test_a_worker_process_that_does_not_stop_is_killed(system: System, connection: "redis.Redis") -> None:
     frozen, _ = workers(connection)
     os.kill(frozen, signal.SIGSTOP)
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Every hostile way to answer, each for a server of its own, with the reason that its attempt has to end with."""
+"""Every hostile way to respond, each for a server of its own, with the reason that its attempt must end with."""
 
 import gzip
 import socket
@@ -18,18 +18,19 @@ Handle = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 TO_THE_END = OK + b"\r\n"
-# Seconds; the whole exchange has TOTAL.
+# Seconds: the read timeout, and the timeout of the whole exchange.
 READ, TOTAL = 0.8, 2
+# Bytes: the largest body, and the size of a write.
 LIMIT = 5_242_880
-
 _PIECE = 65_536
+
 _NO_ANSWER = f"timeout: no complete answer within {TOTAL:g} s"
 _TOO_LARGE = f"the body is larger than {LIMIT} bytes"
 _HEAD = "the answer's head is larger than 65536 bytes on the wire"
-# It depends on the pieces that it comes in, which of the two ends a line of that length.
+# The sizes of the pieces decide which of the two limits such a line exceeds first.
 _LONG_LINE = (_HEAD, "connection failed: got more than 65536 bytes when reading ")
 _WIRE = "the answer's body is larger than 7929856 bytes on the wire"
-# It depends on the machine, and on what else it does, what such an answer exceeds first.
+# The machine and its load decide which limit such a response exceeds first.
 _BUSY = ("the answer takes more than 1.3 s of processor time to read", _WIRE, _NO_ANSWER)
 _SMALL_PIECES = "the body comes in more than 1000 pieces of less than 16 bytes"
 _NO_LENGTH = "the answer's Content-Length is no number"
@@ -39,9 +40,9 @@ _NOT_JSON = "HTTP 200 with a body that is not JSON: "
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a server does with a connection, and how the reason begins that has to be written down for it, or reasons.
+    """A server's way to handle a connection, and the beginning of the reason (or of each possible reason) to record.
 
-    `fails` says that the job has then failed, without another attempt.
+    `fails`: the job fails at once, without another attempt.
     """
 
     handle: Handle
@@ -50,7 +51,7 @@ class Behaviour:
 
 
 def says(*parts: bytes) -> Handle:
-    """Send that, and close."""
+    """Send the parts, and close."""
 
     def handle(connection: socket.socket) -> None:
         for part in parts:
@@ -60,7 +61,7 @@ def says(*parts: bytes) -> Handle:
 
 
 def floods(head: bytes, piece: bytes) -> Handle:
-    """Send a head, then the same piece without end, as fast as it is taken."""
+    """Send a head, then the same piece without end, as fast as the caller reads."""
 
     def handle(connection: socket.socket) -> None:
         block = piece * (1 + _PIECE // len(piece))
@@ -71,7 +72,7 @@ def floods(head: bytes, piece: bytes) -> Handle:
 
 
 def drips(head: bytes, parts: Iterable[bytes]) -> Handle:
-    """Send a head, then a little at a time, sooner than the read timeout."""
+    """Send a head, then a little at a time, each part within the read timeout."""
     parts = list(parts)
 
     def handle(connection: socket.socket) -> None:
@@ -95,31 +96,31 @@ def resets(head: bytes) -> Handle:
 
 
 def encoded(coding: str, body: bytes) -> Handle:
-    """Send a body that is said to be encoded so."""
+    """Send a body with this Content-Encoding."""
     head = OK + f"Content-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     return says(head, body)
 
 
 def redirects(location: str) -> Handle:
-    """Send elsewhere."""
+    """Redirect to the location."""
     return says(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 def json_body(body: bytes) -> Handle:
-    """Send a body as JSON, in good order."""
+    """Send a body as JSON, in a correct response."""
     return says(OK, f"Content-Length: {len(body)}\r\n\r\n".encode(), body)
 
 
 @cache
 def _bomb() -> bytes:
-    """Two hundred megabytes of zeros in less than one."""
+    """Two hundred megabytes of zeros, compressed to less than one."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     megabyte = bytes(1_000_000)
     return b"".join([*(packer.compress(megabyte) for _ in range(200)), packer.flush()])
 
 
 def behaviours() -> Iterator[tuple[str, Behaviour]]:
-    """All of them, by a name that can be a provider's."""
+    """All behaviours, each with a name that can be a provider's."""
     bomb = _bomb()
     yield "silent", Behaviour(lambda connection: time.sleep(5), f"timeout: nothing came for {READ:g} s")
     yield "closing", Behaviour(says(), "connection failed: Remote end closed connection without response")
@@ -242,7 +243,7 @@ def behaviours() -> Iterator[tuple[str, Behaviour]]:
 
 
 def server(behaviour: Behaviour) -> RawServer:
-    """A server that behaves so; whoever hangs up is not missed."""
+    """A server with this behaviour; it ignores callers that hang up."""
 
     def handle(connection: socket.socket) -> None:
         with suppress(OSError):

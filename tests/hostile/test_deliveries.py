@@ -1,4 +1,4 @@
-"""Deliveries to hostile receivers, and to addresses not allowed: failed attempts, whose reason is written down."""
+"""Deliveries to hostile receivers and forbidden destinations: the attempt fails, and its reason is recorded."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ DeliverTo = Callable[[str], Delivery]
 
 @pytest.fixture
 def deliver(make_wiring: Callable[..., Wiring]) -> DeliverTo:
-    """Makes one attempt to deliver to a URL, and returns what is then written down."""
+    """Makes one attempt to deliver to a URL, and returns the recorded delivery."""
     only = make_wiring(delivery_timeout=1, outbound_networks=(ip_network("127.0.0.1/32"),))
 
     def to(url: str) -> Delivery:
@@ -56,7 +56,7 @@ def test_a_hostile_receiver_makes_the_attempt_fail(deliver: DeliverTo, name: str
 
 
 @pytest.mark.parametrize("name", ["endless", "endless-chunks", "gzip-bomb"])
-def test_of_an_acknowledgement_only_the_start_is_read(deliver: DeliverTo, name: str) -> None:
+def test_an_endless_acknowledgement_is_read_only_in_part(deliver: DeliverTo, name: str) -> None:
     with server(ALL[name]) as receiver:
         assert deliver(receiver.url).status is DeliveryStatus.SUCCEEDED
 
@@ -69,9 +69,7 @@ def test_of_an_acknowledgement_only_the_start_is_read(deliver: DeliverTo, name: 
         ("http://127.0.0.1:70000/", "not allowed: port 70000 (DATAHOG_OUTBOUND_PORTS can allow it)"),
     ],
 )
-def test_an_address_that_is_not_allowed_any_more_makes_the_attempt_fail(
-    deliver: DeliverTo, url: str, reason: str
-) -> None:
+def test_a_forbidden_destination_makes_the_attempt_fail(deliver: DeliverTo, url: str, reason: str) -> None:
     delivery = deliver(url)
 
     assert (delivery.status, delivery.attempts) == (DeliveryStatus.PENDING, 1)

@@ -1,4 +1,4 @@
-"""One attempt at a time in this process: it ends in time, with a reason, having taken little memory and processor."""
+"""One attempt at a time in this process: it ends in time, with a reason, and uses little memory and CPU."""
 
 import time
 import tracemalloc
@@ -10,13 +10,13 @@ from outbound.http_client import Http, HttpError, HttpResponse, Timeouts
 from persistence.results import json_text
 from tests.hostile.behaviours import LIMIT, READ, TOTAL, Behaviour, behaviours, server
 
-# Bytes: the largest body twice, as it grows and as it is handed over, and what is around it.
+# Bytes: the largest body twice, while it grows and when it is handed over, and some more.
 MEMORY = 2.5 * LIMIT
 ALL = [pytest.param(behaviour, id=name) for name, behaviour in behaviours()]
 
 
 @pytest.mark.parametrize("behaviour", ALL)
-def test_it_ends_with_a_reason_in_time_and_in_little_memory(behaviour: Behaviour) -> None:
+def test_a_hostile_server_costs_little_and_leaves_a_reason(behaviour: Behaviour) -> None:
     http = Http(pool_size=1, outbound=EgressPolicy(LOOPBACK))
     with server(behaviour) as hostile:
         tracemalloc.start()
@@ -36,7 +36,7 @@ def test_it_ends_with_a_reason_in_time_and_in_little_memory(behaviour: Behaviour
 
 
 def attempt(http: Http, url: str) -> HttpResponse | str:
-    """The answer, or why there is none."""
+    """The response, or the reason why there is none."""
     timeouts = Timeouts(connect=1, read=READ, total=TOTAL)
     try:
         return http.send("GET", url, timeouts=timeouts, limit=LIMIT, redirects=True)
@@ -45,7 +45,7 @@ def attempt(http: Http, url: str) -> HttpResponse | str:
 
 
 def wrong_with(answer: HttpResponse) -> str:
-    """Why an answer is no result, in the words of `workers/fetch.py`."""
+    """The reason why a response is no result, in the words of `workers/fetch.py`."""
     if not answer.ok:
         return str(answer)
     with pytest.raises(ValueError, match="JSON|nested|more than") as caught:

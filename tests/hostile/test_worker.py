@@ -1,4 +1,4 @@
-"""A real worker that all hostile servers answer at once: reasons are recorded, memory is flat, others do not wait."""
+"""A real worker calls all hostile servers at once: it records reasons, its memory is flat, no other job waits."""
 
 import time
 from collections.abc import Iterator
@@ -16,12 +16,13 @@ from tests.support.servers.receiver import Answer, Receiver
 from tests.support.servers.stub import RawServer
 from tests.support.system import System, eventually, system_settings
 
-# Megabytes that the worker may grow by: at most, while all hostile providers send up to 5 MB at once and some of it is
-# parsed, which takes a dozen times its size; and for good, having met them again and again.
+# Megabytes by which the worker may grow: at its peak, while all hostile providers send up to 5 MB at once and it parses
+# some of that, which takes a dozen times its size; and for good, after many hostile responses.
 PEAK, GROWTH = 120, 40
-# Seconds that a good provider's request takes, at the median and at most: each hostile attempt takes up to two, and a
-# machine that does other things halts some.
+# Seconds that a good provider's request may take, at the median and at most: each hostile attempt takes up to two, and
+# a busy machine delays some.
 USUAL, LONGEST = 1.0, 5.0
+# Requests of the good provider.
 ROUNDS = 30
 
 ALL = dict(behaviours())
@@ -29,7 +30,7 @@ ALL = dict(behaviours())
 
 @dataclass
 class Run:
-    """What came of it: the jobs, the worker's megabytes, the seconds of the good provider's requests."""
+    """The outcome: the jobs, the worker's memory in megabytes, and the seconds of the good provider's requests."""
 
     jobs: dict[str, dict[str, Any]]
     before: int
@@ -40,7 +41,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Ask every hostile provider, again and again, and a good one meanwhile."""
+    """Call every hostile provider, repeatedly, and a good one meanwhile."""
     directory = tmp_path_factory.mktemp("hostile")
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver())
@@ -86,7 +87,7 @@ def _run(system: System, receiver: Receiver) -> Run:
 
 
 def _good(system: System, receiver: Receiver) -> float:
-    """The seconds from the asking of the good provider to the delivery of its result."""
+    """The seconds from a request of the good provider to the delivery of its result."""
     calls = len(receiver.calls("/result"))
     began = time.monotonic()
     system.hand_over("good", callback_url=receiver.url("/result"))
@@ -95,12 +96,12 @@ def _good(system: System, receiver: Receiver) -> float:
 
 
 def _memory(system: System, what: Literal["VmRSS", "VmHWM"]) -> int:
-    """That of the worker, in megabytes."""
+    """The worker's memory, in megabytes."""
     return proc.memory(system.process_id("worker"), what) // 1024 // 1024
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_reason_is_in_the_record(run: Run, name: str) -> None:
+def test_the_record_has_the_reason_of_a_hostile_provider(run: Run, name: str) -> None:
     job, behaviour = run.jobs[name], ALL[name]
 
     assert job["lastError"].startswith(behaviour.reason)
@@ -108,11 +109,11 @@ def test_the_reason_is_in_the_record(run: Run, name: str) -> None:
     assert job["status"] == ("FAILED" if behaviour.fails else "INIT")
 
 
-def test_the_worker_s_memory_stays_flat(run: Run) -> None:
+def test_hostile_providers_leave_the_workers_memory_flat(run: Run) -> None:
     assert run.peak < run.before + PEAK
     assert run.after < run.before + GROWTH
 
 
-def test_other_jobs_are_not_delayed(run: Run) -> None:
+def test_hostile_providers_delay_no_other_job(run: Run) -> None:
     assert median(run.seconds) < USUAL
     assert max(run.seconds) < LONGEST

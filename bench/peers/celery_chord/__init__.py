@@ -1,1 +1,1 @@
-"""The peer on Celery: a chord of one task for each provider, ended by the task that posts the callback."""
+"""The peer on Celery: a chord of one task for each provider, whose last task posts the callback."""

@@ -1,4 +1,4 @@
-"""The peer's API: writes a request down, and starts its chord."""
+"""The peer's API: writes a request to DynamoDB, and starts its chord."""
 
 import uuid
 from typing import Annotated
@@ -14,7 +14,7 @@ _store = Store(connections=40)
 
 
 class NewRequest(BaseModel):
-    """What is asked for."""
+    """The body of a new request."""
 
     providers: Annotated[list[str], Field(min_length=1, max_length=50)]
     callbackUrl: Annotated[str, Field(pattern="^https?://", max_length=2048)]  # noqa: N815 -- JSON's name

@@ -1,4 +1,4 @@
-"""The Celery application, set up for many tasks that wait on networks and must not be lost."""
+"""The Celery application, configured for many tasks that wait on networks and must not be lost."""
 
 import os
 
@@ -8,15 +8,15 @@ CONCURRENCY = int(os.environ["CONCURRENCY"])
 
 app = Celery("peer", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
 app.conf.update(
-    # A task is acknowledged when it has ended, and comes back when its worker died.
+    # A task is acknowledged when it has ended, and repeated when its worker dies.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # Every task that ends needs a connection to say so: ten, kombu's default, break a pool of hundreds.
+    # Every task needs a connection to acknowledge: kombu's default of ten breaks a pool of hundreds.
     broker_transport_options={"visibility_timeout": 3600, "max_connections": CONCURRENCY + 100},
-    # With late acknowledgement this is how many are held on top of those that run: the pool never waits.
+    # With late acknowledgement a worker holds this many tasks for each that it runs: the pool never waits.
     worker_prefetch_multiplier=2,
     broker_pool_limit=100,
-    # The callback's task gets the results in any order, which spares Redis a sorted set.
+    # The callback's task gets the results in any order, so that Redis needs no sorted set.
     result_backend_transport_options={"result_chord_ordered": False},
     result_expires=3600,
     worker_send_task_events=False,

@@ -1,4 +1,4 @@
-"""The requests in DynamoDB: written down first, each outcome set by one conditional write."""
+"""The requests in DynamoDB: one conditional write sets each outcome."""
 
 import os
 from typing import Any
@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 
 class Store:
-    """The table `peer`; `connections` bounds those kept to DynamoDB."""
+    """The table `peer`; `connections` is the most connections to DynamoDB."""
 
     def __init__(self, *, connections: int) -> None:
         config = Config(
@@ -20,7 +20,7 @@ class Store:
         self._client: Any = boto3.client("dynamodb", endpoint_url=os.environ["DYNAMODB_URL"], config=config)
 
     def create(self, request_id: str, providers: list[str], callback_url: str) -> None:
-        """Write a request down."""
+        """Write a new request."""
         job = {"M": {"status": {"S": "INIT"}}}
         self._client.put_item(
             TableName="peer",
@@ -34,7 +34,7 @@ class Store:
         )
 
     def end_job(self, request_id: str, provider: str, status: str, result: str) -> None:
-        """Set a job's outcome, if it has none."""
+        """Set a job's outcome if it has none."""
         self._update(
             request_id,
             "SET jobs.#provider = :job",
@@ -44,7 +44,7 @@ class Store:
         )
 
     def delivered(self, request_id: str) -> None:
-        """The callback was acknowledged."""
+        """Record that the callback was acknowledged."""
         self._update(
             request_id,
             "SET #status = :delivered",
@@ -66,6 +66,6 @@ class Store:
                 ExpressionAttributeValues=values,
             )
         except ClientError as error:
-            # A task that runs twice finds its work done.
+            # A task that runs twice finds its write done.
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise

@@ -1,4 +1,4 @@
-"""The tasks: fetch from one provider, and post the callback with what all have answered."""
+"""The tasks: fetch from one provider, and post the callback with the results of all."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _STORE_ERRORS = (ClientError, BotoCoreError)
 
 
 class _Failed(Exception):
-    """The other side did not answer with a 2xx."""
+    """The other side did not respond with a 2xx."""
 
 
 def _fetch(task: Any, request_id: str, provider: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _fetch(task: Any, request_id: str, provider: str) -> dict[str, Any]:
     except (urllib3.exceptions.HTTPError, _Failed, ValueError) as error:
         if task.request.retries < task.max_retries:
             raise task.retry(exc=error, countdown=min(300, 2**task.request.retries)) from error
-        # A chord whose header fails never gets to its body, so that a failure is an outcome like any other.
+        # A chord never runs its body when a task of its header fails, so a failure is an outcome like any other.
         _store.end_job(request_id, provider, "FAILED", str(error))
         return {"provider": provider, "status": "FAILED", "error": str(error)}
     _store.end_job(request_id, provider, "DONE", json.dumps(result))

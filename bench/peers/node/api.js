@@ -1,4 +1,4 @@
-// The API: writes a request down, and puts its jobs on the queue in one round trip.
+// The API: writes a request to DynamoDB, and enqueues its jobs in one round trip.
 import { randomUUID } from "node:crypto";
 import Fastify from "fastify";
 import { open, retried } from "./queues.js";

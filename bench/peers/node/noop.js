@@ -1,4 +1,4 @@
-// Bee-queue alone: `node noop.js fill <count>` puts jobs on the queue that do nothing, `node noop.js` does them.
+// Bee-queue alone: `node noop.js fill <count>` enqueues jobs that do nothing, `node noop.js` runs them.
 import { open } from "./queues.js";
 import { concurrency } from "./settings.js";
 

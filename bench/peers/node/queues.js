@@ -1,4 +1,4 @@
-// The queues. Who only puts jobs there needs no worker's connection, and nobody here listens to job events.
+// The queues. A process that only enqueues jobs needs no worker's connection, and no process listens to job events.
 import Queue from "bee-queue";
 import { redisUrl } from "./settings.js";
 

@@ -1,4 +1,4 @@
-// What the environment says.
+// The settings, read from the environment.
 const env = process.env;
 
 export const port = Number(env.PORT);

@@ -1,5 +1,4 @@
-// The requests in DynamoDB: written down first, each outcome set by one conditional write, which also says
-// whether it was the last one.
+// The requests in DynamoDB: one conditional write sets each outcome, and also tells whether it was the last one.
 import { DynamoDBClient, GetItemCommand, PutItemCommand, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import http from "node:http";
@@ -33,8 +32,8 @@ export async function create(id, providers, callbackUrl) {
   );
 }
 
-// Resolves to whether this outcome was the last of its request. A job that runs again after its outcome was set asks
-// the record, so that a worker killed between the write and the next queue loses nothing.
+// Resolves to whether this outcome was the last of its request. A job that runs again after its outcome was set reads
+// the record, so that nothing is lost when a worker is killed between the write and the next queue.
 export async function endJob(id, provider, status, result) {
   try {
     const { Attributes } = await client.send(

@@ -1,4 +1,4 @@
-// The worker: fetches from the providers, and posts the callback when the last has ended.
+// The worker: fetches from the providers, and posts the callback when the last job is complete.
 import { createHmac } from "node:crypto";
 import { Agent, request } from "undici";
 import { open, retried } from "./queues.js";
@@ -15,7 +15,7 @@ fetches.process(concurrency, async (job) => {
   try {
     outcome = ["DONE", JSON.stringify(await get(`${providersUrl}/${provider}`))];
   } catch (error) {
-    // The last attempt's failure is an outcome too; the others are Bee-queue's to repeat.
+    // The last attempt's failure is an outcome too; Bee-queue repeats the others.
     if (job.options.retries > 0) throw error;
     outcome = ["FAILED", String(error)];
   }
@@ -46,7 +46,7 @@ async function get(url) {
   return answer.body.json();
 }
 
-// Signed as Standard Webhooks has it.
+// Signs as Standard Webhooks requires.
 async function post(url, id, body) {
   const timestamp = String(Math.floor(Date.now() / 1000));
   const signature = createHmac("sha256", secret).update(`msg_${id}.${timestamp}.${body}`).digest("base64");

@@ -1,1 +1,1 @@
-"""Chaos: a load of requests while a seeded schedule kills, freezes and cuts; then all is counted from outside."""
+"""Chaos: a load of requests while a seeded schedule kills, freezes and cuts; then a count from outside."""

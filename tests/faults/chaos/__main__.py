@@ -1,4 +1,4 @@
-"""`python -m tests.faults.chaos --minutes 20 --seed 7`: one run, its report, and 1 if anything was amiss."""
+"""`python -m tests.faults.chaos --minutes 20 --seed 7`: makes one run and a report; exits with 1 if not clean."""
 
 import argparse
 import shutil
@@ -18,14 +18,14 @@ _PACE = 6.0
 
 
 def main() -> int:
-    """Run, report, and tell whether it was clean."""
+    """Run and report; returns the exit code: 0 when the run was clean."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30, help="how long the load and the faults last")
+    parser.add_argument("--minutes", type=float, default=30, help="duration of the load and the faults")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same schedule")
     parser.add_argument("--rate", type=float, default=2, help="requests a second")
-    parser.add_argument("--calm", action="store_true", help="the load only, without faults: a soak")
-    parser.add_argument("--mutation", choices=MUTATIONS, help="break Datahog so: the run must then fail")
-    parser.add_argument("--output", type=Path, default=_ROOT / ".artefacts", help="where the report is left")
+    parser.add_argument("--calm", action="store_true", help="run the load without faults (a soak)")
+    parser.add_argument("--mutation", choices=MUTATIONS, help="break Datahog in this way: the run must then fail")
+    parser.add_argument("--output", type=Path, default=_ROOT / ".artefacts", help="directory for the report")
     chosen = parser.parse_args()
     seconds = chosen.minutes * 60
     if chosen.mutation:

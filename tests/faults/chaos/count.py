@@ -1,4 +1,4 @@
-"""The count: what was lost, counted double or wrong, found by comparing what was asked, sent, got and recorded."""
+"""Counts lost, double and wrong results by comparing what was asked, sent, received and recorded."""
 
 import json
 from collections import Counter, defaultdict
@@ -13,13 +13,13 @@ from tests.faults.chaos.load import Asked
 from tests.faults.chaos.world import Sent, Taken
 
 Document = Mapping[str, Any]
-# Seconds. A record's times are whole milliseconds, and are taken a little before the write.
+# Seconds. A record's times are whole milliseconds, and a little earlier than the write.
 _BLUR = 0.1
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many requests were asked, accepted, ended; how many callbacks and ids; and a line for each thing amiss."""
+    """Numbers of requests asked, accepted and ended, of callbacks and webhook-ids; and one line for each error."""
 
     asked: int
     accepted: int
@@ -32,7 +32,7 @@ class Count:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is amiss."""
+        """Whether there is no error."""
         return not (self.lost or self.double or self.wrong)
 
 
@@ -43,7 +43,7 @@ def count(
     taken: Sequence[Taken],
     client_accepted: Mapping[str, int],
 ) -> Count:
-    """Compare. `client_accepted` is how often the client has accepted a callback, by request."""
+    """Compare. `client_accepted` is the number of callbacks that the client has accepted, by request id."""
     logs = _Logs(sent, taken, client_accepted)
     ended = [one for one in evidence if one.settled and (one.asked.api == specs.CLIENT or logs.taken[one.asked.hook])]
     return Count(
@@ -62,20 +62,20 @@ def count(
 
 
 class _Logs:
-    """The logs, by what they are asked for."""
+    """The logs, with the responses by provider and the callbacks by hook."""
 
     def __init__(self, sent: Sequence[Sent], taken: Sequence[Taken], client_accepted: Mapping[str, int]) -> None:
         self.client_accepted = client_accepted
         self.sent: defaultdict[str, list[Sent]] = defaultdict(list)
         self.taken: defaultdict[str, list[Taken]] = defaultdict(list)
-        for answer in sent:
-            self.sent[answer.provider].append(answer)
+        for response in sent:
+            self.sent[response.provider].append(response)
         for callback in taken:
             self.taken[callback.hook].append(callback)
 
 
 def _double(one: Evidence, logs: _Logs) -> Iterator[str]:
-    """What was counted more often than it was."""
+    """A line for each thing that counted more often than it happened."""
     times = logs.client_accepted.get(one.asked.request_id or "", 0)
     if times > 1:
         yield f"the client accepted {times} callbacks"
@@ -87,7 +87,7 @@ def _double(one: Evidence, logs: _Logs) -> Iterator[str]:
     if one.record is None:
         return
     if one.record["openJobs"] != sum(job["status"] == "INIT" for job in one.record["jobs"]):
-        yield f"{one.record['openJobs']} jobs counted as open, which are not"
+        yield f"openJobs is {one.record['openJobs']}, which is not the number of open jobs"
     for job in one.record["jobs"]:
         until = from_text(job["endedAt"]).timestamp() + _BLUR if "endedAt" in job else float("inf")
         calls = sum(one.asked.at <= call.at <= until for call in logs.sent[job["provider"]])
@@ -96,7 +96,7 @@ def _double(one: Evidence, logs: _Logs) -> Iterator[str]:
 
 
 def _wrong(one: Evidence, logs: _Logs) -> Iterator[str]:
-    """What of an ended request is not as the providers have it."""
+    """A line for each difference between an ended request and what its providers sent."""
     for callback in logs.taken[one.asked.hook]:
         if not callback.signed:
             yield "a callback with a wrong signature"
@@ -104,17 +104,17 @@ def _wrong(one: Evidence, logs: _Logs) -> Iterator[str]:
         if document["requestId"] != one.asked.request_id or document["status"] != "COMPLETE":
             yield f"{where}: {document['requestId']} is {document['status']}"
         if tuple(job["provider"] for job in document["jobs"]) != one.asked.providers:
-            yield f"{where}: other providers than were asked for"
+            yield f"{where}: not the providers of the request"
         for job in document["jobs"]:
-            answers = [call.result for call in logs.sent[job["provider"]] if call.at >= one.asked.at and call.result]
-            if job.get("result") not in answers:
-                yield f"{where}: what {job['provider']} never sent: {str(job.get('result'))[:80]}"
+            results = [call.result for call in logs.sent[job["provider"]] if call.at >= one.asked.at and call.result]
+            if job.get("result") not in results:
+                yield f"{where}: {job['provider']} never sent {str(job.get('result'))[:80]}"
         if one.record and [job.get("result") for job in document["jobs"]] != _results(one.record):
-            yield f"{where}: other results than the record has"
+            yield f"{where}: not the results of the record"
 
 
 def _given_twice(evidence: Sequence[Evidence], logs: _Logs) -> Iterator[str]:
-    """Answers that were given to more than one request: each call was made for one."""
+    """A line for each response that more than one request has: a call is made for one request only."""
     given = Counter(
         number
         for one in evidence
@@ -125,11 +125,11 @@ def _given_twice(evidence: Sequence[Evidence], logs: _Logs) -> Iterator[str]:
             if isinstance(job.get("result"), dict)
         }
     )
-    return (f"answer {number} was given to {times} requests" for number, times in given.items() if times > 1)
+    return (f"response {number} was given to {times} requests" for number, times in given.items() if times > 1)
 
 
 def _delivered(one: Evidence, logs: _Logs) -> Iterator[tuple[str, Document]]:
-    """What whoever asked has got."""
+    """(source, document) of each result that the caller has received."""
     if one.retrieval is not None:
         yield "the client", one.retrieval
     for callback in logs.taken[one.asked.hook]:

@@ -1,4 +1,4 @@
-"""The evidence: what the client and the aggregator say of each request in the end, once it has ended or time is up."""
+"""The evidence: what the client and the aggregator say about each request once it has ended, or the time is up."""
 
 import time
 from collections.abc import Sequence
@@ -12,23 +12,25 @@ import specs
 from tests.faults.chaos.load import Asked
 from tests.support.system import System
 
+# Seconds between two reads of a request.
 _PAUSE = 0.5
+# Threads.
 _READERS = 4
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of an accepted request; None is what could not be read."""
+    """The documents of an accepted request; None for a document that could not be read."""
 
     asked: Asked
     record: dict[str, Any] | None
     """The aggregator's view."""
     retrieval: dict[str, Any] | None
-    """The client's view, of a request that it was asked for."""
+    """The client's view, if the client accepted the request."""
 
     @property
     def settled(self) -> bool:
-        """Whether it has ended and its result is where it belongs."""
+        """Whether the request has ended and its result is where it belongs."""
         delivered = self.record is not None and self.record["delivery"]["status"] == "SUCCEEDED"
         if self.asked.api == specs.AGGREGATOR:
             return delivered
@@ -36,7 +38,7 @@ class Evidence:
 
 
 def gather(system: System, accepted: Sequence[Asked], *, within: float) -> list[Evidence]:
-    """Read of each request until it is settled, or that many seconds have passed."""
+    """Read each request until it is settled, or `within` seconds have passed."""
     ends = time.monotonic() + within
     found: list[Evidence] = []
     waiting = list(accepted)

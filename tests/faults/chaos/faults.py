@@ -1,4 +1,4 @@
-"""The faults: how each is brought about, and mended."""
+"""Brings each fault about, and mends it."""
 
 import signal
 import threading
@@ -15,10 +15,10 @@ from tests.support.system import System, eventually
 
 
 class Disturbed(Protocol):
-    """What can be told to behave badly in some manner, and well again."""
+    """A part of the world that can be told to misbehave in some manner, and to stop that."""
 
     def disturb(self, manner: str) -> None:
-        """Behave so until `calm`."""
+        """Misbehave in this manner until `calm`."""
 
     def calm(self) -> None:
         """Behave well."""
@@ -26,7 +26,7 @@ class Disturbed(Protocol):
 
 @dataclass(frozen=True)
 class Injected:
-    """A fault that was: when it began and when it was mended, by `time.time`."""
+    """A fault that occurred, with the `time.time` of its beginning and its mending."""
 
     fault: Fault
     began: float
@@ -34,7 +34,7 @@ class Injected:
 
 
 class Injector:
-    """Brings faults about in a system and in what is around it, by their targets' names, until `stop` is set."""
+    """Brings faults about in a system and in the parts `around` it, which it knows by name, until `stop` is set."""
 
     def __init__(self, system: System, around: Mapping[str, Disturbed], stop: threading.Event) -> None:
         self._system = system
@@ -42,7 +42,7 @@ class Injector:
         self._stop = stop
 
     def follow(self, schedule: Sequence[Fault]) -> list[Injected]:
-        """Bring about each fault at its time, counted from now, and return when all are mended.
+        """Bring each fault about at its time, counted from now; returns when all are mended.
 
         Raises AssertionError when a program cannot be started again.
         """
@@ -79,7 +79,7 @@ class Injector:
             try:
                 return bool(connection.flushall())
             except redis.BusyLoadingError:
-                # It was killed a moment ago, and reads what it had.
+                # Redis was killed a moment ago, and is loading its data.
                 return False
 
     def _mend(self, fault: Fault) -> None:

@@ -1,4 +1,4 @@
-"""Healing: how long after a fault was mended the last request that it had held up came to its end."""
+"""Times to heal: how long after the mending of a fault the last request that it delayed has ended."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -7,9 +7,9 @@ from tests.faults.chaos.faults import Injected
 
 
 def times_to_heal(faults: Sequence[Injected], lives: Iterable[tuple[float, float]]) -> dict[str, list[float]]:
-    """Seconds by the fault's name; 0 where nothing was held up. `lives` are when requests were asked and ended.
+    """Seconds by the fault's name; 0 where it delayed no request. `lives` are the (asked, ended) times of requests.
 
-    A request that several faults have met counts for the first of them.
+    A request that several faults delayed counts for the first of them.
     """
     last = [0.0] * len(faults)
     in_order = sorted(range(len(faults)), key=lambda number: faults[number].began)

@@ -1,13 +1,15 @@
-"""A link: a TCP proxy in front of a service or an engine, which cuts, delays, or loses answers when told to."""
+"""A link: a TCP proxy in front of a service or an engine, which cuts, delays, or loses responses when told to."""
 
 import asyncio
 import random
 import threading
 
 _HOST = "127.0.0.1"
+# Seconds.
 _DELAY = 0.4
-# Of the answers that come while answers are lost. Some must pass, or it were the same as a cut.
+# The share of responses that are lost. Some must pass, or the manner would be the same as a cut.
 _LOST = 0.5
+# Bytes.
 _CHUNK = 65_536
 
 
@@ -24,7 +26,7 @@ class Link:
         self.port = 0
 
     def disturb(self, manner: str) -> None:
-        """Do so until `calm`: "cut" what is open and what comes, "delay" all, or "lose answers" to what was done."""
+        """Until `calm`, "cut" open and new connections, "delay" all data, or "lose responses" to received requests."""
         self._manner = manner
         if manner == "cut":
             self._loop.call_soon_threadsafe(self._cut)
@@ -70,8 +72,8 @@ class Link:
         ends = {writer, far_writer}
         self._connections |= ends
         ways = [
-            asyncio.ensure_future(self._pipe(reader, far_writer, answers=False)),
-            asyncio.ensure_future(self._pipe(far_reader, writer, answers=True)),
+            asyncio.ensure_future(self._pipe(reader, far_writer, responses=False)),
+            asyncio.ensure_future(self._pipe(far_reader, writer, responses=True)),
         ]
         try:
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -83,14 +85,14 @@ class Link:
                 way.cancel()
             far_writer.transport.abort()
 
-    async def _pipe(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def _pipe(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, responses: bool) -> None:
         while data := await source.read(_CHUNK):
             if self._manner == "delay":
                 await asyncio.sleep(_DELAY)
-            if self._manner == "lose answers" and answers and self._rng.random() < _LOST:
+            if self._manner == "lose responses" and responses and self._rng.random() < _LOST:
                 return
             sink.write(data)
             await sink.drain()
-        # What was written goes out before the end does.
+        # All written data leaves before the connection ends.
         sink.close()
         await sink.wait_closed()

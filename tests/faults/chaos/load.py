@@ -1,4 +1,4 @@
-"""The load: requests at a steady rate, whatever becomes of the earlier ones, through the client and past it."""
+"""The load: requests at a steady rate, independent of earlier ones, to the client and directly to the aggregator."""
 
 import itertools
 import threading
@@ -15,19 +15,21 @@ from specs.operations import operations
 from tests.faults.chaos.world import World
 from tests.support.system import AUTHORIZED, System
 
-# Each is asked by one request at a time: it is the turn of so many others before it is asked again.
+# So many that one request at a time asks each: all the others have their turn first.
 PROVIDERS = tuple(f"p{number:03}" for number in range(400))
+# Threads.
 _PEOPLE = 64
+# Seconds: the timeout of a call.
 _PATIENCE = 10
-# Who names an Idempotency-Key may repeat what was not answered, and does so this often, and after this pause.
+# A caller with an Idempotency-Key repeats a call without a response this many times, after this pause in seconds.
 _REPEATS, _PAUSE = 4, 1.0
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it was asked: of which API, when, and under which id it was accepted, if it was.
+    """A request as it was asked: the API, the time (`time.time`), and the id, or None if no API accepted it.
 
-    `hook` is where its callback goes; the client has one of its own.
+    `hook` names the receiver of its callback; the client uses its own.
     """
 
     api: str
@@ -38,7 +40,7 @@ class Asked:
 
 
 class Load:
-    """Asks `rate` times a second, in turn the client and the aggregator, until `stop` is set."""
+    """Creates `rate` requests a second, at the client and the aggregator in turn, until `stop` is set."""
 
     def __init__(self, system: System, world: World, rate: float, stop: threading.Event) -> None:
         self._system = system
@@ -47,7 +49,7 @@ class Load:
         self._stop = stop
 
     def run(self, seconds: float) -> list[Asked]:
-        """Ask for so long; returns what was asked, accepted or not."""
+        """Create requests for `seconds`; returns all of them, accepted or not."""
         names = itertools.cycle(PROVIDERS)
         asking: list[Future[Asked]] = []
         started = time.monotonic()

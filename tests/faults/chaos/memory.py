@@ -1,4 +1,4 @@
-"""Memory: what each process of a system keeps resident, looked at again and again while a block runs."""
+"""Samples the resident memory of each process of a system while a block runs."""
 
 import threading
 from collections import defaultdict
@@ -8,16 +8,19 @@ from typing import Self
 from tests.support import proc
 from tests.support.system import System
 
+# Bytes.
 _MB = 1024 * 1024
+# Seconds between two samples.
 _PERIOD = 2.0
+# The allowed growth of a warm process: a factor, and the MB that an allocator may keep.
 _ALLOWED_FACTOR, _ALLOWED = 1.1, 10.0
 
 
 @dataclass(frozen=True)
 class Resident:
-    """Of one program, in MB; `quarters` is from first to last at even distances.
+    """The memory of one program in MB; `quarters` are five samples from first to last at even distances.
 
-    `processes` is how many it has been, one after another.
+    `processes` is the number of processes that ran the program, one after another.
     """
 
     quarters: tuple[float, ...]
@@ -26,12 +29,12 @@ class Resident:
 
     @property
     def flat(self) -> bool:
-        """Whether it has not grown since it was warm, but for what an allocator may keep."""
+        """Whether the program has not grown since it was warm, beyond what an allocator may keep."""
         return self.quarters[-1] <= self.quarters[1] * _ALLOWED_FACTOR + _ALLOWED
 
 
 class Memory:
-    """Looks from a thread of its own."""
+    """Samples on its own thread."""
 
     def __init__(self, system: System, names: tuple[str, ...]) -> None:
         self._system = system
@@ -49,7 +52,7 @@ class Memory:
         self._thread.join()
 
     def summary(self) -> dict[str, Resident]:
-        """By program, for those that could be looked at."""
+        """The memory of each program that could be sampled, by name."""
         return {
             name: Resident(
                 quarters=tuple(seen[(len(seen) - 1) * quarter // 4][1] for quarter in range(5)),

@@ -1,4 +1,4 @@
-"""Mutations: what a run does to Datahog itself, and must then find; each with the faults that bring it to light."""
+"""Mutations: defects that a run puts into Datahog and must then find, each with the faults that reveal it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tests.faults.chaos.schedule import Fault
 
 @dataclass(frozen=True)
 class Mutation:
-    """`without` are programs that do not run, `mutated` those that run by `tests.faults.chaos.mutated`."""
+    """`without` names programs that do not run, `mutated` those that `tests.faults.chaos.mutated` runs."""
 
     faults: Sequence[Fault]
     without: tuple[str, ...] = ()
@@ -16,10 +16,10 @@ class Mutation:
 
 
 MUTATIONS = {
-    # While the providers fail, what is to be tried again waits on the queue, which then is emptied.
+    # While the providers fail, retries wait on the queue; then the queue is emptied.
     "no-reconciler": Mutation(
         (Fault("fail", "providers", 0.5, 6), Fault("flush", "redis", 5, 0)), without=("reconciler",)
     ),
-    # A write whose answer was lost is made again.
-    "unconditional-write": Mutation((Fault("lose answers", "dynamodb link", 0.5, 7),), mutated=("worker",)),
+    # A write whose response is lost is repeated.
+    "unconditional-write": Mutation((Fault("lose responses", "dynamodb link", 0.5, 7),), mutated=("worker",)),
 }

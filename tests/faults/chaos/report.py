@@ -1,4 +1,4 @@
-"""The report of a run, for people."""
+"""Writes the report of a run."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,11 +6,12 @@ from statistics import median
 
 from tests.faults.chaos.run import Outcome
 
+# Lines of each kind.
 _SHOWN = 20
 
 
 def report(outcome: Outcome) -> str:
-    """Markdown that reads well as it is."""
+    """The report in Markdown, which is also readable as plain text."""
     return "\n".join(_lines(outcome)) + "\n"
 
 
@@ -23,9 +24,9 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"- requests asked {count.asked}, accepted {count.accepted}, ended {count.ended}"
     yield f"- callbacks at the receiver {count.callbacks}, of {count.webhook_ids} webhook-ids"
     yield f"- **lost = {len(count.lost)}, double-counted = {len(count.double)}, wrong = {len(count.wrong)}**"
-    yield f"- left on the queue and open in the end: {len(outcome.left)}"
-    yield f"- invariants of the queue that do not hold in the end: {len(outcome.broken)}"
-    yield f"- programs that ended by themselves: {', '.join(outcome.died) or 'none'}"
+    yield f"- steps on the queue and open records at the end: {len(outcome.left)}"
+    yield f"- broken invariants of the queue at the end: {len(outcome.broken)}"
+    yield f"- programs that ended unexpectedly: {', '.join(outcome.died) or 'none'}"
     if not plan.faults:
         yield f"- programs whose memory grew: {', '.join(outcome.swollen) or 'none'}"
     for title, found in (("lost", count.lost), ("double-counted", count.double), ("wrong", count.wrong)):
@@ -40,7 +41,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
 
 
 def _faults(outcome: Outcome) -> Iterator[str]:
-    yield "Time to heal: from when a fault was mended until the last request that it was the first to meet had ended."
+    yield "Time to heal: from the mending of a fault until the last request that it was the first to delay has ended."
     yield ""
     yield f"| {'fault':<28} | times | healed in, median | max |"
     yield f"|{'-' * 30}|------:|------------------:|----:|"

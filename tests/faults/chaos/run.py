@@ -1,4 +1,4 @@
-"""The run: a system with its world around it under load, while faults come and go; then everything is counted."""
+"""The run: a system and the world around it under load, while faults begin and end; then the count."""
 
 import threading
 import time
@@ -27,15 +27,15 @@ from tests.support.system import System, system_settings
 
 _ENGINES = ("dynamodb", "redis")
 _PROGRAMS = (*_ENGINES, "aggregator", "client", "worker", "reconciler")
-# Enough attempts to outlast every fault: a delivery that is given up would be no fault of Datahog's.
+# Seconds before each attempt: enough attempts to outlast every fault. Giving a delivery up would be correct.
 _DELIVERY_SCHEDULE = (0, 0.5, 1, 2, *[4] * 100)
-# The load goes on for so long when the last fault begins, seconds.
+# Seconds for which the load goes on after the last fault has begun.
 _AFTERWARDS = 3.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`rate` is requests a second; within `settle` seconds after the last fault everything must have ended."""
+    """`rate` is requests a second; all requests must end within `settle` seconds after the last fault."""
 
     seed: int
     seconds: float
@@ -47,9 +47,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. `died` are programs that ended by themselves, `left` what is still to be done in the end.
+    """The outcome of a run. `died` are programs that ended unexpectedly, `left` the work that remains at the end.
 
-    `broken` is what does not hold of the queue then (`docs/queue.md`).
+    `broken` are the invariants of the queue (`docs/queue.md`) that do not hold then.
     """
 
     plan: Plan
@@ -63,14 +63,14 @@ class Outcome:
 
     @property
     def swollen(self) -> Sequence[str]:
-        """Programs of Datahog's that grow and grow. Where there are faults, each process lives too short to tell."""
+        """Programs of Datahog whose memory grows. Empty for a run with faults, where no process lives long enough."""
         if self.plan.faults:
             return []
         return [name for name, resident in self.memory.items() if name not in _ENGINES and not resident.flat]
 
     @property
     def clean(self) -> bool:
-        """Whether all was as it must be."""
+        """Whether the run found no error."""
         return self.count.clean and not (self.died or self.left or self.broken or self.swollen)
 
 
@@ -95,7 +95,7 @@ def conduct(plan: Plan, directory: Path) -> Outcome:
         stop = threading.Event()
         injector, load = Injector(system, around, stop), Load(system, world, plan.rate, stop)
         with ThreadPoolExecutor() as side_by_side:
-            # Threads would go on for long after Ctrl-C, or after a fault that could not be mended.
+            # Without `stop`, threads would run on for long after Ctrl-C, or after a fault that cannot be mended.
             try:
                 asking = side_by_side.submit(load.run, plan.seconds + _AFTERWARDS)
                 following = side_by_side.submit(injector.follow, plan.faults)
@@ -133,7 +133,7 @@ def _judge(
 def _start(system: System, mutation: Mutation | None) -> tuple[str, ...]:
     names = [name for name in (*_PROGRAMS, "tables") if mutation is None or name not in mutation.without]
     system.start(*names)
-    # The faults of "worker" do not befall this one, which takes over what the other has left.
+    # The faults of "worker" do not affect this one, which takes over the jobs of the other.
     another = system.start_another("worker")
     return (*(name for name in names if name != "tables"), another)
 
@@ -143,14 +143,14 @@ def _modules(mutation: Mutation | None) -> dict[str, str]:
 
 
 def _left(system: System, until: float) -> list[str]:
-    """What both engines still list as work, once that is nothing or the time is up."""
+    """The work that both engines still list, once there is none or the time is up."""
     while (left := [*queued(system), *open_records(system)]) and time.monotonic() < until:
         time.sleep(0.5)
     return left
 
 
 def _lives(evidence: Sequence[Evidence], first_taken: Mapping[str, float]) -> list[tuple[float, float]]:
-    """When each request that has ended was asked, and when its result was where it belongs."""
+    """For each settled request, when it was asked and when its result was where it belongs (`time.time`)."""
     lives = []
     for one in evidence:
         if one.settled and one.retrieval:
@@ -166,7 +166,7 @@ def _port(settings: Settings, name: str) -> int:
 
 
 def _behind(settings: Settings, links: Mapping[str, Link]) -> Settings:
-    """The settings with every service and engine reached by its link."""
+    """The settings that reach every service and engine through its link."""
     urls = {name: stack.url("127.0.0.1", link.port) for name, link in links.items()}
     return settings.model_copy(
         update={
@@ -179,7 +179,7 @@ def _behind(settings: Settings, links: Mapping[str, Link]) -> Settings:
 
 
 def _providers_file(world: World) -> str:
-    # Connecting takes as long as it may: an attempt that never reached its provider could not be counted there.
+    # A long connect timeout: the provider's log could not show an attempt that never reached it.
     options = f"connectTimeout: 30, readTimeout: {READ_TIMEOUT}, totalTimeout: 30"
     quick = "&quick {initialDelay: 0.1, maximumDelay: 1, jitter: 0.2}"
     lines = ["providers:"]

@@ -1,4 +1,4 @@
-"""The schedule: which fault befalls what, when and for how long; the same seed gives the same one."""
+"""The schedule: which fault affects which target, when and for how long; a seed always gives the same schedule."""
 
 import random
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 LINKS = ("dynamodb", "redis", "aggregator", "client")
 _PROGRAMS = ("worker", "aggregator", "client", "reconciler", "redis", "dynamodb")
-# Seconds: the shortest and the longest that a fault lasts.
+# Seconds: the shortest and the longest duration of a fault.
 _USUAL = (1.0, 4.0)
-# A worker's lease is 20 s: one that is frozen for longer comes back to jobs that another has taken.
+# Seconds. A worker's lease is 20 s: when it is frozen for longer, another takes its jobs over meanwhile.
 _BEYOND_A_LEASE = (22.0, 27.0)
-# What was mended is left alone for so long.
+# Seconds without a fault for a target that was mended.
 _REST = 2.0
 
 KINDS: tuple[tuple[str, str], ...] = (
@@ -18,7 +18,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     *(("freeze", name) for name in _PROGRAMS),
     ("stop", "worker"),
     ("flush", "redis"),
-    *((kind, f"{name} link") for kind in ("cut", "delay", "lose answers") for name in LINKS),
+    *((kind, f"{name} link") for kind in ("cut", "delay", "lose responses") for name in LINKS),
     *((kind, "providers") for kind in ("fail", "hang", "garbage", "cut")),
     *((kind, "receivers") for kind in ("fail", "slow", "cut")),
 )
@@ -26,7 +26,7 @@ KINDS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Fault:
-    """What befalls `target` from `at` on, seconds after the start, and is mended `seconds` later."""
+    """A fault that affects `target` from `at` (seconds after the start), and is mended `seconds` later."""
 
     kind: str
     target: str
@@ -35,15 +35,15 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The fault's name in reports."""
         return f"{self.kind} {self.target}"
 
 
 def make_schedule(seed: int, *, seconds: float, count: int, long_freezes: bool = False) -> list[Fault]:
-    """So many faults, their beginnings spread evenly over the time.
+    """Make `count` faults that begin at even distances within `seconds`.
 
-    Each kind comes once before any comes twice. No target has two at once; faults of several targets do overlap.
-    With `long_freezes` every other freezing of the worker outlasts its lease.
+    Each kind comes once before any comes twice. No target has two at once; faults of different targets may overlap.
+    With `long_freezes` every other freeze of the worker outlasts its lease.
     """
     rng = random.Random(seed)
     faults: list[Fault] = []

@@ -1,15 +1,15 @@
-"""One side of the world, the providers or the receivers: how often it behaves in which manner."""
+"""One side of the world, the providers or the receivers: decides in which manner each call is handled."""
 
 import random
 import threading
 from collections.abc import Mapping
 
-# Of all that a disturbed side does; the rest is as it should be.
+# The share of calls that a disturbed side handles in its manner; it handles the rest well.
 _DISTURBED = 0.8
 
 
 class Side:
-    """Behaves as it should but for a share of each manner; disturbed, mostly in that one."""
+    """Behaves well but for a share of each manner; when disturbed, mostly in that one manner."""
 
     def __init__(self, seed: str, usually: Mapping[str, float]) -> None:
         self._rng = random.Random(seed)
@@ -18,7 +18,7 @@ class Side:
         self._lock = threading.Lock()
 
     def disturb(self, manner: str) -> None:
-        """Behave so until `calm`."""
+        """Mostly behave in this manner until `calm`."""
         self._shares = {manner: _DISTURBED}
 
     def calm(self) -> None:
@@ -26,7 +26,7 @@ class Side:
         self._shares = self._usually
 
     def manner(self) -> str | None:
-        """How to behave this time; None is as it should be."""
+        """The manner for this call; None: behave well."""
         with self._lock:
             drawn = self._rng.random()
         for manner, share in self._shares.items():

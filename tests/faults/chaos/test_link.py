@@ -1,4 +1,4 @@
-"""The link of the chaos run does to connections what it is told to, and nothing else."""
+"""The link of the chaos run disturbs connections only in the manner that it is told."""
 
 import time
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ def get(link: Link, session: requests.Session | None = None) -> int:
     return len((session or requests).get(f"http://127.0.0.1:{link.port}/", timeout=10).content)
 
 
-def test_it_forwards_everything_unless_told_otherwise(link: Link) -> None:
+def test_an_undisturbed_link_forwards_everything(link: Link) -> None:
     assert [get(link) for _ in range(3)] == [300_000] * 3
 
 
-def test_cut_it_ends_what_is_open_and_what_comes_until_calm(link: Link, receiver: Receiver) -> None:
+def test_a_cut_link_ends_open_and_new_connections_until_calm(link: Link, receiver: Receiver) -> None:
     with requests.Session() as session:
         get(link, session)
         link.disturb("cut")
@@ -45,8 +45,8 @@ def test_cut_it_ends_what_is_open_and_what_comes_until_calm(link: Link, receiver
     assert len(receiver.calls("/")) == 2
 
 
-def test_losing_answers_it_lets_the_request_through(link: Link, receiver: Receiver) -> None:
-    link.disturb("lose answers")
+def test_a_link_that_loses_responses_forwards_the_requests(link: Link, receiver: Receiver) -> None:
+    link.disturb("lose responses")
     lost = 0
     for _ in range(10):
         try:
@@ -58,7 +58,7 @@ def test_losing_answers_it_lets_the_request_through(link: Link, receiver: Receiv
     assert len(receiver.calls("/")) == 10
 
 
-def test_delaying_it_takes_long_and_loses_nothing(link: Link) -> None:
+def test_a_delaying_link_is_slow_and_loses_nothing(link: Link) -> None:
     link.disturb("delay")
     started = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""The parts of the chaos run that judge: its schedule, its count and its times to heal; each count can fail."""
+"""The judging parts of the chaos run: its schedule, its count and its times to heal; each count can fail."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def amiss(found: Count) -> tuple[int, int, int]:
     return len(found.lost), len(found.double), len(found.wrong)
 
 
-def test_what_came_once_and_as_it_was_sent_is_clean() -> None:
+def test_a_result_delivered_once_and_unchanged_is_clean() -> None:
     posted = counted(taken=(TAKEN, TAKEN))
     read = counted(BY_CLIENT, retrieval=DOCUMENT, taken=())
 
@@ -61,7 +61,7 @@ def test_what_came_once_and_as_it_was_sent_is_clean() -> None:
         counted(BY_CLIENT, taken=(), retrieval=DOCUMENT | {"status": "OPEN"}),
     ],
 )
-def test_what_was_accepted_and_has_not_come_is_lost(found: Count) -> None:
+def test_an_accepted_request_without_a_result_is_lost(found: Count) -> None:
     assert amiss(found) == (1, 0, 0)
 
 
@@ -76,12 +76,12 @@ def test_what_was_accepted_and_has_not_come_is_lost(found: Count) -> None:
         counted(sent=(Sent("p1", 99.0, None), SENT[1])),
     ],
 )
-def test_what_counts_more_often_than_it_was_is_double(found: Count) -> None:
+def test_a_request_counted_more_often_than_it_ran_is_double(found: Count) -> None:
     assert amiss(found) == (0, 1, 0)
 
 
 def posted(**changes: Any) -> Count:
-    """As it is when both the callback and the record say so."""
+    """The count of a request whose callback and record both have these changes."""
     document = DOCUMENT | changes
     return counted(record=RECORD | changes, taken=(replace(TAKEN, body=json.dumps(document).encode()),))
 
@@ -102,21 +102,21 @@ def posted(**changes: Any) -> Count:
         ),
     ],
 )
-def test_what_differs_from_what_was_sent_is_wrong(found: Count) -> None:
+def test_a_result_that_differs_from_the_providers_is_wrong(found: Count) -> None:
     assert amiss(found) == (0, 0, 1)
 
 
-def test_an_answer_that_two_requests_got_is_wrong() -> None:
+def test_a_response_that_two_requests_got_is_wrong() -> None:
     asked = [BY_CLIENT, replace(BY_CLIENT, request_id="s")]
     documents = [DOCUMENT, DOCUMENT | {"requestId": "s"}]
     evidence = [Evidence(a, RECORD, d) for a, d in zip(asked, documents, strict=True)]
 
     found = count(asked, evidence, SENT, (), {"r": 1, "s": 1})
 
-    assert found.wrong == ("answer 7 was given to 2 requests",)
+    assert found.wrong == ("response 7 was given to 2 requests",)
 
 
-def test_the_same_seed_gives_the_same_schedule_of_every_kind_and_none_twice_at_once() -> None:
+def test_a_seed_decides_a_schedule_of_every_kind_without_overlap() -> None:
     faults = make_schedule(7, seconds=60, count=len(KINDS))
 
     assert faults == make_schedule(7, seconds=60, count=len(KINDS))
@@ -128,14 +128,14 @@ def test_the_same_seed_gives_the_same_schedule_of_every_kind_and_none_twice_at_o
         )
 
 
-def test_every_other_long_freeze_outlasts_a_lease() -> None:
+def test_every_other_freeze_of_the_worker_outlasts_its_lease() -> None:
     faults = make_schedule(7, seconds=1200, count=200, long_freezes=True)
 
     frozen = [fault.seconds for fault in faults if (fault.kind, fault.target) == ("freeze", "worker")]
     assert [seconds > 20 for seconds in frozen] == [number % 2 == 0 for number in range(len(frozen))]
 
 
-def test_a_request_counts_for_the_first_fault_that_it_met() -> None:
+def test_a_request_counts_only_for_the_first_fault_it_met() -> None:
     kill = Injected(Fault("kill", "worker", 0, 4), 10, 14)
     cut = Injected(Fault("cut", "providers", 3, 4), 13, 17)
     again = Injected(Fault("kill", "worker", 90, 4), 100, 104)
@@ -149,5 +149,5 @@ def test_a_request_counts_for_the_first_fault_that_it_met() -> None:
     ("quarters", "flat"),
     [((60, 100, 101, 102, 103), True), ((60, 100, 140, 90, 95), True), ((60, 100, 110, 120, 130), False)],
 )
-def test_memory_is_flat_when_it_grows_no_more_once_it_is_warm(quarters: tuple[float, ...], flat: bool) -> None:
+def test_memory_that_stops_growing_once_warm_is_flat(quarters: tuple[float, ...], flat: bool) -> None:
     assert Resident(quarters, max(quarters), 1).flat is flat

@@ -1,4 +1,4 @@
-"""The world: the providers that are asked and the receivers that are called, with a log of all they said and got."""
+"""The world: providers and receivers, with a log of all that they sent and received."""
 
 import json
 import random
@@ -13,19 +13,19 @@ from tests.faults.chaos.side import Side
 from tests.support.servers.outside import Answer, Outside
 from tests.support.system import SECRET
 
-# How providers and receivers are in good times: the share of each manner.
+# How undisturbed providers and receivers behave: the share of each manner.
 _PROVIDERS_USUALLY = {"fail": 0.15, "garbage": 0.02, "cut": 0.02}
 _RECEIVERS_USUALLY = {"fail": 0.05, "cut": 0.02}
-# Seconds: longer than a provider's read timeout and than the delivery timeout are.
+# Seconds. `_TOO_LONG` is longer than both timeouts.
 READ_TIMEOUT, DELIVERY_TIMEOUT = 2, 4
 _TOO_LONG = 5
-# Every so many answers, one is larger than what is kept in a request's own item.
+# One of so many responses is larger, in bytes, than a result in the request's own item may be.
 _LARGE_EVERY, _LARGE = 25, 40_000
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One answer of a provider; `result` is None where it was none."""
+    """One response of a provider; `result` is None where it has no result."""
 
     provider: str
     at: float
@@ -34,7 +34,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Taken:
-    """One callback as a receiver got it."""
+    """One callback as its receiver got it."""
 
     hook: str
     webhook_id: str
@@ -44,7 +44,7 @@ class Taken:
 
 
 class World(Outside):
-    """Times are those of `time.time`."""
+    """All providers and receivers. Times are those of `time.time`."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class World(Outside):
         self._webhook = Webhook(SECRET)
 
     def answer(self, provider: str) -> Answer:
-        """A provider's next answer, unlike every other."""
+        """A provider's next response, which differs from all others."""
         manner = self.providers.manner()
         with self._lock:
             self._number += 1
@@ -79,7 +79,7 @@ class World(Outside):
         return 200, json.dumps(result).encode()
 
     def take(self, hook: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """What a receiver answers, as its manner is."""
+        """A receiver's response, by its manner."""
         manner = self.receivers.manner()
         given = {name.lower(): value for name, value in headers.items()}
         with self._lock:

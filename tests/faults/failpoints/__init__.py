@@ -1,1 +1,1 @@
-"""Failpoints: for each, what makes a process get there, and what must have become of it once it is started again."""
+"""Failpoints: a scene for each makes a process reach it, and checks the outcome after the restart."""

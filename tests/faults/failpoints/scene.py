@@ -1,4 +1,4 @@
-"""A scene: one failpoint of one system, and what the scenes ask of it."""
+"""A scene: one failpoint of one system, with the steps and checks that scenes are made of."""
 
 import json
 import secrets
@@ -27,7 +27,7 @@ from tests.support.system import AUTHORIZED, System, eventually
 
 @dataclass(frozen=True)
 class Scene:
-    """`armed` is the file in which the system's programs look for the names of failpoints."""
+    """`armed` is the file from which the system's programs read the names of failpoints."""
 
     system: System
     receiver: Receiver
@@ -41,21 +41,21 @@ class Scene:
         return f"/hooks/{self.failpoint.name}"
 
     def arm(self) -> None:
-        """From now on the program dies at the failpoint."""
+        """Let the program die at the failpoint from now on."""
         self.armed.write_text(self.failpoint.name)
 
     def provider(self, name: str, *answers: Answer) -> str:
-        """Have a provider answer so; returns its name."""
+        """Set a provider's responses; returns its name."""
         self._called_before[name] = len(self.receiver.calls(path_of(name)))
         self.receiver.answers(path_of(name), *answers or [Answer(200, body=b'{"amount": 22.27}')])
         return name
 
     def large(self) -> str:
-        """The name of a provider whose result is kept in items of its own, as large ones are."""
+        """The name of a provider whose result is so large that it is stored in parts."""
         return self.provider("steady", Answer(200, body=json.dumps(large_result()).encode()))
 
     def steady(self) -> str:
-        """The name of a provider that answers at once."""
+        """The name of a provider that responds at once."""
         return self.provider("steady")
 
     def failing(self) -> str:
@@ -63,41 +63,41 @@ class Scene:
         return self.provider("failing", Answer(500, body=b"#fail"))
 
     def hand_over(self, *providers: str, **members: Any) -> str:
-        """Ask the aggregator; returns the request's id."""
+        """Create a request at the aggregator; returns its id."""
         return self.system.hand_over(*providers, callback_url=self.receiver.url(self.hook), **members)
 
     def soon(self) -> dict[str, str]:
-        """A deadline in a moment."""
+        """A member `deadline` that is 1.5 s away."""
         return {"deadline": (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()}
 
     def is_cut_off(self, api: str, operation_id: str, arguments: Any = None, body: Any = None, **headers: str) -> None:
-        """Call an operation, and get no answer."""
+        """Call an operation, and assert that it gets no response."""
         with pytest.raises(requests.ConnectionError):
             self.call(api, operation_id, arguments, body, **headers)
 
     def call(
         self, api: str, operation_id: str, arguments: Any = None, body: Any = None, **headers: str
     ) -> requests.Response:
-        """Call an operation."""
+        """Call an operation, and return its response."""
         operation = operations(api)[operation_id]
         url = self.system.settings.api_urls[api] + operation.target(arguments or {})
         with requests.Session() as session:
-            # Scenes run on threads, and pytest changes the environment meanwhile, which cannot be read then.
+            # Scenes run on threads, which cannot safely read the environment while pytest changes it.
             session.trust_env = False
             return session.request(operation.method, url, headers=AUTHORIZED | headers, json=body, timeout=20)
 
     def limited(self) -> dict[str, str]:
-        """The header of a caller whose open requests are counted."""
+        """The header of a caller with a quota of open requests."""
         keys = Wiring(self.system.settings, {}).api_keys
         return {"Authorization": f"Bearer {keys.create(self.failpoint.name, ['requests:write'])}"}
 
     def empty_redis(self) -> None:
-        """Lose the queue."""
+        """Empty Redis, and with it the queue."""
         with redis.Redis.from_url(self.system.settings.redis_url) as connection:
             connection.flushall()
 
     def undelivered(self) -> str:
-        """Ask the client for what ends while it is away; returns the id of the request, whose delivery has failed."""
+        """Create a request at the client, and let its delivery fail while the client is away; returns its id."""
         request_id = self.system.ask(self.provider("slow", Answer(200, body=b"1", delay=1)))
         eventually(lambda: self.system.read(request_id)["submission"]["status"] == "ACCEPTED")
         self.system.kill("client")
@@ -113,14 +113,14 @@ class Scene:
         return request_id
 
     def have_asked_for(self, request_id: str) -> None:
-        """Have the time be over in which a callback may come to the client."""
+        """Make the client's wait for the callback be over, so that a worker asks for the result."""
         retrievals = Wiring(self.system.settings, {}).retrievals
         retrievals.check_again(retrievals.get(request_id), utc_now())
 
-    # What must have become of it. Each looks until it is so.
+    # The checks. Each waits until its outcome is there.
 
     def has_come_back(self, status: str = "COMPLETE") -> None:
-        """The receiver has the request's result, under one webhook-id, and the aggregator knows that it has."""
+        """Assert that the receiver has the result, under one webhook-id, and that the aggregator has recorded it."""
         first = json.loads(self._calls()[0].body)
         assert first["status"] == status
         self._is_settled(first["requestId"], status)
@@ -128,7 +128,7 @@ class Scene:
         assert len({call.body for call in self._calls()}) == 1
 
     def is_at_the_client(self, request_id: str, status: str = "COMPLETE") -> None:
-        """Whoever asked the client has got it all."""
+        """Assert that the client has the whole result, and that the aggregator has recorded the delivery."""
         document = self.system.read_until_ended(request_id, 30)
         assert document["status"] == status
         assert all(("result" in job) is (job["status"] == "DONE") for job in document["jobs"])
@@ -136,14 +136,14 @@ class Scene:
         assert accepted_callbacks(self.system)[request_id] <= 1
 
     def is_at_the_client_only(self, request_id: str) -> None:
-        """The client has the result, although it was not delivered."""
+        """Assert that the client has the result, although its delivery has failed."""
         document = self.system.read_until_ended(request_id, 30)
         assert (document["status"], document["jobs"][0]["result"]) == ("COMPLETE", 1)
         assert self.system.look(request_id)["delivery"]["status"] == "FAILED"
         assert accepted_callbacks(self.system)[request_id] == 0
 
     def _calls(self) -> list[Call]:
-        """The calls that came whole: who dies while it posts sends a part, which no receiver takes for a result."""
+        """The whole calls: a worker that dies while it posts sends a part of one, which no receiver accepts."""
         return eventually(lambda: [c for c in self.receiver.calls(self.hook) if _is_whole(c)], 30)
 
     def _is_settled(self, request_id: str, status: str) -> None:
@@ -159,5 +159,5 @@ def _is_whole(call: Call) -> bool:
 
 
 def large_result() -> str:
-    """What no compression brings down to what is kept in the request's own item."""
+    """A result that stays too large for the request's own item when compressed."""
     return secrets.token_hex(10 * INLINE_LIMIT)

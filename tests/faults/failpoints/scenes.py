@@ -1,6 +1,6 @@
-"""The scenes: each makes a program get to a failpoint, yields while it dies and is started, and looks what came of it.
+"""The scenes: each makes a program reach a failpoint, yields while it dies and restarts, and checks the outcome.
 
-Before its first yield a scene arms its failpoint. One that yields again has to wait, and is gone on with last.
+Before its first yield a scene arms its failpoint. A scene that yields again has to wait, and is resumed last.
 """
 
 import signal
@@ -18,7 +18,7 @@ Playing = Iterator[None]
 
 
 def asked_client(scene: Scene) -> Playing:
-    """A person asks the client, which dies before it answers."""
+    """A caller creates a request at the client, which dies before it responds."""
     provider = scene.steady()
     scene.arm()
     scene.is_cut_off(specs.CLIENT, "createRequest", body={"providers": [provider]})
@@ -28,7 +28,7 @@ def asked_client(scene: Scene) -> Playing:
 
 
 def asked_again(scene: Scene) -> Playing:
-    """Who got no answer, and nothing was written down, asks again, as anybody does who has a quota."""
+    """The API dies before it writes the request; the caller, who has a quota, repeats the call."""
     provider, caller, api = scene.steady(), scene.limited(), scene.failpoint.program
     body: dict[str, object] = {"providers": [provider]}
     if api == specs.AGGREGATOR:
@@ -45,7 +45,7 @@ def asked_again(scene: Scene) -> Playing:
 
 
 def client_cancels(scene: Scene) -> Playing:
-    """A person cancels at the client, which dies before it answers."""
+    """A caller cancels at the client, which dies before it responds."""
     request_id = _under_way_at_client(scene)
     scene.arm()
     scene.is_cut_off(specs.CLIENT, "cancelRequest", {"requestId": request_id})
@@ -54,7 +54,7 @@ def client_cancels(scene: Scene) -> Playing:
 
 
 def client_asked(scene: Scene) -> Playing:
-    """A person has got an answer from the client; somebody dies later."""
+    """The client has accepted a request; a program dies later."""
     provider = scene.large()
     scene.arm()
     request_id = scene.system.ask(provider)
@@ -86,7 +86,7 @@ def submitted_too_late(scene: Scene) -> Playing:
 
 
 def cancellation_submitted(scene: Scene) -> Playing:
-    """The client has answered; the worker dies on the way to the aggregator."""
+    """The client has accepted a cancellation; the worker dies while it submits that to the aggregator."""
     request_id = _under_way_at_client(scene)
     scene.arm()
     assert scene.system.call(specs.CLIENT, "cancelRequest", {"requestId": request_id}).status_code == 202
@@ -95,7 +95,7 @@ def cancellation_submitted(scene: Scene) -> Playing:
 
 
 def cancelled_too_late(scene: Scene) -> Playing:
-    """A person cancels a request that has ended without being delivered; the worker dies when it has learnt that."""
+    """A caller cancels a request that has ended undelivered; the worker dies once it has learnt that."""
     request_id = scene.undelivered()
     scene.arm()
     assert scene.system.call(specs.CLIENT, "cancelRequest", {"requestId": request_id}).status_code == 202
@@ -104,7 +104,7 @@ def cancelled_too_late(scene: Scene) -> Playing:
 
 
 def asked_for_too_early(scene: Scene) -> Playing:
-    """The worker asks for a result that is not there yet, and dies when it has written down when to ask again."""
+    """The worker asks for a result too early, and dies once it has recorded when to ask again."""
     request_id = scene.system.ask(scene.provider("slow", Answer(200, body=b"1", delay=4)))
     eventually(lambda: scene.system.read(request_id)["submission"]["status"] == "ACCEPTED")
     scene.arm()
@@ -114,7 +114,7 @@ def asked_for_too_early(scene: Scene) -> Playing:
 
 
 def asked_for(scene: Scene) -> Playing:
-    """The worker asks for a result that could not be delivered, and dies when it is at the client."""
+    """The worker asks for a result whose delivery has failed, and dies once the client has it."""
     request_id = scene.undelivered()
     scene.arm()
     scene.have_asked_for(request_id)
@@ -123,7 +123,7 @@ def asked_for(scene: Scene) -> Playing:
 
 
 def handed_over_with_a_key(scene: Scene) -> Playing:
-    """Who has an Idempotency-Key asks again until there is an answer, and has asked once."""
+    """A caller repeats a call with an Idempotency-Key until it gets a response, and has made one request."""
     body = {"providers": [scene.steady()], "callbackUrl": scene.receiver.url(scene.hook)}
     create = partial(scene.call, specs.AGGREGATOR, "createRequest", None, body)
     scene.arm()
@@ -131,7 +131,7 @@ def handed_over_with_a_key(scene: Scene) -> Playing:
     yield
     if scene.failpoint.name != "aggregator.create.claimed":
         scene.has_come_back()
-    # The key is held for half a minute by who has died.
+    # The dead call holds the key for half a minute.
     yield
     key = {"Idempotency-Key": scene.hook}
     accepted = eventually(lambda: (answer := create(**key)).status_code == 202 and answer, 60, pause=0.5)
@@ -140,7 +140,7 @@ def handed_over_with_a_key(scene: Scene) -> Playing:
 
 
 def refused_with_a_key(scene: Scene) -> Playing:
-    """What is refused keeps no key: who asks again is refused in the same way, once the dead one's hold is over."""
+    """A refused call keeps no key: its repetition is refused too, once the dead call no longer holds the key."""
     body = {"providers": ["nobody"], "callbackUrl": scene.receiver.url(scene.hook)}
     key = {"Idempotency-Key": scene.hook}
     create = partial(scene.call, specs.AGGREGATOR, "createRequest", None, body)
@@ -152,7 +152,7 @@ def refused_with_a_key(scene: Scene) -> Playing:
 
 
 def all_redelivered(scene: Scene) -> Playing:
-    """What could not be delivered is to be delivered again; the aggregator dies before all of it is on the queue."""
+    """Failed deliveries are to be redelivered; the aggregator dies before it has enqueued all of them."""
     scene.receiver.answers(scene.hook, Answer(410), Answer(204))
     request_id = scene.hand_over(scene.steady())
     record = eventually(lambda: (d := scene.system.look(request_id))["delivery"]["status"] == "FAILED" and d)
@@ -163,7 +163,7 @@ def all_redelivered(scene: Scene) -> Playing:
 
 
 def told_to(verb: str, status: str) -> Callable[[Scene], Playing]:
-    """The aggregator is told to do something to a request that has ended, and dies before it answers."""
+    """The aggregator gets an order (`verb`) for a request that has ended, and dies before it responds."""
 
     def play(scene: Scene) -> Playing:
         provider = scene.provider("twice", *[Answer(500)] * 2, Answer(200, body=b"1")) if status else scene.steady()
@@ -180,7 +180,7 @@ def told_to(verb: str, status: str) -> Callable[[Scene], Playing]:
 
 
 def cancelled(scene: Scene) -> Playing:
-    """The aggregator is told to cancel, and dies before it answers."""
+    """A caller cancels at the aggregator, which dies before it responds."""
     request_id = scene.hand_over(scene.failing())
     scene.arm()
     scene.is_cut_off(specs.AGGREGATOR, "cancelRequest", {"requestId": request_id})
@@ -190,7 +190,7 @@ def cancelled(scene: Scene) -> Playing:
 
 
 def updated(scene: Scene) -> Playing:
-    """A job is ended by hand, and the aggregator dies before it answers."""
+    """A caller completes a job by updateJob, and the aggregator dies before it responds."""
     provider = scene.failing()
     request_id = scene.hand_over(provider)
     update = {"provider": provider, "status": "DONE", "result": large_result()}
@@ -199,13 +199,13 @@ def updated(scene: Scene) -> Playing:
     yield
     if scene.failpoint.name != "aggregator.update.stored":
         scene.has_come_back()
-    # Told again, it is done if it was not, and confirmed if it was.
+    # A second call completes the job, or confirms that it is complete.
     assert scene.call(specs.AGGREGATOR, "updateJob", {"id": request_id}, update).status_code == 200
     scene.has_come_back()
 
 
 def handed_over(*answers: Answer, provider: str = "steady", status: str = "COMPLETE") -> Callable[[Scene], Playing]:
-    """The aggregator has accepted a request for a provider that answers so; the worker dies."""
+    """The aggregator has accepted a request for a provider with these responses; the worker dies."""
 
     def play(scene: Scene) -> Playing:
         scene.provider(provider, *answers)
@@ -218,7 +218,7 @@ def handed_over(*answers: Answer, provider: str = "steady", status: str = "COMPL
 
 
 def large_handed_over(scene: Scene) -> Playing:
-    """The result is so large that its parts are written before the job ends."""
+    """The result is so large that its parts are written before the job completion."""
     provider = scene.large()
     scene.arm()
     scene.hand_over(provider)
@@ -227,7 +227,7 @@ def large_handed_over(scene: Scene) -> Playing:
 
 
 def one_of_two(scene: Scene) -> Playing:
-    """The first of two jobs has ended, which the request has not, when the worker dies that does both."""
+    """The worker that runs both jobs of a request dies when only the first is complete."""
     providers = [scene.steady(), scene.provider("slow", Answer(200, body=b"2", delay=1))]
     scene.arm()
     scene.hand_over(*providers)
@@ -236,7 +236,7 @@ def one_of_two(scene: Scene) -> Playing:
 
 
 def slow_callback(scene: Scene) -> Playing:
-    """The receiver takes its time, while the place at the provider is given back."""
+    """The receiver is slow, and the worker returns the provider's permit before it responds."""
     scene.receiver.answers(scene.hook, Answer(204, delay=1))
     scene.arm()
     scene.hand_over(scene.steady())
@@ -245,7 +245,7 @@ def slow_callback(scene: Scene) -> Playing:
 
 
 def refused_callback(scene: Scene) -> Playing:
-    """The receiver refuses the result at first."""
+    """The receiver refuses the first attempt."""
     scene.receiver.answers(scene.hook, Answer(500), Answer(204))
     scene.arm()
     scene.hand_over(scene.steady())
@@ -254,7 +254,7 @@ def refused_callback(scene: Scene) -> Playing:
 
 
 def deadline_passes(by: str) -> Callable[[Scene], Playing]:
-    """A deadline passes while no worker works; the program that sees it dies."""
+    """A deadline passes while no worker runs; the program that notices it dies."""
 
     def play(scene: Scene) -> Playing:
         provider = scene.steady()
@@ -277,7 +277,7 @@ def deadline_passes(by: str) -> Callable[[Scene], Playing]:
 
 
 def queue_lost(scene: Scene) -> Playing:
-    """The queue is emptied before a worker has taken anything from it; the reconciler dies when it heals that."""
+    """The queue is emptied before a worker has claimed a job; the reconciler dies while it heals that."""
     provider = scene.steady()
     scene.system.kill("worker", signal.SIGSTOP)
     request_id = scene.system.ask(provider) if "retrieval" in scene.failpoint.name else scene.hand_over(provider)

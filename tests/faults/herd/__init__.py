@@ -1,1 +1,1 @@
-"""A provider that is down for long with many jobs waiting, and comes back: what it and the others notice."""
+"""A provider is down for long with many jobs waiting, and returns: measures its calls and another provider's."""

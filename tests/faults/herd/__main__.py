@@ -1,4 +1,4 @@
-"""`python -m tests.faults.herd --jobs 10000`: an hour's outage at 30 times the speed, and its report."""
+"""`python -m tests.faults.herd --jobs 10000`: runs an hour's outage at 30 times the speed, and reports on it."""
 
 import argparse
 import shutil
@@ -17,18 +17,18 @@ _ROOT = Path(__file__).parents[3]
 
 
 def main() -> int:
-    """Run, report, and tell whether all came back, once, within the limit."""
+    """Run and report; returns the exit code: 0 when all requests completed, once, within the provider's limit."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.herd", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=10_000, help="jobs that wait [10000]")
+    parser.add_argument("--jobs", type=int, default=10_000, help="jobs that wait during the outage [10000]")
     parser.add_argument("--outage", type=float, default=120, help="seconds that the provider is down [120]")
-    parser.add_argument("--calm", type=float, default=60, help="seconds that are measured before [60]")
-    parser.add_argument("--after", type=float, default=180, help="seconds that are measured after [180]")
+    parser.add_argument("--calm", type=float, default=60, help="seconds measured before the outage [60]")
+    parser.add_argument("--after", type=float, default=180, help="seconds measured after the outage [180]")
     parser.add_argument("--rate", type=float, default=20, help="requests a second of the other provider [20]")
-    parser.add_argument("--concurrency", type=int, default=10, help="the limit of each provider [10]")
+    parser.add_argument("--concurrency", type=int, default=10, help="most calls at once of each provider [10]")
     parser.add_argument(
-        "--dynamodb-local", action="store_true", help="on Amazon's DynamoDB Local, not the embedded one"
+        "--dynamodb-local", action="store_true", help="use Amazon's DynamoDB Local, not the embedded one"
     )
-    parser.add_argument("--output", type=Path, default=_ROOT / ".artefacts", help="where the report is left")
+    parser.add_argument("--output", type=Path, default=_ROOT / ".artefacts", help="directory for the report")
     chosen = parser.parse_args()
     plan = Plan(chosen.jobs, chosen.outage, chosen.calm, chosen.after, chosen.rate, chosen.concurrency)
     directory = Path(tempfile.mkdtemp(prefix="datahog-herd-"))
@@ -48,22 +48,22 @@ def report(plan: Plan, outcome: Outcome) -> str:
     lines = [
         f"# {plan.jobs:,} jobs waiting for a provider that is down for {plan.outage:g} s",
         "",
-        f"Its limit is {plan.concurrency} at once, each takes {plan.latency:g} s; {plan.failures} failures open its "
-        f"breaker for {plan.open_seconds:g} s. {plan.workers} worker processes. Another provider is asked "
+        f"Its limit is {plan.concurrency} calls at once, each takes {plan.latency:g} s; {plan.failures} failures open "
+        f"its breaker for {plan.open_seconds:g} s. {plan.workers} worker processes. Another provider is asked "
         f"{plan.rate:g} times a second.",
         "",
-        "| | seconds | calls a second | at most | at once at most | others p50 ms | p99 ms | without callback |",
+        "| | seconds | calls a second | most a second | most at once | others p50 ms | p99 ms | without callback |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         *(_row(phase) for phase in outcome.phases),
         "",
-        f"| of a processor | {' | '.join(PROGRAMS)} |",
+        f"| share of one CPU | {' | '.join(PROGRAMS)} |",
         "|---|" + "---:|" * len(PROGRAMS),
         *(_cpu_row(phase) for phase in outcome.phases),
         "",
         f"Ended: {dict(outcome.statuses)}; callbacks of each: {dict(outcome.delivered)}; attempts {outcome.attempts}, "
-        f"calls {len(outcome.calls)}. All were back {outcome.drained:.1f} s after the provider was.",
+        f"calls {len(outcome.calls)}. All were complete {outcome.drained:.1f} s after the provider's return.",
         "",
-        "Calls in each second, from the first of the outage:",
+        "Calls in each second, from the start of the outage:",
         "",
     ]
     begun = outcome.phases[0].ended

@@ -1,4 +1,4 @@
-"""Requests of another provider at a steady rate, whatever becomes of the earlier ones, and how long each takes."""
+"""Creates requests of another provider at a steady rate, independent of earlier ones, and measures each."""
 
 import itertools
 import threading
@@ -13,11 +13,12 @@ from specs.operations import operations
 from tests.faults.herd.world import OTHER, World
 from tests.support.system import AUTHORIZED, System
 
+# Threads.
 _PEOPLE = 64
 
 
 class Others:
-    """Asks `rate` times a second while its block runs. A request takes from when it should have been asked."""
+    """Creates `rate` requests a second while its block runs. A request's time counts from when it was due."""
 
     def __init__(self, system: System, world: World, *, rate: float) -> None:
         self._url = system.settings.aggregator_url + operations(specs.AGGREGATOR)["createRequest"].target({})
@@ -29,7 +30,7 @@ class Others:
         self._sessions = threading.local()
 
     def took(self, begun: float, ended: float) -> Sequence[float | None]:
-        """Seconds to the callback of each that was to be asked in that time, the shortest first; None: no callback."""
+        """Seconds to the callback of each request that was due in that time, the shortest first; None: no callback."""
         of_it = [(name, at) for name, at in list(self._asked.items()) if begun <= at < ended]
         times = [self._world.received[name][0] - at if self._world.received[name] else None for name, at in of_it]
         return sorted(times, key=lambda seconds: float("inf") if seconds is None else seconds)

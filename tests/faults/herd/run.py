@@ -1,4 +1,4 @@
-"""One run: calm, then a provider is down with many jobs waiting, then it is back until all of them have ended."""
+"""One run: calm, then a provider is down with many jobs waiting, then it is back until all of them are complete."""
 
 import json
 import time
@@ -19,14 +19,15 @@ from tests.faults.herd.world import DOWN, OTHER, Span, World
 from tests.support.system import System, eventually, system_settings
 from workers.queue import fetch_steps
 
+# Threads.
 _WRITERS = 16
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`jobs` wait for a provider that is down for `outage` seconds; others are asked for `rate` times a second.
+    """`jobs` wait for a provider that is down for `outage` seconds; another provider is asked `rate` times a second.
 
-    `calm` is for how long those are measured before, and `after` for how long after; `latency` is a provider's own.
+    `calm` and `after` are the seconds measured before and after the outage; `latency` is the seconds a provider takes.
     """
 
     jobs: int
@@ -43,9 +44,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Phase:
-    """A time of the run: the calls of the provider in it, and what requests of the other took (None: no callback).
+    """A part of the run: the provider's calls in it, and the seconds of the other's requests (None: no callback).
 
-    `cpu` is what each program took of a processor.
+    `cpu` is the share of one CPU that each program used.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of the run: by `time.monotonic`, and what each program had used by then, in seconds of a processor."""
+    """A moment of the run: its `time.monotonic`, and the CPU seconds that each program had used by then."""
 
     at: float
     used: Mapping[str, float]
@@ -66,20 +67,20 @@ class Moment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. `drained` is the seconds from the provider's return to the last callback."""
+    """The outcome of a run. `drained` is the seconds from the provider's return to the last callback."""
 
     phases: Sequence[Phase]
     drained: float
     statuses: Counter[str]
     delivered: Counter[int]
-    """How many requests had so many callbacks."""
+    """The number of requests by their number of callbacks."""
     attempts: int
     calls: Sequence[Span]
     back_at: float
 
 
 def conduct(plan: Plan, directory: Path, *, dynamodb_url: str | None = None) -> Outcome:
-    """Run, on the embedded DynamoDB if no other is named."""
+    """Run the plan, on the embedded DynamoDB unless `dynamodb_url` names another."""
     with World(latency=plan.latency) as world:
         (directory / "providers.yaml").write_text(_providers(plan, world))
         settings = system_settings(directory, worker_processes=plan.workers, reconciler_period=5, log_level="WARNING")
@@ -90,7 +91,7 @@ def conduct(plan: Plan, directory: Path, *, dynamodb_url: str | None = None) -> 
             system.start(*engines, "tables", "aggregator", "worker", "reconciler")
             wiring = Wiring(settings, {"DATAHOG_SIMULATOR_URL": "http://unused"})
             with Others(system, world, rate=plan.rate) as others:
-                # What is begun for the first time takes longer.
+                # The first requests take longer.
                 time.sleep(min(5, plan.calm))
                 calm = _moment(system)
                 time.sleep(plan.calm)
@@ -108,14 +109,14 @@ def conduct(plan: Plan, directory: Path, *, dynamodb_url: str | None = None) -> 
                 after = _moment(system)
                 time.sleep(min(plan.calm, plan.after))
                 end = _moment(system)
-            # The last of them still write down that they were delivered.
+            # By now the workers have recorded the last deliveries.
             records = [wiring.requests.get(request_id) for request_id in ids]
         phases = [
             _phase(world, others, "before", calm, down),
-            _phase(world, others, "down, being put there", down, filled),
-            _phase(world, others, "down, all waiting", filled, back),
+            _phase(world, others, "down, jobs being enqueued", down, filled),
+            _phase(world, others, "down, all jobs waiting", filled, back),
             _phase(world, others, f"back, at most {plan.after:g} s", back, measured),
-            _phase(world, others, "all back", after, end),
+            _phase(world, others, "all complete", after, end),
         ]
         return Outcome(
             phases,
@@ -156,7 +157,7 @@ def _providers(plan: Plan, world: World) -> str:
 
 
 def _fill(wiring: Wiring, world: World, jobs: int) -> list[str]:
-    """Write so many requests of the provider that is down, and put their jobs on the queue; returns their ids."""
+    """Write `jobs` requests of the provider that is down, and enqueue their jobs; returns the ids."""
     deadline = utc_now() + timedelta(days=1)
 
     def put(number: int) -> str:
@@ -167,7 +168,7 @@ def _fill(wiring: Wiring, world: World, jobs: int) -> list[str]:
                 request, _ = wiring.requests.create(request_id, *where, deadline=deadline, content={})
                 break
             except Unavailable:
-                # The machine is busy; who asked would ask again.
+                # The machine is busy; a caller would repeat the call.
                 continue
         wiring.queue.put(*fetch_steps(request, utc_now()))
         return request_id

@@ -1,4 +1,4 @@
-"""What the programs of a system take of the processors, read from `/proc`, so that a busy machine does not blur it."""
+"""Reads the CPU time of a system's programs from `/proc`, which a busy machine does not distort."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,7 +10,7 @@ PROGRAMS = ("dynamodb", "redis", "aggregator", "worker", "reconciler")
 
 
 def cpu_seconds(system: System) -> Mapping[str, float]:
-    """What each program has used since its start, with its children; an engine that is not the system's is left out."""
+    """CPU seconds of each program since its start, with its children; without engines that the system does not run."""
     found = {}
     for name in PROGRAMS:
         with suppress(KeyError):

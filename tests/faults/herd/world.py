@@ -12,25 +12,25 @@ DOWN, OTHER = "down", "other"
 
 @dataclass(frozen=True)
 class Span:
-    """One call of a provider, from when it came to when it was answered, by `time.monotonic`."""
+    """One call of a provider, from its arrival to its response, by `time.monotonic`."""
 
     begun: float
     ended: float
 
 
 class World(Outside):
-    """Providers take `latency` seconds to answer; a callback goes to the receiver of its request's id."""
+    """Providers take `latency` seconds to respond; a callback goes to the receiver of its request's id."""
 
     def __init__(self, *, latency: float) -> None:
         super().__init__()
         self.is_down = False
         self.calls: dict[str, list[Span]] = {DOWN: [], OTHER: []}
         self.received: defaultdict[str, list[float]] = defaultdict(list)
-        """When each callback came, by the request's id."""
+        """The times of each request's callbacks, by the request's id."""
         self._latency = latency
 
     def answer(self, provider: str) -> Answer:
-        """What a provider answers, when it has taken its time."""
+        """A provider's response, after its latency."""
         begun = time.monotonic()
         time.sleep(self._latency)
         fails = provider == DOWN and self.is_down
@@ -38,13 +38,13 @@ class World(Outside):
         return (503, b"down") if fails else (200, b'{"amount": 22.27}')
 
     def take(self, hook: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Takes every callback."""
+        """Accept the callback."""
         self.received[hook].append(time.monotonic())
         return 204, b""
 
 
 def most_at_once(spans: Sequence[Span]) -> int:
-    """How many calls there were at the same moment, at most."""
+    """The highest number of calls at the same moment."""
     steps = sorted([(span.begun, 1) for span in spans] + [(span.ended, -1) for span in spans])
     at_once = most = 0
     for _, step in steps:
@@ -54,7 +54,7 @@ def most_at_once(spans: Sequence[Span]) -> int:
 
 
 def per_second(spans: Sequence[Span], begun: float, ended: float) -> list[int]:
-    """How many calls came in each whole second of a time."""
+    """The number of calls that arrived in each whole second between `begun` and `ended`."""
     counts = [0] * max(1, int(ended - begun))
     for span in spans:
         second = int(span.begun - begun)
