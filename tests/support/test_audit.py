@@ -31,7 +31,7 @@ _NODE_AWAY: Any = {"message": "405 Method Not Allowed", "error": {"summary": ""}
     ],
     ids=["clean", "found", "found by npm", "skipped", "npm away", "no report", "both", "another document"],
 )
-def test_what_is_found_and_what_is_not_are_told_apart(
+def test_found_and_missing_packages_are_told_apart(
     python: Any, node: Any, code: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(command: Sequence[str], directory: Path) -> str:
