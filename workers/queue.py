@@ -4,6 +4,7 @@ import json
 import logging
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
@@ -30,6 +31,8 @@ _DELIVER, _SUBMIT, _FETCH = QUEUES
 _JOB_TIMEOUT = 4000
 # Jobs that one script enqueues. Redis does nothing else meanwhile, so that many more would make other calls wait.
 _BATCH = 500
+# Steps that a process keeps while Redis is away; older ones are left to the reconciler.
+_MOST_LEFT = 10_000
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class Queue:
         self._functions = functions
         self._provider_of = provider_of
         self._breaker = breaker or RedisBreaker()
+        self._breaker.make_up = self._put_left
+        self._left: deque[Step] = deque(maxlen=_MOST_LEFT)
         self._clock = clock
         self._put_script = connection.register_script(PUT)
         self._drop_script = connection.register_script(DROP)
@@ -127,13 +132,25 @@ class Queue:
     def put(self, *steps: Step) -> None:
         """Enqueue the steps, each at its time. Without Redis, they are left to the reconciler.
 
-        A step that a worker runs is not touched, and runs once more after it has completed.
+        A step that a worker runs is not touched, and runs once more after it has completed. This process keeps the
+        newest of the steps that it could not enqueue, and enqueues them once Redis responds.
         """
-        if not steps:
-            return
+        if steps and not self._tolerantly(steps, only_missing=False):
+            self._left.extend(steps)
+
+    def _put_left(self) -> None:
+        left = [self._left.popleft() for _ in range(len(self._left))]
+        if left and not self._tolerantly(left, only_missing=True):
+            self._left.extend(left)
+
+    def _tolerantly(self, steps: Sequence[Step], *, only_missing: bool) -> bool:
+        """Enqueue the steps if Redis responds; returns whether it has."""
+        done = False
         with self._breaker.tolerated("steps are left to the reconciler") as may_ask:
             if may_ask:
-                self._put(steps, only_missing=False)
+                self._put(steps, only_missing=only_missing)
+                done = True
+        return done
 
     def put_missing(self, steps: Iterable[Step]) -> int:
         """Enqueue those steps that are neither waiting nor running; returns how many there were.

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 PAUSE = 5.0
 # Seconds without a response to any call, after which the server may hang: no other call joins those that wait.
 SUSPICIOUS = 1.0
+# Seconds between two attempts to make up for skipped calls.
+_MAKE_UP_PERIOD = 1.0
 
 
 class RedisBreaker:
@@ -31,6 +33,10 @@ class RedisBreaker:
         """The start of each call that has no response yet, the oldest first."""
         self._answered_at = float("-inf")
         self._told: set[str] = set()
+        self._skipped = False
+        self._make_up_at = float("-inf")
+        self.make_up: Callable[[], None] = lambda: None
+        """Called, once a second at most, when Redis responds after a call was skipped or failed."""
 
     @contextmanager
     def tolerated(self, consequence: str) -> Iterator[bool]:
@@ -52,6 +58,7 @@ class RedisBreaker:
             if consequence in self._told:
                 self._told.discard(consequence)
                 log.info("Redis is back: it is no longer so that %s", consequence)
+            self._make_up()
 
     @contextmanager
     def observed(self) -> Iterator[None]:
@@ -64,6 +71,12 @@ class RedisBreaker:
             self._under_way[call] = self._clock()
         with self._observed(call):
             yield
+        self._make_up()
+
+    def _make_up(self) -> None:
+        if self._skipped and self._clock() >= self._make_up_at:
+            self._skipped, self._make_up_at = False, self._clock() + _MAKE_UP_PERIOD
+            self.make_up()
 
     def _admitted(self) -> object | None:
         """Register a call as under way, and return it; None if it may not be made."""
@@ -105,6 +118,7 @@ class RedisBreaker:
                 self._probe_at, self._answered_at = None, now
 
     def _tell(self, consequence: str, reason: object) -> None:
+        self._skipped = True
         if consequence not in self._told:
             self._told.add(consequence)
             log.warning("Redis is away, so %s: %s", consequence, reason)

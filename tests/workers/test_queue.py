@@ -21,6 +21,7 @@ from persistence.records.request import Request
 from providers.model import Provider
 from tests.support.engines.rq_state import FETCH, leftovers, status, step
 from workers.queue import QUEUES, Queue, deliver_step, fetch_step, fetch_steps, submit_step
+from workers.redis_breaker import RedisBreaker
 from workers.rq_worker.leases import Batches
 
 SOON = datetime.now(UTC).replace(microsecond=123_456) + timedelta(hours=1)
@@ -236,3 +237,19 @@ def test_the_search_for_missing_steps_without_redis_raises(without_redis: Queue)
 
 def test_the_queues_are_in_order_of_priority() -> None:
     assert QUEUES == ("datahog-deliver", "datahog-submit", "datahog-fetch")
+
+
+def test_skipped_steps_are_enqueued_once_redis_responds(
+    connection: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = RedisBreaker()
+    queue = Queue(connection, "tests.support.workers.job_functions", lambda _: None, breaker)
+    with monkeypatch.context() as away:
+        away.setattr(breaker, "_admitted", lambda: None)
+        queue.put(step("note", "a"), step("note", "b", wait=60))
+    assert not connection.exists("rq:job:a", "rq:job:b")
+
+    with breaker.observed():
+        connection.ping()
+
+    assert (status(connection, "a"), status(connection, "b")) == (b"queued", b"scheduled")

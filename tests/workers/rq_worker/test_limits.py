@@ -266,6 +266,17 @@ def test_delayed_jobs_are_due_after_the_clock_is_set_back(queue: Queue, worker: 
     assert sorted(ids_of(worker.take(10))) == expected
 
 
+def test_a_job_put_while_running_is_due_after_a_clock_step(queue: Queue, worker: Batches) -> None:
+    put(queue, 1)
+    taken = worker.take(1)
+    put(queue, 1, wait=3600)
+
+    worker.wait_no_more()
+    worker.end([Ended(job, answered=True) for job in taken])
+
+    assert ids_of(worker.take(1)) == ids_of(taken)
+
+
 def test_a_lease_is_shortened_after_the_clock_is_set_back(queue: Queue, make: Make, clock: Clock) -> None:
     clock.now += 3600
     put(queue, 1)
