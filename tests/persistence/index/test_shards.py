@@ -67,7 +67,9 @@ def test_records_of_a_table_without_a_stored_count_are_seen(repositories: Reposi
         request = repositories.open_request(request_id=request_id)
         key = {"pk": request.request_id, "sk": "request"}
         values = {"shard": shard}
-        repositories.aggregator_table.update(key, "SET #dueShard = :shard", condition="attribute_exists(#pk)", values=values)
+        repositories.aggregator_table.update(
+            key, "SET #dueShard = :shard", condition="attribute_exists(#pk)", values=values
+        )
 
     assert seen(with_shards(repositories, 1)) == set(old.values())
 
